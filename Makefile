@@ -1,0 +1,44 @@
+# Everything starts here. `make` lists what there is.
+SHELL := /bin/bash -euo pipefail
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# The environment has its modules compiled at set-up; a worker that may not write them would compile
+# them again at every start of Ray.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup demo serve test check fix clean
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY)  ## the environment in .venv, from uv.lock, byte-compiled
+
+$(READY): pyproject.toml uv.lock
+	@uv=$$(command -v uv) || { $(PYTHON) -m venv .venv-uv && .venv-uv/bin/pip install -q uv && uv=.venv-uv/bin/uv; }; \
+	  "$$uv" sync --locked --all-extras --compile-bytecode --quiet
+	@touch $@
+
+demo: $(READY)  ## the whole way on generated stores, in data/, with a forecast to look at
+	$(BIN)/storecast demo
+
+serve: $(READY)  ## the API on http://127.0.0.1:8080 over the demo's bucket
+	STORECAST_API_BUCKET=$${STORECAST_BUCKET:-data} $(BIN)/python -m api
+
+test: $(READY)  ## the tests
+	$(BIN)/pytest
+
+check: $(READY)  ## format, lint, types, import directions; changes nothing
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+fix: $(READY)  ## repairs what check can repair
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean:  ## removes the environment and what tests left; keeps data/
+	rm -rf $(VENV) .venv-uv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

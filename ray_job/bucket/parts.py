@@ -1,0 +1,126 @@
+"""Parts: the predictions of one chunk, in one immutable Parquet object.
+
+Rows are sorted by store, item and target date, so that a store's rows are one range. The footer
+holds the chunk digest and the outcomes of the chunk's stores: a later run adopts a part without
+reading anything else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_job.bucket.errors import CorruptError
+
+PART_SCHEMA = pa.schema(
+    [
+        ("store_id", pa.string()),
+        ("item_id", pa.string()),
+        ("target_date", pa.date32()),
+        ("days_ahead", pa.int16()),
+        ("predicted_sales", pa.float64()),
+        ("lower_80", pa.float64()),
+        ("upper_80", pa.float64()),
+        ("method", pa.string()),
+        ("data_through", pa.date32()),
+        ("model_version", pa.string()),
+    ]
+)
+
+OUTCOME_SCHEMA = pa.schema(
+    [
+        ("store_id", pa.string()),
+        ("outcome", pa.string()),
+        ("reason_code", pa.string()),
+        ("reason", pa.string()),
+        ("data_through", pa.date32()),
+        ("first_row", pa.int64()),
+        ("rows", pa.int64()),
+        ("items", pa.int64()),
+        ("observations", pa.int64()),
+        # Per target date, totals over the chunk's items of the store:
+        ("predicted", pa.list_(pa.float64())),
+        ("spread", pa.list_(pa.float64())),  # Σ p·s, p a prediction and s its relative spread
+        ("spread_squared", pa.list_(pa.float64())),  # Σ (p·s)²
+        ("usual", pa.list_(pa.float64())),  # Σ of the same weekday's recent means
+        ("method", pa.list_(pa.string())),
+        ("missing", pa.list_(pa.string())),  # what nobody delivered for the day, comma-separated
+        # Per day, oldest first, ending with the as-of: what was sold, NaN where it is not known.
+        ("sold", pa.list_(pa.float64())),
+    ]
+)
+"""One row per store of a chunk. All sums add up over the chunks of a store that was cut."""
+
+ROW_GROUP_ROWS = 65_536
+_FOOTER = b"storecast"
+_OUTCOMES = b"storecast.outcomes"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part as it was read back: its rows may be asked for, its outcomes are there."""
+
+    digest: str
+    info: dict[str, Any]
+    outcomes: pa.Table
+    sha256: str
+
+
+def encode(rows: pa.Table, outcomes: pa.Table, digest: str, **info: Any) -> bytes:
+    """The object's bytes. The same arguments give the same bytes."""
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_stream(
+        buffer, OUTCOME_SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")
+    ) as stream:
+        stream.write_table(outcomes.cast(OUTCOME_SCHEMA))
+    footer = {"digest": digest, **info}
+    table = rows.cast(PART_SCHEMA).replace_schema_metadata(
+        {
+            _FOOTER: json.dumps(footer, sort_keys=True).encode(),
+            _OUTCOMES: base64.b64encode(buffer.getvalue()),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=ROW_GROUP_ROWS,
+        compression="zstd",
+        use_dictionary=["store_id", "method", "data_through", "model_version", "target_date"],
+        write_page_checksum=True,
+        store_schema=False,
+    )
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def decode(data: bytes, key: str) -> Part:
+    """The part's footer. Raises CorruptError, naming `key`, where it is not a whole part."""
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(data)).metadata
+        info = json.loads(metadata[_FOOTER])
+        with pa.ipc.open_stream(base64.b64decode(metadata[_OUTCOMES])) as stream:
+            outcomes = stream.read_all()
+        return Part(info.pop("digest"), info, outcomes, sha256(data))
+    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
+        raise CorruptError(f"{key}: the object is not a part: {error}") from error
+
+
+def read_rows(data: bytes, key: str, first_row: int = 0, rows: int | None = None) -> pa.Table:
+    """A range of the part's rows; page checksums are verified. Raises CorruptError."""
+    try:
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            table = file.read(use_threads=False).replace_schema_metadata(None)
+        return table.slice(first_row, rows)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptError(f"{key}: the part cannot be read: {error}") from error
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

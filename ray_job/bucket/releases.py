@@ -1,0 +1,120 @@
+"""Releases: for every store, where its latest good forecast is. One immutable Parquet object each.
+
+A row of a store without any forecast (`no_data`, or `failed` before a first success) has a null
+`as_of` and no parts. A row whose `as_of` is older than the release's is carried; one of the same
+as-of that another run made is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_job.bucket import keys
+from ray_job.bucket.errors import CorruptError
+from ray_job.bucket.parts import sha256
+from ray_job.bucket.records import Record
+from ray_job.bucket.storage import Storage
+
+OUTCOMES = ("ok", "closed", "fallback", "failed", "no_data")
+COVERED = ("ok", "closed", "fallback")
+"""The outcomes that count as a forecast."""
+
+PART_REFERENCE = pa.struct(
+    [
+        ("part", pa.string()),
+        ("first_row", pa.int64()),
+        ("rows", pa.int64()),
+        ("sha256", pa.string()),
+    ]
+)
+
+RELEASE_SCHEMA = pa.schema(
+    [
+        ("store_id", pa.string()),
+        ("outcome", pa.string()),
+        ("reason_code", pa.string()),
+        ("reason", pa.string()),
+        ("attempt", pa.int32()),
+        ("expected", pa.bool_()),
+        ("as_of", pa.date32()),
+        ("generated_at", pa.timestamp("us", "UTC")),
+        ("data_through", pa.date32()),
+        ("run_id", pa.string()),
+        ("model_version", pa.string()),
+        ("table_version", pa.int64()),
+        ("carried_since", pa.date32()),
+        ("last_target_date", pa.date32()),
+        ("items", pa.int64()),
+        # Per target date, totals of the store:
+        ("target_dates", pa.list_(pa.date32())),
+        ("predicted", pa.list_(pa.float64())),
+        ("lower_80", pa.list_(pa.float64())),
+        ("upper_80", pa.list_(pa.float64())),
+        ("usual", pa.list_(pa.float64())),
+        ("method", pa.list_(pa.string())),
+        ("missing", pa.list_(pa.string())),
+        ("parts", pa.list_(PART_REFERENCE)),
+        # Whatever the stores table tells of it, as a JSON object.
+        ("description", pa.string()),
+    ]
+)
+"""One row per store, sorted by store id. Text that is absent is null."""
+
+
+class ReleaseHeader(Record):
+    """What a release says of itself; it lies in the object's metadata."""
+
+    release: str
+    as_of: date
+    run_id: str
+    created_at: datetime
+    table_version: int
+    model_version: str
+    horizon: int
+    base: str | None = None
+    forced: bool = False
+    hindsight: bool = False
+    """Made for a past as-of with weather that was observed, not forecast."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    header: ReleaseHeader
+    stores: pa.Table
+
+
+_HEADER = b"storecast"
+
+
+def encode(release: Release) -> bytes:
+    table = release.stores.cast(RELEASE_SCHEMA).replace_schema_metadata(
+        {_HEADER: release.header.to_bytes()}
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True, row_group_size=2**20)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def decode(data: bytes, key: str) -> Release:
+    """Raises CorruptError, naming `key`, where the bytes are not a release."""
+    try:
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            table = file.read()
+        header = ReleaseHeader.from_bytes(table.schema.metadata[_HEADER], key)
+        return Release(header, table.replace_schema_metadata(None).cast(RELEASE_SCHEMA))
+    except (pa.ArrowException, KeyError, TypeError, OSError) as error:
+        raise CorruptError(f"{key}: the object is not a release: {error}") from error
+
+
+def load(storage: Storage, name: str, expected_sha256: str) -> Release:
+    """A release whose bytes are the ones that the pointer names. Raises CorruptError otherwise."""
+    key = keys.release(name)
+    data = storage.read(key)
+    if sha256(data) != expected_sha256:
+        raise CorruptError(f"{key}: the bytes are not those that the pointer names (sha256)")
+    return decode(data, key)

@@ -1,0 +1,66 @@
+"""The dense panel: a chunk's history as arrays of series × days.
+
+Every array is C-contiguous by series (a row is one series), so that a computation along the days
+gives the same bits whether the chunk holds one series or ten thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
+Texts = npt.NDArray[np.object_]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Histories of n series over consecutive days.
+
+    `sales` has shape (n, d): its columns are the days from `first_day` to `last_day`; NaN where
+    nothing is known. `known_ahead` holds arrays of shape (n, d + k): the same days and k more, the
+    target dates. `observed` holds arrays of shape (n, d): columns whose value is known only
+    afterwards. Text columns are codes: the value's place in the model's category list, NaN where
+    the value is missing or not in it.
+    """
+
+    store_ids: Texts
+    item_ids: Texts
+    first_day: date
+    sales: Floats
+    known_ahead: Mapping[str, Floats32]
+    observed: Mapping[str, Floats32]
+
+    @property
+    def n_series(self) -> int:
+        return int(self.sales.shape[0])
+
+    @property
+    def last_day(self) -> date:
+        return self.first_day + timedelta(days=int(self.sales.shape[1]) - 1)
+
+    def column(self, day: date) -> int:
+        """The column of `day`; it may lie outside of the panel."""
+        return (day - self.first_day).days
+
+    def until(self, as_of: date, target_date: date | None = None) -> Panel:
+        """The panel as it was known at the end of `as_of`: views, nothing is copied.
+
+        `known_ahead` reaches to `target_date` (by default as far as it does now), everything else
+        ends with `as_of`. What is not in the result cannot leak.
+        """
+        days = self.column(as_of) + 1
+        ahead = None if target_date is None else self.column(target_date) + 1
+        return Panel(
+            store_ids=self.store_ids,
+            item_ids=self.item_ids,
+            first_day=self.first_day,
+            sales=self.sales[:, :days],
+            known_ahead={name: values[:, :ahead] for name, values in self.known_ahead.items()},
+            observed={name: values[:, :days] for name, values in self.observed.items()},
+        )
