@@ -64,3 +64,27 @@ class Panel:
             known_ahead={name: values[:, :ahead] for name, values in self.known_ahead.items()},
             observed={name: values[:, :days] for name, values in self.observed.items()},
         )
+
+    def window(self, as_of: date, days: int, ahead: int) -> Panel:
+        """`until(as_of)` with at most the last `days` days, and known-ahead for `ahead` more."""
+        known = self.until(as_of, as_of + timedelta(days=ahead))
+        first = max(0, known.sales.shape[1] - days)
+        return Panel(
+            store_ids=self.store_ids,
+            item_ids=self.item_ids,
+            first_day=self.first_day + timedelta(days=first),
+            sales=known.sales[:, first:],
+            known_ahead={name: values[:, first:] for name, values in known.known_ahead.items()},
+            observed={name: values[:, first:] for name, values in known.observed.items()},
+        )
+
+    def take(self, series: npt.NDArray[np.int64]) -> Panel:
+        """The panel of the chosen series, in the order of `series`; copies."""
+        return Panel(
+            store_ids=self.store_ids[series],
+            item_ids=self.item_ids[series],
+            first_day=self.first_day,
+            sales=self.sales[series],
+            known_ahead={name: values[series] for name, values in self.known_ahead.items()},
+            observed={name: values[series] for name, values in self.observed.items()},
+        )

@@ -103,6 +103,7 @@ class Gates(_Section):
 class Publish(_Section):
     keep_days: PositiveInt = 400
     history_entries: PositiveInt = 400
+    accuracy_days: PositiveInt = 60
 
 
 class Settings(BaseSettings):

@@ -70,6 +70,8 @@ class Receipt(Record):
     as_of: date
     release: str | None
     published: bool
+    message: str = ""
+    """Why it was not published, where it was not."""
     forced: bool = False
     hindsight: bool = False
     submission: str | None = None

@@ -1,0 +1,129 @@
+"""Working through a plan: adopt what is there, do the rest, isolate what kills its worker.
+
+A task without a result lost its worker. It is tried once more; then it is cut in two, and so on,
+until the store that does it stands alone and is `failed`. What was put together of such pieces is
+written under the chunk's own digest, so that no later run steps on the culprit again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ray_job import adoption, forecast, plan
+from ray_job.bucket import parts
+from ray_job.bucket.storage import Storage
+from ray_job.forecast import Share
+from ray_job.outcomes import Done
+from ray_job.plan import Chunk
+from ray_job.progress import Progress
+from ray_job.work import Executor, Result, Task, Work, failed
+
+KILLED = "killed_worker"
+_KILLED_REASON = "the worker process died each time that it worked on this store alone"
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """A chunk of the plan: what is there of it, and whether it is to be done (again)."""
+
+    chunk: Chunk
+    found: adoption.Found
+
+    def adopted(self, attempts: int, *, force: bool) -> Done | None:
+        """The part that spares the work: a valid one, or any when all attempts are used up."""
+        if self.found.done is not None:
+            return self.found.done
+        if self.found.attempts >= attempts and not force:
+            return self.found.best
+        return None
+
+
+def look(
+    storage: Storage, chunks: Sequence[Chunk], work: Work, now: datetime, reachable: Collection[str]
+) -> list[Todo]:
+    """What is there already of each chunk."""
+    found = adoption.find(storage, work.basis.as_of, chunks, now, reachable)
+    return [Todo(chunk, one) for chunk, one in zip(chunks, found, strict=True)]
+
+
+def execute(
+    storage: Storage,
+    todos: Sequence[Todo],
+    work: Work,
+    executor: Executor,
+    progress: Progress,
+    *,
+    force: bool = False,
+) -> list[Result]:
+    """A result for every chunk of the plan, in no particular order."""
+    results: list[Result] = []
+    tasks: list[Task] = []
+    for todo in todos:
+        done = todo.adopted(work.rules.attempts_per_as_of, force=force)
+        if done is None:
+            tasks.append(Task(todo.chunk, todo.found.attempts))
+        else:
+            results.append(Result(todo.chunk.digest, done, adopted=True))
+    if not tasks:
+        return results
+    with progress.stage("forecast", len(tasks), "chunks") as stage:
+        missing = {task.chunk.digest: task for task in tasks}
+        for attempt in range(2):
+            if not missing:
+                break
+            for result in executor.run(list(missing.values()), work):
+                stores = missing.pop(result.digest).chunk.n_stores
+                stage.advance(1, stores=stores, retries=attempt)
+                results.append(result)
+        for task in missing.values():
+            results.append(_dissect(storage, task, work, executor))
+            stage.advance(1)
+    return results
+
+
+def _dissect(storage: Storage, task: Task, work: Work, executor: Executor) -> Result:
+    """A chunk that killed its worker twice: by halves, then put together again."""
+    pieces = list(_pieces(storage, task, work, executor))
+    whole = forecast.write(storage, task, work, forecast.merge(_sorted(pieces)))
+    return Result(task.chunk.digest, whole)
+
+
+def _pieces(storage: Storage, task: Task, work: Work, executor: Executor) -> Iterator[Share]:
+    halves = plan.halves(task.chunk, work.basis)
+    if halves is None:
+        stores = task.chunk.store_ids
+        yield Share(
+            parts.PART_SCHEMA.empty_table(),
+            failed(stores, KILLED, _KILLED_REASON, work.run_id, work.generated_at).outcomes,
+        )
+        return
+    missing = {half.digest: Task(half) for half in halves}
+    for result in executor.run(list(missing.values()), work):
+        del missing[result.digest]
+        yield _share(storage, result.done)
+    for lost in missing.values():
+        yield from _pieces(storage, lost, work, executor)
+
+
+def _share(storage: Storage, done: Done) -> Share:
+    if done.part is None:
+        return Share(parts.PART_SCHEMA.empty_table(), done.outcomes)
+    return Share(parts.read_rows(storage.read(done.part), done.part), done.outcomes)
+
+
+def _sorted(pieces: Sequence[Share]) -> list[Share]:
+    """Pieces by store, each store's rows and outcome apart, so that the whole is in order."""
+    apart: list[tuple[str, Share]] = []
+    for piece in pieces:
+        for index, row in enumerate(
+            piece.outcomes.select(["store_id", "first_row", "rows"]).to_pylist()
+        ):
+            begin, count = row["first_row"] or 0, row["rows"] or 0
+            outcome = piece.outcomes.slice(index, 1)
+            if count:
+                column = outcome.schema.get_field_index("first_row")
+                outcome = outcome.set_column(column, "first_row", [[0]])
+            apart.append((row["store_id"], Share(piece.rows.slice(begin, count), outcome)))
+    return [share for _, share in sorted(apart, key=lambda one: one[0])]

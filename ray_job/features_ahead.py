@@ -1,0 +1,171 @@
+"""Features of what is known ahead of a target date: plans, calendar, weather, the store."""
+
+from __future__ import annotations
+
+from calendar import monthrange
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+from ray_job.calendar_days import days_from_christmas, days_from_easter
+from ray_job.context import Context, Ints
+from ray_job.panel import Floats, Floats32
+
+_REACH = 14
+"""Days around the target date within which a change of plans is looked for."""
+_HOLIDAY_REACH = 28
+_WEATHER_BEFORE = 7
+
+CALENDAR = (
+    "weekday",
+    "day_of_month",
+    "days_to_month_end",
+    "day_of_year",
+    "days_from_christmas",
+    "days_from_easter",
+    "holiday_today",
+    "days_since_holiday",
+    "days_until_holiday",
+)
+
+
+def ahead_names(columns: Sequence[str]) -> list[str]:
+    """Names of the features that `ahead_features` makes of known-ahead columns."""
+    names = []
+    for column in columns:
+        if column == "open":
+            names += ["closed_days_before", "closed_days_after", "days_since_closed"]
+        else:
+            names += [
+                column,
+                *(f"{column}_{what}" for what in ("before", "after", "since", "until")),
+            ]
+    return names
+
+
+def ahead_features(ahead: Mapping[str, Floats32], column: int) -> dict[str, Floats32]:
+    """Features of known-ahead columns around the day of that `column`, each (n,).
+
+    Of `open`: the closed days directly before and after, and the days since the last closed one
+    (NaN beyond two weeks). Of any other: its value, that of the day before and after, for how many
+    days it has been so, and in how many it changes (NaN where nothing more is known).
+    """
+    found = {}
+    for name, values in ahead.items():
+        before = _reversed(values, column)
+        after = np.ascontiguousarray(values[:, column + 1 : column + 1 + _REACH])
+        if name == "open":
+            found["closed_days_before"] = _run(before == 0)
+            found["closed_days_after"] = _run(after == 0)
+            found["days_since_closed"] = _place(before == 0)
+            continue
+        today = values[:, column]
+        found[name] = today
+        found[f"{name}_before"] = _first(before)
+        found[f"{name}_after"] = _first(after)
+        found[f"{name}_since"] = _place(before != today[:, None])
+        found[f"{name}_until"] = _place((after != today[:, None]) & ~np.isnan(after))
+    return found
+
+
+def calendar_features(day: date, context: Context, regions: Ints) -> dict[str, Floats | float]:
+    """CALENDAR: of the day alone, or of the holidays of each series' region."""
+    around = context.holidays_around(day, _HOLIDAY_REACH)
+    since = _place(around[:, : _HOLIDAY_REACH + 1][:, ::-1]) - 1
+    until = _place(around[:, _HOLIDAY_REACH:]) - 1
+    return {
+        "weekday": day.weekday(),
+        "day_of_month": day.day,
+        "days_to_month_end": monthrange(day.year, day.month)[1] - day.day,
+        "day_of_year": day.timetuple().tm_yday,
+        "days_from_christmas": days_from_christmas(day),
+        "days_from_easter": days_from_easter(day),
+        "holiday_today": around[:, _HOLIDAY_REACH].astype(np.float64)[regions],
+        "days_since_holiday": since[regions],
+        "days_until_holiday": until[regions],
+    }
+
+
+def weather_names(columns: Sequence[str]) -> list[str]:
+    return [f"{prefix}_{name}" for prefix in ("weather", "weather_change") for name in columns]
+
+
+def weather_features(
+    day: date, context: Context, regions: Ints, columns: Sequence[str]
+) -> dict[str, Floats32]:
+    """The weather of the day, and by how much it differs from the mean of the week before."""
+    today = _chosen(context.weather_at(day), context, columns)
+    week = [
+        _chosen(context.weather_at(day - timedelta(days=back)), context, columns)
+        for back in range(_WEATHER_BEFORE, 0, -1)
+    ]
+    total = np.zeros(today.shape)
+    for values in week:
+        total += values
+    change = today - total / _WEATHER_BEFORE
+    found = {}
+    for place, name in enumerate(columns):
+        found[f"weather_{name}"] = today[regions, place]
+        found[f"weather_change_{name}"] = change[regions, place].astype(np.float32)
+    return found
+
+
+def store_names(numbers: Sequence[str], texts: Sequence[str]) -> list[str]:
+    return [f"store_{name}" for name in (*numbers, *texts)]
+
+
+def store_features(
+    context: Context,
+    rows: Ints,
+    numbers: Sequence[str],
+    texts: Sequence[str],
+    categories: Mapping[str, Sequence[str]],
+) -> dict[str, Floats]:
+    """What the stores table says of each series' store; texts as their place in `categories`."""
+    found = {}
+    nothing = np.full(len(context.store_ids) + 1, np.nan)
+    for name in numbers:
+        found[f"store_{name}"] = context.store_numbers.get(name, nothing)[rows]
+    for name in texts:
+        codes = {value: code for code, value in enumerate(categories[f"store_{name}"])}
+        values = context.store_texts.get(name)
+        coded = nothing if values is None else np.array([codes.get(v, np.nan) for v in values])
+        found[f"store_{name}"] = coded[rows]
+    return found
+
+
+def _chosen(weather: Floats32, context: Context, columns: Sequence[str]) -> Floats32:
+    chosen = np.full((len(weather), len(columns)), np.nan, dtype=np.float32)
+    for place, name in enumerate(columns):
+        if name in context.weather_columns:
+            chosen[:, place] = weather[:, context.weather_columns.index(name)]
+    return chosen
+
+
+def _reversed(values: Floats32, column: int) -> Floats32:
+    """The days before `column`, nearest first: (n, at most _REACH)."""
+    return np.ascontiguousarray(values[:, max(0, column - _REACH) : column][:, ::-1])
+
+
+def _first(values: Floats32) -> Floats32:
+    if values.shape[1]:
+        return values[:, 0]
+    return np.full(len(values), np.nan, dtype=np.float32)
+
+
+def _run(flags: npt.NDArray[np.bool_]) -> Floats32:
+    """How many of the first days are flagged without a break."""
+    if not flags.shape[1]:
+        return np.zeros(len(flags), dtype=np.float32)
+    length = np.where(flags.all(axis=1), flags.shape[1], np.argmin(flags, axis=1))
+    return length.astype(np.float32)
+
+
+def _place(flags: npt.NDArray[np.bool_]) -> Floats32:
+    """The place of the first flagged day, counted from 1; NaN where none is."""
+    if not flags.shape[1]:
+        return np.full(len(flags), np.nan, dtype=np.float32)
+    place = np.where(flags.any(axis=1), np.argmax(flags, axis=1) + 1.0, np.nan)
+    return place.astype(np.float32)

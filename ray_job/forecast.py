@@ -1,0 +1,251 @@
+"""forecast_chunk: read, predict, write the part, say what became of each store. Knows no Ray.
+
+One store's bad data costs that store only: a file that cannot be read fails its store, and where
+the computation over the whole chunk raises, the chunk is halved until the culprit stands alone.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from ray_job import history
+from ray_job.bucket import keys, parts
+from ray_job.bucket.errors import (
+    ConflictError,
+    CorruptError,
+    InputError,
+    NotFoundError,
+    StorageError,
+)
+from ray_job.bucket.storage import Storage, open_bucket
+from ray_job.model import Model
+from ray_job.model import load as load_model
+from ray_job.outcomes import Done
+from ray_job.panel import Panel
+from ray_job.plan import Chunk
+from ray_job.predict import Predictions, predict_days
+from ray_job.registry import Artifact
+from ray_job.work import Cost, Result, Task, Work
+
+Floats = npt.NDArray[np.float64]
+
+ABSURD_FACTOR = 100.0
+"""A prediction above this many times the most that the series ever sold in a day is refused."""
+
+_RECENT_WEEKS = 4
+
+
+class PartitionGoneError(NotFoundError):
+    """A file of the plan is not there any more: the table was vacuumed since; plan again."""
+
+
+def forecast_chunk(task: Task, work: Work) -> Result:
+    """Do one chunk. Idempotent: whoever finds its part written already adopts it.
+
+    Stores whose data is bad are `failed` in the outcomes. Raises StorageError where the storage
+    fails, PartitionGoneError where a file of the plan is gone.
+    """
+    began, cpu = time.monotonic(), time.process_time()
+    storage = _storage(work.bucket)
+    with threadpool_limits(limits=_threads()):
+        share = _forecast(storage, task.chunk, work)
+    done = write(storage, task, work, share)
+    return Result(
+        digest=task.chunk.digest,
+        done=done,
+        cost=Cost(
+            seconds=time.monotonic() - began,
+            cpu_seconds=time.process_time() - cpu,
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            rows=task.chunk.rows,
+            bytes=task.chunk.bytes,
+            ended_at=time.time(),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Rows of a part (PART_SCHEMA) and outcomes (OUTCOME_SCHEMA), both sorted by store."""
+
+    rows: pa.Table
+    outcomes: pa.Table
+
+
+def write(storage: Storage, task: Task, work: Work, share: Share) -> Done:
+    """Write the part of a chunk, or adopt the one that somebody else wrote meanwhile."""
+    from ray_job.adoption import read  # noqa: PLC0415
+
+    key = keys.part(work.basis.as_of, task.chunk.digest, task.attempt)
+    data = parts.encode(
+        share.rows,
+        share.outcomes,
+        task.chunk.digest,
+        run_id=work.run_id,
+        generated_at=work.generated_at.isoformat(),
+    )
+    try:
+        storage.create(key, data)
+    except ConflictError:
+        return read(storage, key, task.attempt)
+    return Done(
+        share.outcomes, key, parts.sha256(data), work.run_id, work.generated_at, task.attempt + 1
+    )
+
+
+def merge(shares: Sequence[Share]) -> Share:
+    """The shares of a chunk's stores as one, with row ranges counted anew."""
+    rows = pa.concat_tables([share.rows for share in shares])
+    offsets = np.cumsum([0, *(share.rows.num_rows for share in shares)])
+    outcomes = [
+        share.outcomes.set_column(
+            share.outcomes.schema.get_field_index("first_row"),
+            "first_row",
+            pa.array(
+                [
+                    None if first is None else first + int(offset)
+                    for first in share.outcomes["first_row"].to_pylist()
+                ],
+                pa.int64(),
+            ),
+        )
+        for share, offset in zip(shares, offsets, strict=False)
+    ]
+    return Share(rows, pa.concat_tables(outcomes))
+
+
+def failed_share(stores: Sequence[str], code: str, reason: str) -> Share:
+    """Outcomes of stores that failed; no rows."""
+    rows = [_failed(store, code, reason) for store in stores]
+    return Share(
+        parts.PART_SCHEMA.empty_table(), pa.Table.from_pylist(rows, parts.OUTCOME_SCHEMA)
+    )
+
+
+def _forecast(storage: Storage, chunk: Chunk, work: Work) -> Share:
+    model = _model(_ArtifactKey(work.artifact))
+    columns = history.Columns(
+        known_ahead=work.known_ahead, categories=model.description.inputs.categories
+    )
+    bad: list[dict[str, object]] = []
+    read: list[tuple[str, Sequence[pa.Table]]] = []
+    for store, paths in _paths(chunk):
+        try:
+            read.append((store, history.read_store(storage, paths, columns, chunk.items)))
+        except NotFoundError as error:
+            raise PartitionGoneError(str(error)) from error
+        except (CorruptError, InputError) as error:
+            code = "corrupt" if isinstance(error, CorruptError) else "bad_column"
+            bad.append(_failed(store, code, str(error)))
+    share = _halving(read, columns, model, work)
+    if not bad:
+        return share
+    outcomes = pa.concat_tables(
+        [share.outcomes, pa.Table.from_pylist(bad, parts.OUTCOME_SCHEMA)]
+    ).sort_by("store_id")
+    return Share(share.rows, outcomes)
+
+
+def _halving(
+    stores: Sequence[tuple[str, Sequence[pa.Table]]],
+    columns: history.Columns,
+    model: Model,
+    work: Work,
+) -> Share:
+    """The vectorised path; where it raises, each half on its own, down to the store that does it."""
+    try:
+        return _together(stores, columns, model, work)
+    except (StorageError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a store's data provokes is that store's failure
+        if len(stores) == 1:
+            reason = f"{type(error).__name__}: {error}"
+            return failed_share([stores[0][0]], "error", reason)
+    middle = len(stores) // 2
+    return merge(
+        [_halving(half, columns, model, work) for half in (stores[:middle], stores[middle:])]
+    )
+
+
+def _together(
+    stores: Sequence[tuple[str, Sequence[pa.Table]]],
+    columns: history.Columns,
+    model: Model,
+    work: Work,
+) -> Share:
+    on = work.basis
+    tally = _Tally([store for store, _ in stores], work)
+    for panel in history.panels(
+        stores, columns, on.first_day, on.as_of, on.target_dates[-1]
+    ):
+        predictions = predict_days(
+            panel, on.as_of, on.target_dates, work.context, model, work.rules
+        )
+        tally.add(panel, predictions)
+    return tally.share(model.description.version)
+
+
+class _Tally:
+    """Gathers the predictions of a chunk's panels, store by store."""
+
+    def __init__(self, stores: Sequence[str], work: Work) -> None:
+        self.stores = stores
+        self.work = work
+        self.panels: list[tuple[Panel, Predictions]] = []
+
+    def add(self, panel: Panel, predictions: Predictions) -> None:
+        self.panels.append((panel, predictions))
+
+    def share(self, model_version: str) -> Share:
+        raise NotImplementedError
+
+
+def _failed(store: str, code: str, reason: str) -> dict[str, object]:
+    return {"store_id": store, "outcome": "failed", "reason_code": code, "reason": reason}
+
+
+def _paths(chunk: Chunk) -> list[tuple[str, list[str]]]:
+    grouped: dict[str, list[str]] = {}
+    for store, path in zip(
+        chunk.files["store_id"].to_pylist(), chunk.files["path"].to_pylist(), strict=True
+    ):
+        grouped.setdefault(store, []).append(path)
+    return sorted(grouped.items())
+
+
+def _threads() -> int:
+    return int(os.environ.get("OMP_NUM_THREADS", "1"))
+
+
+@lru_cache(maxsize=4)
+def _storage(url: str) -> Storage:
+    return open_bucket(url)
+
+
+@dataclass(frozen=True)
+class _ArtifactKey:
+    """Equal for the same artifact, so that a process unpickles it once."""
+
+    artifact: Artifact
+
+    def __hash__(self) -> int:
+        return hash((self.artifact.sha256, self.artifact.version))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ArtifactKey) and self.artifact == other.artifact
+
+
+@lru_cache(maxsize=2)
+def _model(key: _ArtifactKey) -> Model:
+    artifact = key.artifact
+    return load_model(artifact.model, artifact.description, artifact.sha256)

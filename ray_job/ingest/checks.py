@@ -1,0 +1,122 @@
+"""Types of further columns and duplicates: what can be told only when a file was read whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ray_job.bucket.errors import InputError
+from ray_job.ingest.load import FILE, Group, as_number, row_of
+from ray_job.ingest.workspace import Workspace, name
+from ray_job.settings import ColumnType
+
+
+def expected_types(
+    group: Group, declared: Mapping[str, ColumnType], known: Mapping[str, ColumnType]
+) -> dict[str, ColumnType | None]:
+    """The type of each further column, as far as the settings or the table know it.
+
+    `known` are the table's columns and those of the files before. Raises InputError where a
+    column's name differs from a known one by capitals only, which Delta cannot hold apart, and
+    where the settings contradict the table.
+    """
+    folded = {one.casefold(): one for one in known}
+    types: dict[str, ColumnType | None] = {}
+    for column in group.further():
+        whose = f"{group.sources[0].name}: the column {column.header}"
+        twin = folded.get(column.name.casefold(), column.name)
+        if twin != column.name:
+            raise InputError(f"{whose} differs from the table's column {twin} by capitals only")
+        told, there = declared.get(column.name), known.get(column.name)
+        if told is not None and there is not None and told != there:
+            raise InputError(f"{whose} is {told} in the settings but {there} in the table")
+        types[column.name] = there or told or group.kind.types.get(column.name)
+    return types
+
+
+def settle_types(
+    work: Workspace, group: Group, types: Mapping[str, ColumnType | None]
+) -> dict[str, ColumnType]:
+    """The types of all further columns that hold a value anywhere in the group.
+
+    A column of a CSV file whose type is not known holds numbers if every value is one.
+    """
+    settled: dict[str, ColumnType] = {}
+    for column in group.further():
+        known = types.get(column.name)
+        if known is not None:
+            settled[column.name] = known
+            continue
+        [(values, numbers, finite)] = work.run(
+            f"SELECT count({name(column.name)}), count(__number), count(*) FILTER (isfinite(__number))"
+            f" FROM (SELECT {name(column.name)}, {_number(group, column.name)} AS __number"
+            f" FROM {group.table})"
+        )
+        if values == 0:
+            continue
+        is_text = column.found in ("text", "day")
+        settled[column.name] = "text" if is_text or numbers < values else "number"
+        if settled[column.name] == "number" and finite < values:
+            raise _not_finite(work, group, column.name, column.header)
+    return settled
+
+
+def _number(group: Group, column: str) -> str:
+    found = next(one.found for one in group.columns if one.name == column)
+    if found in ("number", "integer"):
+        return name(column)
+    return as_number(name(column)) if found == "untyped" else "CAST(NULL AS DOUBLE)"
+
+
+def value(
+    group: Group, column: str, types: Mapping[str, ColumnType | None], settled: ColumnType
+) -> str:
+    """SQL for a further column of the group's table in its settled type."""
+    loaded_as_text = types.get(column) is None and _number(group, column) != name(column)
+    return as_number(name(column)) if settled == "number" and loaded_as_text else name(column)
+
+
+def _not_finite(work: Workspace, group: Group, column: str, header: str) -> InputError:
+    number = _number(group, column)
+    [(row, file, told)] = work.run(
+        f"SELECT rowid, {FILE}, {name(column)}::VARCHAR FROM {group.table}"
+        f" WHERE NOT isfinite({number}) ORDER BY rowid LIMIT 1"
+    )
+    return InputError(
+        f"{group.source(file).name}: row {row_of(work, group, file, row)}:"
+        f" the column {header} is {told}, which is not a number"
+    )
+
+
+def drop_duplicates(work: Workspace, group: Group, values: Mapping[str, str]) -> None:
+    """Keep one of the rows of a file that are equal; `values` is the SQL of further columns.
+
+    Raises InputError, with the numbers of two rows, where rows of one key differ.
+    """
+    key = ", ".join((FILE, *map(name, group.kind.key)))
+    content = ", ".join((*values.values(), "0"))
+    work.run(
+        f"CREATE OR REPLACE TEMP TABLE duplicates AS"
+        f" SELECT {key}, min(rowid) AS __kept FROM {group.table} GROUP BY {key} HAVING count(*) > 1"
+    )
+    [(repeated,)] = work.run("SELECT count(*) FROM duplicates")
+    if not repeated:
+        return
+    same = " AND ".join(
+        f"r.{name(column)} = d.{name(column)}" for column in (FILE, *group.kind.key)
+    )
+    conflicts = work.run(
+        f"SELECT r.{FILE}, d.__kept, r.rowid FROM {group.table} r JOIN duplicates d ON {same}"
+        f" JOIN (SELECT rowid AS __row, ({content}) AS __content FROM {group.table}) a"
+        f" ON a.__row = d.__kept"
+        f" JOIN (SELECT rowid AS __row, ({content}) AS __content FROM {group.table}) b"
+        f" ON b.__row = r.rowid"
+        f" WHERE a.__content IS DISTINCT FROM b.__content ORDER BY r.rowid LIMIT 1"
+    )
+    for file, first, second in conflicts:
+        rows = (row_of(work, group, file, row) for row in (first, second))
+        one, other = rows
+        raise InputError(
+            f"{group.source(file).name}: rows {one} and {other} have the same"
+            f" {', '.join(group.kind.key)} but differ"
+        )
+    work.run(f"DELETE FROM {group.table} r USING duplicates d WHERE {same} AND r.rowid <> d.__kept")

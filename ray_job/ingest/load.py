@@ -1,0 +1,251 @@
+"""Files of one shape, read by DuckDB into one temporary table and checked there.
+
+A row of the table is a row of a file, in the file's order, with the file's number and, if there
+is something wrong with it, a sentence about that. Errors count rows as a spreadsheet does: the
+header of a CSV file is its row 1; Parquet files have no header, their first row is 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from ray_job.bucket.errors import InputError, StorageError
+from ray_job.ingest.files import Source
+from ray_job.ingest.kinds import Kind
+from ray_job.ingest.shapes import Column, Shape
+from ray_job.ingest.workspace import Workspace, name, text
+from ray_job.progress import Stage
+from ray_job.settings import ColumnType
+
+FILE = "__file"
+PROBLEM = "__problem"
+_FILES_AT_ONCE = 1_000
+"""In one query DuckDB keeps a buffer for each file: 100,000 of them would not fit in memory."""
+_FIRST_DAY, _LAST_DAY = "1900-01-01", "2199-12-31"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Files of one kind and shape; the first of them has number `first`, the next one more."""
+
+    kind: Kind
+    shape: Shape
+    columns: tuple[Column, ...]
+    sources: tuple[Source, ...]
+    first: int
+
+    @property
+    def table(self) -> str:
+        return f"group_{self.first}"
+
+    def source(self, number: int) -> Source:
+        return self.sources[number - self.first]
+
+    def further(self) -> list[Column]:
+        """The columns that are not of the kind's key."""
+        return [column for column in self.columns if column.name not in self.kind.key]
+
+    def row(self, record: int) -> int:
+        """The number that errors give to a file's n-th record, counted from 0."""
+        return record + (2 if self.shape.format == "csv" else 1)
+
+
+def as_number(expression: str) -> str:
+    """SQL for a text as a number; true is 1 and false 0; NULL where it is none."""
+    return (
+        f"CASE lower({expression}) WHEN 'true' THEN 1.0 WHEN 'false' THEN 0.0"
+        f" ELSE try_cast({expression} AS DOUBLE) END"
+    )
+
+
+def load(
+    work: Workspace, group: Group, types: Mapping[str, ColumnType | None], stage: Stage
+) -> None:
+    """Read the group's files into the table `group.table`.
+
+    A column of `types` is read as a number or as text; one without a type as the file has it.
+    Raises InputError for what cannot be read, and for the first row that is wrong.
+    """
+    expressions, problems = _expressions(group, types)
+    problem = f"CASE {' '.join(problems)} END" if problems else "NULL"
+    selected = ", ".join(f"{sql} AS {name(known)}" for known, sql in expressions.items())
+    paths = [str(source.path) for source in group.sources]
+    for start in range(0, len(paths), _FILES_AT_ONCE):
+        into = f"INSERT INTO {group.table}" if start else f"CREATE TEMP TABLE {group.table} AS"
+        some = paths[start : start + _FILES_AT_ONCE]
+        try:
+            work.run(
+                f"{into} SELECT {selected}, {problem} AS {PROBLEM},"
+                f" (file_index + {group.first + start})::INTEGER AS {FILE} FROM {_reader(group)}",
+                [some],
+            )
+        except duckdb.Error as error:
+            sources = group.sources[start : start + _FILES_AT_ONCE]
+            raise _unreadable(work, group, sources, error) from error
+        stage.advance(len(some))
+    _check_rows(work, group)
+
+
+def _reader(group: Group) -> str:
+    if group.shape.format == "parquet":
+        return "read_parquet(?, hive_partitioning=false)"
+    columns = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(len(group.shape.header)))
+    return (
+        f"read_csv(?, columns={{{columns}}}, auto_detect=false, header=true, skip=0,"
+        f" delim={text(group.shape.delimiter)}, quote='\"', escape='\"', hive_partitioning=false)"
+    )
+
+
+def _expressions(
+    group: Group, types: Mapping[str, ColumnType | None]
+) -> tuple[dict[str, str], list[str]]:
+    """SQL of each column under our name, and the WHEN … THEN of what can be wrong with a row."""
+    by_name = {column.name: column for column in group.columns}
+    expressions: dict[str, str] = {}
+    problems: list[str] = []
+    for key in group.kind.key:
+        column = by_name.get(key)
+        if column is None:
+            expressions[key] = "''"
+            continue
+        raw = f"CAST({_raw(group, column)} AS VARCHAR)"
+        label = text(_label(column))
+        if key == "date":
+            expressions[key] = _day(group, column)
+            problems += [
+                f"WHEN nullif({raw}, '') IS NULL THEN {label} || ' is empty'",
+                f"WHEN {expressions[key]} IS NULL"
+                f" THEN {label} || ' is ' || {_quoted(raw)} || ', which is not a date (YYYY-MM-DD)'",
+                f"WHEN {expressions[key]} NOT BETWEEN DATE '{_FIRST_DAY}' AND DATE '{_LAST_DAY}'"
+                f" THEN {label} || ' is ' || {_quoted(raw)} || ', which is out of range'",
+            ]
+        elif key in group.kind.optional:
+            expressions[key] = f"coalesce({raw}, '')"
+        else:
+            expressions[key] = raw
+            problems.append(f"WHEN nullif({raw}, '') IS NULL THEN {label} || ' is empty'")
+        if key == "store_id":
+            problems.append(
+                f"WHEN NOT regexp_full_match({raw}, '[A-Za-z0-9_-]{{1,64}}')"
+                f" THEN {label} || ' is ' || {_quoted(raw)}"
+                " || ', which cannot name a store (letters, digits, _ and -, at most 64)'"
+            )
+    for column in group.further():
+        expression, wrong = _further(group, column, types.get(column.name))
+        expressions[column.name] = expression
+        problems += wrong
+    return expressions, problems
+
+
+def _further(group: Group, column: Column, wanted: ColumnType | None) -> tuple[str, list[str]]:
+    raw, label = _raw(group, column), text(_label(column))
+    whose = f"{group.sources[0].name}: the column {column.header}"
+    if column.found == "other":
+        raise InputError(f"{whose} is neither numbers nor text: list it under ignore")
+    if wanted == "number" and column.found == "day":
+        raise InputError(f"{whose} holds dates where numbers are expected")
+    if wanted == "text" and column.found == "number":
+        raise InputError(f"{whose} holds numbers where text is expected")
+    if column.found in ("untyped", "text"):
+        raw = f"nullif(CAST({raw} AS VARCHAR), '')"
+        if wanted != "number":
+            return raw, []
+        number = as_number(raw)
+        given = _quoted(raw)
+    elif wanted == "text" or column.found == "day":
+        return f"CAST({raw} AS VARCHAR)", []
+    else:
+        number, given = f"CAST({raw} AS DOUBLE)", f"CAST({raw} AS VARCHAR)"
+    return number, [
+        f"WHEN {raw} IS NOT NULL AND coalesce(NOT isfinite({number}), true)"
+        f" THEN {label} || ' is ' || {given} || ', which is not a number'"
+    ]
+
+
+def _raw(group: Group, column: Column) -> str:
+    return name(column.header) if group.shape.format == "parquet" else f"c{column.index}"
+
+
+def _label(column: Column) -> str:
+    return f"the column {column.header}"
+
+
+def _quoted(raw: str) -> str:
+    return f"'\"' || left({raw}, 40) || '\"'"
+
+
+def _day(group: Group, column: Column) -> str:
+    raw = _raw(group, column)
+    return f"CAST({raw} AS DATE)" if column.found == "day" else f"try_cast({raw} AS DATE)"
+
+
+def _check_rows(work: Workspace, group: Group) -> None:
+    wrong = work.run(
+        f"SELECT rowid, {FILE}, {PROBLEM} FROM {group.table}"
+        f" WHERE {PROBLEM} IS NOT NULL ORDER BY rowid LIMIT 1"
+    )
+    for row, number, problem in wrong:
+        raise InputError(
+            f"{group.source(number).name}: row {row_of(work, group, number, row)}: {problem}"
+        )
+    full = {number for (number,) in work.run(f"SELECT DISTINCT {FILE} FROM {group.table}")}
+    for number, source in enumerate(group.sources, group.first):
+        if number not in full:
+            raise InputError(f"{source.name}: the file is empty: it has a header but no rows")
+
+
+def row_of(work: Workspace, group: Group, number: int, row: int) -> int:
+    """What errors call the table's row `row`, which is one of file `number`."""
+    [(first,)] = work.run(f"SELECT min(rowid) FROM {group.table} WHERE {FILE} = ?", [number])
+    return group.row(row - first)
+
+
+def _unreadable(
+    work: Workspace, group: Group, sources: Sequence[Source], error: duckdb.Error
+) -> Exception:
+    """The error as one sentence that names the file, if it is a file's fault."""
+    told = str(error)
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return StorageError(f"ingest.memory_limit is too small: {told.splitlines()[0]}")
+    source = _culprit(work, group, sources, told)
+    line = re.search(r"on Line: (\d+)", told)
+    where = f"{source.name}: line {line[1]}" if line else source.name
+    for pattern, sentence in _REASONS:
+        if found := re.search(pattern, told):
+            return InputError(f"{where}: {sentence.format(*found.groups())}")
+    return InputError(f"{where}: {told.splitlines()[0]}")
+
+
+_REASONS = (
+    (r"GZIP", "the gzip file is damaged or cut off"),
+    (r"Expected Number of Columns: (\d+) Found: (\d+)", "there are {1} columns instead of {0}"),
+    (r"unterminated quote", "a quotation mark is not closed"),
+    (r"Invalid unicode|not utf-8", "the text is not UTF-8"),
+    (r"(?i)parquet|thrift|snappy|zstd|decompress", "the Parquet file is damaged or cut off"),
+)
+
+
+def _culprit(work: Workspace, group: Group, sources: Sequence[Source], told: str) -> Source:
+    """The file that an error speaks of: the one that it names, else the first that fails alone."""
+    named = [source for source in sources if str(source.path) in told]
+    if named:
+        return max(named, key=lambda source: len(str(source.path)))
+    for source in sources[:-1]:
+        try:
+            columns = ", ".join(f"count({_raw(group, column)})" for column in group.columns)
+            work.run(f"SELECT {columns} FROM {_reader(group)}", [[str(source.path)]])
+        except duckdb.Error:
+            return source
+    return sources[-1]
+
+
+def rows_by_file(work: Workspace, group: Group) -> dict[int, int]:
+    counted: Sequence[tuple[int, int]] = [
+        (number, rows)
+        for number, rows in work.run(f"SELECT {FILE}, count(*) FROM {group.table} GROUP BY {FILE}")
+    ]
+    return dict(counted)

@@ -1,0 +1,104 @@
+"""The rows of all sales files of an ingest as one stream, sorted by store, item and date."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from ray_job.ingest.batch import Loaded
+from ray_job.ingest.load import FILE
+from ray_job.ingest.workspace import Workspace, name
+from ray_job.settings import Settings
+
+_BATCH_ROWS = 100_000
+_KEY = "store_id, item_id, date"
+
+
+def sorted_sales(
+    work: Workspace,
+    settings: Settings,
+    loaded: Sequence[Loaded],
+    delivered: Mapping[int, int],
+    schema: pa.Schema,
+) -> pa.RecordBatchReader:
+    """Rows in the columns of `schema` (the table's, whose `op` follows from the settings).
+
+    `delivered` tells for each file when it was delivered, in microseconds. What an earlier file
+    says of a (store, date) that a later one replaces is left out.
+    """
+    transactions = settings.sales.rows == "transactions"
+    work.run("CREATE OR REPLACE TEMP TABLE deliveries (__file INTEGER, __delivered BIGINT)")
+    work.connection.register(
+        "delivered", pa.table({FILE: list(delivered), "moment": list(delivered.values())})
+    )
+    work.run(f"INSERT INTO deliveries SELECT {FILE}, moment FROM delivered")
+    work.connection.unregister("delivered")
+    rows = " UNION ALL BY NAME ".join(
+        _summed(one) if transactions else _daily(one) for one in loaded
+    )
+    held = {column for one in loaded for column in one.types} | set(_KEY.split(", "))
+    made = {
+        "delivered_at": "make_timestamptz(__delivered) AS delivered_at",
+        "op": f"'{'add' if transactions else 'set'}' AS op",
+    }
+    columns = [made.get(one.name) or _column(one, one.name in held) for one in schema]
+    relation = work.connection.sql(
+        f"SELECT {', '.join(columns)}"
+        f" FROM ({rows}) r JOIN deliveries USING ({FILE}) {_not_replaced(loaded)}"
+        f" ORDER BY {_KEY}, __delivered"
+    )
+    return relation.to_arrow_reader(_BATCH_ROWS)
+
+
+def _column(field: pa.Field, is_held: bool) -> str:
+    kind = "DOUBLE" if pa.types.is_floating(field.type) else "VARCHAR"
+    return name(field.name) if is_held else f"CAST(NULL AS {kind}) AS {name(field.name)}"
+
+
+def _daily(loaded: Loaded) -> str:
+    further = "".join(f", {sql} AS {name(column)}" for column, sql in loaded.values.items())
+    return f"(SELECT {FILE}, {_KEY}{further} FROM {loaded.group.table})"
+
+
+def _summed(loaded: Loaded) -> str:
+    """A file's sales added up to days, in the file's order so that the sum is always the same."""
+    further = "".join(
+        f", sum({sql} ORDER BY rowid) AS sales"
+        if column == "sales"
+        else f", arg_max({sql}, rowid) AS {name(column)}"
+        for column, sql in loaded.values.items()
+    )
+    return f"(SELECT {FILE}, {_KEY}{further} FROM {loaded.group.table} GROUP BY {FILE}, {_KEY})"
+
+
+def replacing(loaded: Sequence[Loaded]) -> str | None:
+    """SQL of (store_id, date, __delivered) that replacing files take out, None if there is none."""
+    parts = []
+    for one in loaded:
+        files = [
+            str(number)
+            for number, source in enumerate(one.group.sources, one.group.first)
+            if source.replaces
+        ]
+        if files:
+            parts.append(
+                f"SELECT store_id, date, {FILE} FROM {one.group.table}"
+                f" WHERE {FILE} IN ({', '.join(files)})"
+            )
+    if not parts:
+        return None
+    return (
+        f"SELECT store_id, date, max(__delivered) AS __delivered FROM ({' UNION ALL '.join(parts)})"
+        f" JOIN deliveries USING ({FILE}) GROUP BY store_id, date"
+    )
+
+
+def _not_replaced(loaded: Sequence[Loaded]) -> str:
+    taken_out = replacing(loaded)
+    if taken_out is None:
+        return ""
+    return (
+        f"WHERE NOT EXISTS (SELECT 1 FROM ({taken_out}) t WHERE t.store_id = r.store_id"
+        " AND t.date = r.date AND t.__delivered > deliveries.__delivered)"
+    )

@@ -1,0 +1,168 @@
+"""What a new release says of each store. Pure: tables in, a table out.
+
+The base is the release that the new one continues. Store by store:
+
+- a new good forecast replaces the base's, unless the base's is of the same as-of and was made from
+  newer inputs (a higher version of the table);
+- a store that failed keeps the base's forecast, with the new reason;
+- a store outside of the run's scope keeps the base's row as it is.
+
+What stays from an older as-of is carried: `carried_since` names the first as-of that had to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.receipts import Failure, StoreCounts
+from ray_job.bucket.releases import COVERED, RELEASE_SCHEMA
+
+_JUDGEMENT = ("outcome", "reason_code", "reason", "attempt")
+
+
+def base_of(pointer: Pointer, as_of: date) -> str | None:
+    """The release to continue for an as-of: its own, else that of the newest earlier as-of."""
+    earlier = [
+        day for day, name in pointer.dates.items() if day <= as_of and name not in pointer.bad
+    ]
+    return pointer.dates[max(earlier)] if earlier else None
+
+
+def merge(
+    base: pa.Table | None, new: pa.Table, *, as_of: date, expected: Collection[str]
+) -> pa.Table:
+    """The rows of the new release, one per store of either, sorted (RELEASE_SCHEMA)."""
+    base = RELEASE_SCHEMA.empty_table() if base is None else base.cast(RELEASE_SCHEMA)
+    new = new.cast(RELEASE_SCHEMA)
+    ids, at_new, at_base = _align(new, base)
+    good = _take(pc.is_in(new["outcome"], pa.array(COVERED)), at_new)
+    base_has = _take(pc.is_valid(base["as_of"]), at_base)
+    base_same = base_has & _take(pc.equal(base["as_of"], pa.scalar(as_of, pa.date32())), at_base)
+    # Both versions are known wherever both forecasts are.
+    base_newer = base_same & good & (_numbers(base, at_base) > _numbers(new, at_new))
+    from_new = ((at_new >= 0) & (good & ~base_newer)) | (at_base < 0)
+    both = pa.concat_tables([new, base]).combine_chunks()
+    merged = both.take(pa.array(np.where(from_new, at_new, new.num_rows + at_base)))
+
+    newly_failed = pa.array((at_new >= 0) & ~good & ~from_new)
+    judged = both.take(pa.array(np.where(at_new >= 0, at_new, new.num_rows + at_base)))
+    for name in _JUDGEMENT:
+        merged = _put(merged, name, pc.if_else(newly_failed, judged[name], merged[name]))
+    # What describes a store is always the newest that is known of it.
+    described = pc.coalesce(judged["description"], merged["description"])
+    merged = _put(merged, "description", described)
+    merged = _put(
+        merged, "expected", pc.is_in(merged["store_id"], pa.array(list(expected), pa.string()))
+    )
+    return _carry(_with_missing(merged, expected, ids), as_of)
+
+
+def counts(rows: pa.Table, *, as_of: date, run_id: str) -> StoreCounts:
+    """The expected stores of a release by outcome; `late` have sales older than the as-of."""
+    rows = rows.filter(rows["expected"])
+    outcomes = {
+        row["values"]: row["counts"] for row in pc.value_counts(rows["outcome"]).to_pylist()
+    }
+    same = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
+    theirs = pc.not_equal(rows["run_id"], run_id)
+    return StoreCounts(
+        expected=rows.num_rows,
+        **{
+            name: outcomes.get(name, 0)
+            for name in ("ok", "closed", "fallback", "failed", "no_data")
+        },
+        carried=_count(pc.and_(pc.is_valid(rows["as_of"]), pc.invert(same))),
+        kept=_count(pc.and_(same, theirs)),
+        late=_count(late(rows, as_of)),
+    )
+
+
+def late(rows: pa.Table, as_of: date) -> pa.ChunkedArray:
+    """Which rows rest on sales older than the release's as-of."""
+    return pc.fill_null(pc.less(rows["data_through"], pa.scalar(as_of, pa.date32())), False)
+
+
+def failures(rows: pa.Table) -> list[Failure]:
+    """The failed stores of a release, with the as-of of the forecast that they still have."""
+    failed = rows.filter(pc.equal(rows["outcome"], "failed"))
+    columns = ["store_id", "reason_code", "reason", "attempt", "as_of"]
+    return [
+        Failure(
+            store_id=row["store_id"],
+            reason_code=row["reason_code"],
+            reason=row["reason"],
+            attempt=row["attempt"] or 1,
+            last_good_as_of=row["as_of"],
+        )
+        for row in failed.select(columns).to_pylist()
+    ]
+
+
+def _align(
+    new: pa.Table, base: pa.Table
+) -> tuple[pa.Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """All store ids, sorted, and the row of each in both tables; -1 where it has none."""
+    both = pa.chunked_array([*new["store_id"].chunks, *base["store_id"].chunks], pa.string())
+    ids = pc.unique(both)
+    ids = ids.take(pc.sort_indices(ids))
+    at_new = pc.fill_null(pc.index_in(ids, new["store_id"].combine_chunks()), -1)
+    at_base = pc.fill_null(pc.index_in(ids, base["store_id"].combine_chunks()), -1)
+    return ids, at_new.to_numpy().astype(np.int64), at_base.to_numpy().astype(np.int64)
+
+
+def _take(flags: pa.ChunkedArray, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    values = np.append(pc.fill_null(flags, False).to_numpy(zero_copy_only=False), False)
+    taken: npt.NDArray[np.bool_] = values.astype(np.bool_)[rows]
+    return taken
+
+
+def _numbers(table: pa.Table, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    versions = np.append(pc.fill_null(table["table_version"], -1).to_numpy(), -1)
+    taken: npt.NDArray[np.int64] = versions.astype(np.int64)[rows]
+    return taken
+
+
+def _with_missing(rows: pa.Table, expected: Collection[str], ids: pa.Array) -> pa.Table:
+    """Expected stores of which nothing is known: nothing was ever delivered."""
+    absent = sorted(set(expected) - set(ids.to_pylist()))
+    if not absent:
+        return rows
+    added = pa.Table.from_pylist(
+        [
+            {
+                "store_id": store,
+                "outcome": "no_data",
+                "reason_code": "no_data",
+                "reason": "no sales were ever delivered for this store",
+                "expected": True,
+            }
+            for store in absent
+        ],
+        schema=RELEASE_SCHEMA,
+    )
+    return pa.concat_tables([rows, added]).sort_by("store_id")
+
+
+def _carry(rows: pa.Table, as_of: date) -> pa.Table:
+    today = pa.scalar(as_of, pa.date32())
+    older = pc.fill_null(pc.less(rows["as_of"], today), False)
+    since = pc.if_else(
+        older, pc.coalesce(rows["carried_since"], today), pa.scalar(None, pa.date32())
+    )
+    return _put(rows, "carried_since", since)
+
+
+def _put(table: pa.Table, name: str, array: pa.ChunkedArray) -> pa.Table:
+    field = RELEASE_SCHEMA.field(name)
+    return table.set_column(table.schema.get_field_index(name), field, array.cast(field.type))
+
+
+def _count(flags: pa.ChunkedArray) -> int:
+    return int(pc.sum(flags).as_py() or 0)

@@ -1,0 +1,262 @@
+"""The plan: which chunks a run consists of. Pure: the same inputs give the same chunks and digests.
+
+A store above the chunk size is cut into ranges of items. All others are grouped by the leading bits
+of sha256(store id): a group above the chunk size is split by its next bit, until it fits or is one
+store. So the data of one store decides only about the group that it is in, and a chunk's digest
+changes only with its own stores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_job.settings import Plan as Limits
+
+FILES_SCHEMA = pa.schema(
+    [
+        ("store_id", pa.string()),
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        ("rows", pa.int64()),
+        ("first_date", pa.date32()),
+        ("last_date", pa.date32()),
+    ]
+)
+"""The files of the histories; `path` is a key of the bucket. Dates are null where unknown."""
+
+_MEMORY_PER_ROW = 160
+_MEMORY_PER_BYTE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """Everything that a prediction depends on beside the files of its store."""
+
+    as_of: date
+    horizon: int
+    lookback_days: int
+    model: str
+    context: str
+    settings: str
+    code: str
+
+    @property
+    def first_day(self) -> date:
+        return self.as_of - timedelta(days=self.lookback_days - 1)
+
+    @property
+    def target_dates(self) -> tuple[date, ...]:
+        return tuple(self.as_of + timedelta(days=k) for k in range(1, self.horizon + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRange:
+    """Items from `first` on and before `end`, in the order of their UTF-8 bytes; None is open."""
+
+    first: str | None = None
+    end: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """The smallest item id of a row group, and how many rows it has."""
+
+    first_item: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The unit of planned and retried work. `files` is of FILES_SCHEMA, sorted by store and path.
+
+    `rows` and `bytes` are what lies in the files, of a range its share.
+    """
+
+    digest: str
+    files: pa.Table = field(compare=False)
+    items: ItemRange | None
+    n_stores: int
+    rows: int
+    bytes: int
+
+    @property
+    def store_ids(self) -> list[str]:
+        ids: list[str] = pc.unique(self.files["store_id"]).to_pylist()
+        return ids
+
+    @property
+    def memory_bytes(self) -> int:
+        """An estimate of what a worker needs to do it, beside the process itself."""
+        return self.rows * _MEMORY_PER_ROW + self.bytes * _MEMORY_PER_BYTE
+
+
+def relevant(files: pa.Table, basis: Basis, stores: Sequence[str] | None = None) -> pa.Table:
+    """The files that can hold a row of the lookback or of a target date, sorted; of `stores`."""
+    begins = pc.fill_null(pc.less_equal(files["first_date"], basis.target_dates[-1]), True)
+    ends = pc.fill_null(pc.greater_equal(files["last_date"], basis.first_day), True)
+    wanted = pc.and_(begins, ends)
+    if stores is not None:
+        wanted = pc.and_(wanted, pc.is_in(files["store_id"], pa.array(stores, pa.string())))
+    return files.filter(wanted).sort_by([("store_id", "ascending"), ("path", "ascending")])
+
+
+def oversized(files: pa.Table, limits: Limits) -> dict[str, str]:
+    """The stores above the chunk size, each with its largest file."""
+    sums = files.group_by("store_id").aggregate([("bytes", "sum"), ("rows", "sum")])
+    big = sums.filter(
+        pc.or_(
+            pc.greater(sums["bytes_sum"], limits.chunk_bytes),
+            pc.greater(sums["rows_sum"], limits.chunk_rows),
+        )
+    )["store_id"]
+    found: dict[str, str] = {}
+    if len(big):
+        theirs = files.filter(pc.is_in(files["store_id"], big.combine_chunks()))
+        for row in theirs.sort_by([("bytes", "descending"), ("path", "ascending")]).to_pylist():
+            found.setdefault(row["store_id"], row["path"])
+    return found
+
+
+def make(
+    files: pa.Table,
+    basis: Basis,
+    limits: Limits,
+    row_groups: Mapping[str, Sequence[RowGroup]],
+) -> list[Chunk]:
+    """The chunks, largest first.
+
+    `files` is what `relevant` gives; `row_groups` has, for each store that `oversized` names, the
+    row groups of its largest file in their order.
+    """
+    if files.num_rows == 0:
+        return []
+    files = files.combine_chunks()
+    whole = pc.invert(pc.is_in(files["store_id"], pa.array(list(row_groups), pa.string())))
+    chunks = list(_grouped(files.filter(whole), basis, limits))
+    for store in sorted(row_groups):
+        theirs = files.filter(pc.equal(files["store_id"], store))
+        chunks.extend(_cut(theirs, basis, limits, row_groups[store]))
+    return sorted(chunks, key=lambda chunk: (-chunk.bytes, chunk.digest))
+
+
+def halves(chunk: Chunk, basis: Basis) -> tuple[Chunk, Chunk] | None:
+    """The two halves of a chunk's stores; None where it is of one store."""
+    stores = chunk.store_ids
+    if len(stores) < 2:  # noqa: PLR2004 - one store has no half
+        return None
+    middle = pa.array(stores[: len(stores) // 2], pa.string())
+    first = pc.is_in(chunk.files["store_id"], middle)
+    return (
+        _chunk(chunk.files.filter(first), basis, chunk.items),
+        _chunk(chunk.files.filter(pc.invert(first)), basis, chunk.items),
+    )
+
+
+def _grouped(files: pa.Table, basis: Basis, limits: Limits) -> Iterator[Chunk]:
+    if files.num_rows == 0:
+        return
+    runs = _Runs.of(files)
+    order = np.argsort(runs.hashes, kind="stable")
+    pending = [(0, len(order), 0)]
+    while pending:
+        first, end, depth = pending.pop()
+        members = order[first:end]
+        fits = (
+            runs.bytes[members].sum() <= limits.chunk_bytes
+            and runs.rows[members].sum() <= limits.chunk_rows
+        )
+        if fits or end - first == 1 or depth == _HASH_BITS:
+            rows = np.concatenate(
+                [np.arange(runs.begins[k], runs.begins[k + 1]) for k in np.sort(members)]
+            )
+            yield _chunk(files.take(pa.array(rows)), basis, None)
+            continue
+        bit = np.uint64(1) << np.uint64(_HASH_BITS - 1 - depth)
+        ones = (runs.hashes[members] & bit) != 0
+        middle = first + int(np.count_nonzero(~ones))
+        pending += [(a, b, depth + 1) for a, b in ((first, middle), (middle, end)) if a < b]
+
+
+_HASH_BITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """The stores of a sorted table of files: where each begins, and its sums."""
+
+    begins: npt.NDArray[np.int64]
+    hashes: npt.NDArray[np.uint64]
+    bytes: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, files: pa.Table) -> _Runs:
+        ids = files["store_id"].combine_chunks()
+        changes = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+        begins = np.concatenate([[0], np.flatnonzero(changes) + 1]).astype(np.int64)
+        names = ids.take(pa.array(begins)).to_pylist()
+        hashes = np.fromiter((_hash(name) for name in names), np.uint64, len(names))
+        return cls(
+            begins=np.append(begins, len(ids)),
+            hashes=hashes,
+            bytes=np.add.reduceat(files["bytes"].to_numpy(), begins),
+            rows=np.add.reduceat(files["rows"].to_numpy(), begins),
+        )
+
+
+def _hash(store_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(store_id.encode()).digest()[:8], "big")
+
+
+def _cut(
+    files: pa.Table, basis: Basis, limits: Limits, row_groups: Sequence[RowGroup]
+) -> Iterator[Chunk]:
+    """One store in ranges of items that hold about equal numbers of its largest file's rows."""
+    size, rows = pc.sum(files["bytes"]).as_py(), pc.sum(files["rows"]).as_py()
+    pieces = max(-(-size // limits.chunk_bytes), -(-rows // limits.chunk_rows))
+    share = sum(group.rows for group in row_groups) / pieces
+    bounds: list[str] = []
+    counted = 0
+    for group in row_groups:
+        # An item that spans row groups is never cut: a bound is where a new item begins.
+        last = bounds[-1] if bounds else row_groups[0].first_item
+        if counted >= share * (len(bounds) + 1) and group.first_item > last:
+            bounds.append(group.first_item)
+        counted += group.rows
+    edges = [None, *bounds, None]
+    for first, end in itertools.pairwise(edges):
+        chunk = _chunk(files, basis, ItemRange(first, end))
+        yield replace(chunk, rows=rows // (len(bounds) + 1), bytes=size // (len(bounds) + 1))
+
+
+def _chunk(files: pa.Table, basis: Basis, items: ItemRange | None) -> Chunk:
+    what = {
+        "as_of": basis.as_of.isoformat(),
+        "horizon": basis.horizon,
+        "lookback_days": basis.lookback_days,
+        "model": basis.model,
+        "context": basis.context,
+        "settings": basis.settings,
+        "code": basis.code,
+        "items": None if items is None else [items.first, items.end],
+    }
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+    digest.update("\n".join(files["path"].to_pylist()).encode())
+    return Chunk(
+        digest=digest.hexdigest()[:32],
+        files=files.combine_chunks(),
+        items=items,
+        n_stores=int(pc.count_distinct(files["store_id"]).as_py()),
+        rows=int(pc.sum(files["rows"]).as_py()),
+        bytes=int(pc.sum(files["bytes"]).as_py()),
+    )

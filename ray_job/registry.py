@@ -1,0 +1,113 @@
+"""The registered models of a bucket and which of them is current.
+
+An artifact and its description are immutable; `models/current.json` names a version together with
+the sha256 of its artifact, and changes by compare-and-set only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ray_job.bucket import keys
+from ray_job.bucket.errors import ConflictError, InputError, NotFoundError
+from ray_job.bucket.parts import sha256
+from ray_job.bucket.records import Record
+from ray_job.bucket.storage import Storage
+
+_RACES = 16
+
+
+class Promotion(Record):
+    version: str
+    sha256: str
+    promoted_at: datetime
+
+
+class CurrentModel(Record):
+    """`history` is newest first; its first entry is the current model."""
+
+    history: tuple[Promotion, ...]
+
+    @property
+    def current(self) -> Promotion:
+        return self.history[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A model's bytes as they lie in the bucket; nothing is unpickled or believed yet.
+
+    `sha256` is what the pointer says of `model`, not what the bytes have.
+    """
+
+    version: str
+    model: bytes
+    description: bytes
+    sha256: str
+
+
+def register(storage: Storage, version: str, model: bytes, description: bytes) -> None:
+    """Write an artifact and its description. Raises ConflictError where the version is taken."""
+    storage.create(keys.model_artifact(version), model)
+    storage.create(keys.model_description(version), description)
+
+
+def current(storage: Storage) -> Promotion | None:
+    """What is current, None where no model was ever promoted."""
+    try:
+        data = storage.read(keys.CURRENT_MODEL)
+    except NotFoundError:
+        return None
+    return CurrentModel.from_bytes(data, keys.CURRENT_MODEL).current
+
+
+def load(storage: Storage, version: str | None = None) -> Artifact:
+    """The current artifact, or the registered one of `version`.
+
+    Raises InputError where there is none.
+    """
+    promoted = current(storage)
+    if version is None and promoted is None:
+        raise InputError(f"{storage.url}: there is no model yet; `storecast train` makes one")
+    if promoted is not None and version in (None, promoted.version):
+        version, digest = promoted.version, promoted.sha256
+    else:
+        digest = ""
+    try:
+        model = storage.read(keys.model_artifact(str(version)))
+        description = storage.read(keys.model_description(str(version)))
+    except NotFoundError as error:
+        raise InputError(f"{version}: no such model is registered") from error
+    return Artifact(str(version), model, description, digest or sha256(model))
+
+
+def promote(storage: Storage, version: str, now: datetime) -> Promotion:
+    """Make a registered model current. Idempotent for the one that is.
+
+    Raises InputError where no such model is registered.
+    """
+    try:
+        model = storage.read(keys.model_artifact(version))
+    except NotFoundError as error:
+        raise InputError(f"{version}: no such model is registered") from error
+    promotion = Promotion(version=version, sha256=sha256(model), promoted_at=now)
+    for _ in range(_RACES):
+        generation, history = _read(storage)
+        if history and history[0].version == version:
+            return history[0]
+        record = CurrentModel(history=(promotion, *history))
+        try:
+            storage.replace(keys.CURRENT_MODEL, record.to_bytes(), generation)
+        except ConflictError:
+            continue
+        return promotion
+    raise ConflictError(f"{keys.CURRENT_MODEL}: {_RACES} writers in a row were faster")
+
+
+def _read(storage: Storage) -> tuple[str | None, tuple[Promotion, ...]]:
+    try:
+        found = storage.read_versioned(keys.CURRENT_MODEL)
+    except NotFoundError:
+        return None, ()
+    return found.generation, CurrentModel.from_bytes(found.data, keys.CURRENT_MODEL).history

@@ -1,0 +1,288 @@
+"""Generated stores: raw data for the demo, the tests, the README and the benchmarks.
+
+Nothing here was measured anywhere: the stores, their sales and the weather are drawn at random,
+from a seed. Only the public holidays are real, those of the German states, which are the regions.
+What the sales (in currency, hundreds to thousands a day) are made of:
+
+- every store: level by size and format, trend, weekdays, season, the weeks before Christmas, the
+  day before a holiday, promos (Monday to Saturday of every other week), rain and warmth,
+  autoregressive noise; `customers` follows the sales;
+- stores are closed (`open` 0, `sales` 0) on Sundays and public holidays, except in stations;
+- some are special, by number: 5 has been open for 3 days and 6 for 40; 7 was closed for
+  renovation from 180 to 60 days before the end; 9 has been closed for 10 days and stays so; 10, 25,
+  40, … are stations; of 3, 11, 19, … weeks are missing, in the first and last fortnight never;
+- items: popularity by Zipf's law, Poisson units, a third of them in each promo, a few returns
+  (negative sales). The first store is the one that can have more items than the others.
+
+The weather that runs ahead is what then happens: a forecast without error.
+
+The same spec gives the same tables, and a store's series depends on the seed, the days and its own
+number of items, not on how many other stores there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ray_job import sample_effects as effects
+from ray_job.bucket.errors import InputError
+
+MAX_BLOCK_ROWS: Final = 2_000_000
+_MAX_DAYS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSpec:
+    """What to generate. `last_day` is the date of the last sales; `days` ends with it.
+
+    With one item per store the tables have no column item_id. `big_store_items` gives the first
+    store that many items; the item id of the others is then "" if they have one. `days_ahead` is
+    how long after `last_day` the known ahead, the weather and the holidays run.
+    """
+
+    last_day: date
+    stores: int = 40
+    days: int = 500
+    items_per_store: int = 1
+    big_store_items: int | None = None
+    seed: int = 17
+    days_ahead: int = 14
+
+    def __post_init__(self) -> None:
+        """Raise InputError for numbers that nothing can be generated from."""
+        if min(self.stores, self.days, self.items_per_store, self.items_of(1)) < 1:
+            raise InputError(f"{self}: stores, days and items must be at least 1")
+        if self.days_ahead < 0 or self.seed < 0:
+            raise InputError(f"{self}: days_ahead and seed must not be negative")
+        if self.days + self.days_ahead > _MAX_DAYS:
+            raise InputError(f"{self}: days and days_ahead are at most {_MAX_DAYS} together")
+
+    @property
+    def first_day(self) -> date:
+        return self.last_day - timedelta(days=self.days - 1)
+
+    @property
+    def has_items(self) -> bool:
+        return max(self.items_per_store, self.items_of(1)) > 1
+
+    def items_of(self, number: int) -> int:
+        """How many items the store `number` (from 1) has; 1 is a store without items."""
+        if number == 1 and self.big_store_items is not None:
+            return self.big_store_items
+        return self.items_per_store
+
+
+class Block(NamedTuple):
+    """Rows of some series: sales of the past, and what is known ahead of the days after it."""
+
+    sales: pa.Table
+    known_ahead: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Raw tables, as they would be delivered; sales and known_ahead by store, item and date.
+
+    - sales: store_id, date, [item_id], sales, open, promo, customers
+    - known_ahead: store_id, date, [item_id], open, promo
+    - weather: region, date, temperature_mean (°C), precipitation (mm), wind (m/s)
+    - holidays: region, date, holiday
+    - stores: store_id, region, name, format, size_m2, opened
+    """
+
+    spec: SampleSpec
+    sales: pa.Table
+    known_ahead: pa.Table
+    weather: pa.Table
+    holidays: pa.Table
+    stores: pa.Table
+
+
+def generate(spec: SampleSpec) -> Sample:
+    """All tables of `spec` in memory: about 40 bytes for a row of sales."""
+    blocks = list(iter_blocks(spec))
+    return Sample(
+        spec=spec,
+        sales=pa.concat_tables(block.sales for block in blocks),
+        known_ahead=pa.concat_tables(block.known_ahead for block in blocks),
+        weather=weather(spec),
+        holidays=holidays(spec),
+        stores=stores(spec),
+    )
+
+
+def iter_sales(
+    spec: SampleSpec, stores_per_block: int = 500, max_rows: int = MAX_BLOCK_ROWS
+) -> Iterator[pa.Table]:
+    """The sales of `generate`, the same rows in the same order, cut into bounded tables."""
+    return (block.sales for block in iter_blocks(spec, stores_per_block, max_rows))
+
+
+def iter_blocks(
+    spec: SampleSpec, stores_per_block: int = 500, max_rows: int = MAX_BLOCK_ROWS
+) -> Iterator[Block]:
+    """The rows of `generate` in blocks of so many stores and at most `max_rows` rows.
+
+    A big store is cut between groups of 64 items: a block holds one group at least.
+    """
+    days = _calendar(spec)
+    for spans in _plan(spec, stores_per_block, max_rows):
+        yield _block(spec, days, spans)
+
+
+def weather(spec: SampleSpec) -> pa.Table:
+    """Every region's weather, from the first day to the last day ahead."""
+    days = _calendar(spec)
+    return pa.table(
+        {
+            "region": np.repeat(effects.REGIONS, len(days.dates)),
+            "date": np.tile(days.dates, len(effects.REGIONS)),
+            "temperature_mean": days.temperature.ravel(),
+            "precipitation": days.precipitation.ravel(),
+            "wind": days.wind.ravel(),
+        }
+    )
+
+
+def holidays(spec: SampleSpec) -> pa.Table:
+    """Every region's public holidays, from the first day to the last day ahead."""
+    days = _calendar(spec)
+    rows = [
+        (region, day, names[day])
+        for region, names in zip(effects.REGIONS, days.holidays, strict=True)
+        for day in days.dates
+        if day in names
+    ]
+    return pa.table(
+        {
+            "region": pa.array([row[0] for row in rows], pa.string()),
+            "date": np.array([row[1] for row in rows], dtype="datetime64[D]"),
+            "holiday": pa.array([row[2] for row in rows], pa.string()),
+        }
+    )
+
+
+def stores(spec: SampleSpec) -> pa.Table:
+    """One row per store, in the order of their numbers."""
+    rows = [_store(spec, number) for number in range(1, spec.stores + 1)]
+    return pa.table(
+        {
+            "store_id": [store.store_id for store in rows],
+            "region": [effects.REGIONS[store.region] for store in rows],
+            "name": [f"Store {store.number}" for store in rows],
+            "format": [store.format for store in rows],
+            "size_m2": [store.size_m2 for store in rows],
+            "opened": np.array([store.opened for store in rows]),
+        }
+    )
+
+
+class _Span(NamedTuple):
+    """Items `begin` to `end` (exclusive, from 0) of the store `number`."""
+
+    number: int
+    begin: int
+    end: int
+
+
+def _plan(spec: SampleSpec, stores_per_block: int, max_rows: int) -> Iterator[list[_Span]]:
+    groups = max_rows // (spec.days + spec.days_ahead) // effects.ITEM_GROUP
+    most_items = max(groups, 1) * effects.ITEM_GROUP
+    block: list[_Span] = []
+    items = 0
+    for number in range(1, spec.stores + 1):
+        for begin in range(0, spec.items_of(number), most_items):
+            span = _Span(number, begin, min(begin + most_items, spec.items_of(number)))
+            size = span.end - span.begin
+            if block and (len(block) >= stores_per_block or items + size > most_items):
+                yield block
+                block, items = [], 0
+            block.append(span)
+            items += size
+    yield block
+
+
+def _calendar(spec: SampleSpec) -> effects.Calendar:
+    return effects.calendar(
+        spec.seed, np.datetime64(spec.first_day, "D"), spec.days + spec.days_ahead
+    )
+
+
+def _store(spec: SampleSpec, number: int) -> effects.Store:
+    first, last = np.datetime64(spec.first_day, "D"), np.datetime64(spec.last_day, "D")
+    return effects.describe(spec.seed, number, first, last)
+
+
+def _block(spec: SampleSpec, days: effects.Calendar, spans: list[_Span]) -> Block:
+    past = _Rows(slice(0, spec.days))
+    ahead = _Rows(slice(spec.days, None))
+    for span in spans:
+        of = effects.store_days(spec.seed, _store(spec, span.number), days, spec.days)
+        for first_item, series in _series(spec, of, span):
+            past.add(of, first_item, series)
+            ahead.add(of, first_item, series)
+    return Block(
+        sales=past.table("sales", "open", "promo", "customers", has_items=spec.has_items),
+        known_ahead=ahead.table("open", "promo", has_items=spec.has_items),
+    )
+
+
+def _series(
+    spec: SampleSpec, of: effects.StoreDays, span: _Span
+) -> Iterator[tuple[int, effects.Series]]:
+    """The series of a span with the number of the first (from 1, or 0 for no item at all)."""
+    items = spec.items_of(span.number)
+    if items == 1:
+        yield 0, effects.whole_store(spec.seed, of)
+        return
+    shares = effects.popularity(spec.seed, span.number, items)
+    for begin in range(span.begin, span.end, effects.ITEM_GROUP):
+        group = shares[begin : begin + effects.ITEM_GROUP]
+        yield begin + 1, effects.item_group(spec.seed, of, begin // effects.ITEM_GROUP, group)
+
+
+class _Rows:
+    """Collects the delivered rows of some of the days as columns."""
+
+    def __init__(self, days: slice) -> None:
+        self._days = days
+        self._columns: dict[str, list[npt.NDArray[np.generic]]] = {}
+
+    def add(self, of: effects.StoreDays, first_item: int, series: effects.Series) -> None:
+        days = self._days
+        delivered = of.delivered[days]
+        count, each = len(series.sales), int(delivered.sum())
+        columns = {
+            "store_id": np.full(count * each, of.store.number, np.int32),
+            "date": np.tile(of.calendar.dates[days][delivered], count),
+            "item_id": np.arange(first_item, first_item + count, dtype=np.int32).repeat(each),
+            "sales": series.sales[:, days][:, delivered].ravel(),
+            "open": np.tile(of.open[days][delivered].astype(np.int8), count),
+            "promo": series.promo[:, days][:, delivered].ravel().astype(np.int8),
+            "customers": series.customers[:, days][:, delivered].ravel(),
+        }
+        for name, values in columns.items():
+            self._columns.setdefault(name, []).append(values)
+
+    def table(self, *values: str, has_items: bool) -> pa.Table:
+        columns = {name: np.concatenate(parts) for name, parts in self._columns.items()}
+        texts = {
+            "store_id": _texts(columns["store_id"], effects.store_id),
+            "item_id": _texts(columns["item_id"], lambda item: f"i{item:06d}" if item else ""),
+        }
+        names = ["store_id", "date", *(["item_id"] if has_items else []), *values]
+        return pa.table({name: texts.get(name, columns[name]) for name in names})
+
+
+def _texts(numbers: npt.NDArray[np.generic], name: Callable[[int], str]) -> pa.Array:
+    """`name` of every number, each distinct one formatted once."""
+    encoded = pa.array(numbers).dictionary_encode()
+    names = pa.array([name(number) for number in encoded.dictionary.to_pylist()], pa.string())
+    return names.take(encoded.indices)

@@ -1,0 +1,83 @@
+"""What executors hand to `forecast_chunk` and get back: the interface that knows no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import pyarrow as pa
+
+from ray_job.bucket.parts import OUTCOME_SCHEMA
+from ray_job.context import Context
+from ray_job.outcomes import Done
+from ray_job.plan import Basis, Chunk
+from ray_job.registry import Artifact
+from ray_job.settings import Run
+
+RETRIABLE = frozenset({"storage", "memory", "deadline", "worker_lost"})
+"""Reasons of failure that are not the data's own fault: another attempt may succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What every chunk of a run needs; workers get it once."""
+
+    bucket: str
+    basis: Basis
+    artifact: Artifact
+    context: Context
+    known_ahead: tuple[str, ...]
+    rules: Run
+    run_id: str
+    generated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A chunk and which attempt at it this is: the part that it makes is `<digest>-<attempt>`."""
+
+    chunk: Chunk
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a chunk took; `peak_memory_bytes` is that of its whole process."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    rows: int = 0
+    bytes: int = 0
+    ended_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A chunk that was worked through, whatever became of its stores."""
+
+    digest: str
+    done: Done
+    cost: Cost = Cost()
+    adopted: bool = False
+
+
+class Executor(Protocol):
+    """Where chunks are worked through."""
+
+    def run(self, tasks: Sequence[Task], work: Work) -> Iterator[Result]:
+        """The results as they come. A task that was lost, with its worker, gives none."""
+
+
+def failed(
+    stores: Sequence[str], code: str, reason: str, run_id: str, now: datetime, attempt: int = 1
+) -> Done:
+    """Outcomes of stores that failed, without a part."""
+    rows = [
+        {"store_id": store, "outcome": "failed", "reason_code": code, "reason": reason}
+        for store in stores
+    ]
+    table = pa.Table.from_pylist(rows, schema=OUTCOME_SCHEMA)
+    return Done(table, None, None, run_id, now, attempt)
