@@ -200,18 +200,16 @@ class Cluster:
             ):
                 yield None if event["type"] == "DELETED" else event["object"]
 
-    def driver_log(self, name: str) -> Iterator[str]:
-        """The lines that the driver of a RayJob writes, as long as its submitter's pod lives.
-
-        Ends at once where there is no such pod yet.
-        """
-        with _told(f"the log of RayJob {name}"):
+    def driver_log(self, name: str) -> LogStream | None:
+        """What the driver of a RayJob writes; None where its submitter's pod is not there yet."""
+        what = f"the log of RayJob {name}"
+        with _told(what):
             pods = self.core.list_namespaced_pod(
                 self.namespace, label_selector=f"job-name={name}", _request_timeout=30
             ).items
             running = [pod for pod in pods if pod.status.phase in {"Running", "Succeeded"}]
             if not running:
-                return
+                return None
             newest = max(running, key=lambda pod: pod.metadata.creation_timestamp)
             response = self.core.read_namespaced_pod_log(
                 newest.metadata.name,
@@ -221,12 +219,29 @@ class Cluster:
                 _preload_content=False,
                 _request_timeout=(10, 300),
             )
-            try:
-                for line in response:
+            return LogStream(what, response)
+
+
+@dataclass(frozen=True, slots=True)
+class LogStream:
+    """A log that is being followed, from its beginning to the end of the pod."""
+
+    what: str
+    response: Any
+
+    def lines(self) -> Iterator[str]:
+        try:
+            with _told(self.what):
+                for line in self.response:
                     yield line.decode(errors="replace").rstrip("\n")
-            finally:
-                response.close()
-                response.release_conn()
+        finally:
+            self.response.close()
+            self.response.release_conn()
+
+    def hang_up(self) -> None:
+        """End `lines`, from another thread."""
+        with suppress(OSError, ValueError, RuntimeError):
+            self.response.shutdown()
 
 
 class _MissingError(ClusterError):

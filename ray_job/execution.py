@@ -14,10 +14,10 @@ from datetime import datetime
 from ray_job import adoption, forecast, plan
 from ray_job.bucket import parts
 from ray_job.bucket.storage import Storage
-from ray_job.forecast import Share
 from ray_job.outcomes import Done
 from ray_job.plan import Chunk
 from ray_job.progress import Progress
+from ray_job.tally import Share
 from ray_job.work import Executor, Result, Task, Work, failed
 
 KILLED = "killed_worker"
@@ -61,7 +61,7 @@ def execute(
     results: list[Result] = []
     tasks: list[Task] = []
     for todo in todos:
-        done = todo.adopted(work.rules.attempts_per_as_of, force=force)
+        done = todo.adopted(work.settings.run.attempts_per_as_of, force=force)
         if done is None:
             tasks.append(Task(todo.chunk, todo.found.attempts))
         else:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
@@ -31,18 +30,11 @@ from ray_job.bucket.storage import Storage, open_bucket
 from ray_job.model import Model
 from ray_job.model import load as load_model
 from ray_job.outcomes import Done
-from ray_job.panel import Panel
 from ray_job.plan import Chunk
-from ray_job.predict import Predictions, predict_days
+from ray_job.predict import predict_days
 from ray_job.registry import Artifact
+from ray_job.tally import Share, Tally
 from ray_job.work import Cost, Result, Task, Work
-
-Floats = npt.NDArray[np.float64]
-
-ABSURD_FACTOR = 100.0
-"""A prediction above this many times the most that the series ever sold in a day is refused."""
-
-_RECENT_WEEKS = 4
 
 
 class PartitionGoneError(NotFoundError):
@@ -72,14 +64,6 @@ def forecast_chunk(task: Task, work: Work) -> Result:
             ended_at=time.time(),
         ),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Rows of a part (PART_SCHEMA) and outcomes (OUTCOME_SCHEMA), both sorted by store."""
-
-    rows: pa.Table
-    outcomes: pa.Table
 
 
 def write(storage: Storage, task: Task, work: Work, share: Share) -> Done:
@@ -127,15 +111,13 @@ def merge(shares: Sequence[Share]) -> Share:
 def failed_share(stores: Sequence[str], code: str, reason: str) -> Share:
     """Outcomes of stores that failed; no rows."""
     rows = [_failed(store, code, reason) for store in stores]
-    return Share(
-        parts.PART_SCHEMA.empty_table(), pa.Table.from_pylist(rows, parts.OUTCOME_SCHEMA)
-    )
+    return Share(parts.PART_SCHEMA.empty_table(), pa.Table.from_pylist(rows, parts.OUTCOME_SCHEMA))
 
 
 def _forecast(storage: Storage, chunk: Chunk, work: Work) -> Share:
     model = _model(_ArtifactKey(work.artifact))
     columns = history.Columns(
-        known_ahead=work.known_ahead, categories=model.description.inputs.categories
+        known_ahead=model.description.inputs.known_ahead, categories=model.description.inputs.categories
     )
     bad: list[dict[str, object]] = []
     read: list[tuple[str, Sequence[pa.Table]]] = []
@@ -162,7 +144,7 @@ def _halving(
     model: Model,
     work: Work,
 ) -> Share:
-    """The vectorised path; where it raises, each half on its own, down to the store that does it."""
+    """All at once; where that raises, each half on its own, down to the store that does it."""
     try:
         return _together(stores, columns, model, work)
     except (StorageError, MemoryError):
@@ -184,30 +166,13 @@ def _together(
     work: Work,
 ) -> Share:
     on = work.basis
-    tally = _Tally([store for store, _ in stores], work)
-    for panel in history.panels(
-        stores, columns, on.first_day, on.as_of, on.target_dates[-1]
-    ):
+    tally = Tally(on, model.description.version)
+    for panel in history.panels(stores, columns, on.first_day, on.as_of, on.target_dates[-1]):
         predictions = predict_days(
-            panel, on.as_of, on.target_dates, work.context, model, work.rules
+            panel, on.as_of, on.target_dates, work.context, model, work.settings
         )
         tally.add(panel, predictions)
-    return tally.share(model.description.version)
-
-
-class _Tally:
-    """Gathers the predictions of a chunk's panels, store by store."""
-
-    def __init__(self, stores: Sequence[str], work: Work) -> None:
-        self.stores = stores
-        self.work = work
-        self.panels: list[tuple[Panel, Predictions]] = []
-
-    def add(self, panel: Panel, predictions: Predictions) -> None:
-        self.panels.append((panel, predictions))
-
-    def share(self, model_version: str) -> Share:
-        raise NotImplementedError
+    return tally.share([store for store, _ in stores])
 
 
 def _failed(store: str, code: str, reason: str) -> dict[str, object]:

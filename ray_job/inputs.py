@@ -67,15 +67,8 @@ def open_histories(storage: Storage) -> Histories:
         version=table.version(),
         files=files,
         columns=tables.arrow_schema(table),
-        newest_sales=_newest_sales(storage, table),
+        newest_sales=pc.max(files["last_date"]).as_py(),
     )
-
-
-def _newest_sales(storage: Storage, table: tables.DeltaTable) -> date | None:
-    """The newest date that has sales, as the last ingest wrote it down."""
-    from ray_job.ingest.manifest import newest_sales  # noqa: PLC0415 - duckdb only where needed
-
-    return newest_sales(storage, tables.transaction_version(table, "ingest"))
 
 
 @dataclass(frozen=True, slots=True)

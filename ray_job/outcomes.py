@@ -17,8 +17,9 @@ from ray_job.bucket.parts import OUTCOME_SCHEMA
 from ray_job.bucket.releases import COVERED, PART_REFERENCE, RELEASE_SCHEMA
 
 Floats = npt.NDArray[np.float64]
-Interval = Callable[[Floats, Floats, Floats], tuple[Floats, Floats]]
-"""From Σp, Σp·s and Σ(p·s)², arrays of shape (stores, days), to the bounds of the totals."""
+Interval = Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]
+"""From the sums of `intervals.interval_terms` and the days since the newest sales, arrays of shape
+(stores, days), to the bounds of the totals."""
 
 SUMS = ("predicted", "spread", "spread_squared", "usual")
 
@@ -187,7 +188,10 @@ def _good_rows(outcomes: pa.Table, origin: Origin, interval: Interval) -> pa.Tab
         return RELEASE_SCHEMA.empty_table()
     predicted = matrix(outcomes["predicted"])
     lower, upper = interval(
-        predicted, matrix(outcomes["spread"]), matrix(outcomes["spread_squared"])
+        predicted,
+        matrix(outcomes["spread"]),
+        matrix(outcomes["spread_squared"]),
+        _days_since_sales(outcomes, origin),
     )
     same = {
         "as_of": origin.as_of,
@@ -203,6 +207,15 @@ def _good_rows(outcomes: pa.Table, origin: Origin, interval: Interval) -> pa.Tab
         "upper_80": _lists(upper),
     }
     return _table(outcomes, columns, same)
+
+
+def _days_since_sales(outcomes: pa.Table, origin: Origin) -> Floats:
+    """As the intervals of items count them: of the simple rule always the whole horizon."""
+    through = outcomes["data_through"].to_numpy().astype("datetime64[D]")
+    targets = np.array(origin.target_dates, dtype="datetime64[D]")
+    days = (targets[None, :] - through[:, None]).astype(np.float64)
+    by_rule = pc.equal(outcomes["outcome"], "fallback").to_numpy()
+    return np.where(by_rule[:, None], float(len(targets)), days)
 
 
 def _failed_rows(outcomes: pa.Table) -> pa.Table:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,23 +22,14 @@ from ray_job.forecast import PartitionGoneError
 from ray_job.intervals import total_interval
 from ray_job.model import Model
 from ray_job.model import load as load_model
+from ray_job.panel import Floats
 from ray_job.progress import Progress
+from ray_job.request import Request
 from ray_job.settings import Settings
 from ray_job.work import Executor, Result, Work
 
 DONE, NOT_PUBLISHED, WITH_FAILURES = 0, 3, 4
 _DAY = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked for. `as_of` None: the newest date with sales; "current": the live one's."""
-
-    as_of: date | Literal["current"] | None = None
-    stores: Sequence[str] | None = None
-    publish: bool = True
-    force: bool = False
-    submission: str | None = None
 
 
 @dataclass(slots=True)
@@ -99,8 +89,7 @@ def prepare(storage: Storage, settings: Settings, request: Request, now: datetim
         basis=basis,
         artifact=artifact,
         context=context,
-        known_ahead=settings.sales.known_ahead,
-        rules=settings.run,
+        settings=settings,
         run_id=new_run_id(as_of, now),
         generated_at=now,
     )
@@ -222,9 +211,9 @@ def _rows(prepared: Prepared, results: Sequence[Result]) -> _Rows:
     )
 
     def interval(
-        total: outcomes.Floats, spread: outcomes.Floats, squared: outcomes.Floats
-    ) -> tuple[outcomes.Floats, outcomes.Floats]:
-        return total_interval(total, spread, squared, calibration)
+        total: Floats, spread: Floats, squared: Floats, days: Floats
+    ) -> tuple[Floats, Floats]:
+        return total_interval(total, spread, squared, days, calibration)
 
     descriptions = prepared.tables.descriptions
     return _Rows(combined, outcomes.release_rows(combined, origin, interval, descriptions))

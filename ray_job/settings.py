@@ -75,6 +75,8 @@ class Training(_Section):
     """The default model. `rows` bounds the training set, which is sampled from all history."""
 
     rows: PositiveInt = 1_500_000
+    history_rows: PositiveInt = 12_000_000
+    """Of larger histories a share of the stores is looked at."""
     trees: PositiveInt = 400
     learning_rate: float = Field(default=0.05, gt=0, le=1)
     leaves: PositiveInt = 63

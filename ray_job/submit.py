@@ -11,7 +11,6 @@ import os
 import secrets
 import signal
 import string
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,13 +26,12 @@ from ray_job.bucket.errors import InputError, StorageError, StorecastError
 from ray_job.bucket.receipts import Receipt
 from ray_job.bucket.storage import Storage
 from ray_job.cluster import NIGHTLY, Cluster, ClusterError, Pace, TransientError
+from ray_job.driver_log import DriverLog
 from ray_job.events import emit
 from ray_job.settings import Settings
 
 TERMINATED = 128 + signal.SIGTERM
 _LETTERS = string.ascii_lowercase + string.digits
-_LAST_LINES = 10.0
-"""Seconds that the end of the driver's log may take to arrive after the RayJob ended."""
 
 T = TypeVar("T")
 
@@ -157,7 +155,7 @@ class _Errand:
             )
 
     def _wait(self) -> rayjob.End:
-        log = _DriverLog(self.cluster, self.name, self.pace)
+        log = DriverLog(self.cluster, self.name, self.pace)
         log.start()
         beat = time.monotonic()
         try:
@@ -241,38 +239,6 @@ def _sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-class _DriverLog(threading.Thread):
-    """Copies the driver's lines to standard error. A log that breaks off is taken up again."""
-
-    def __init__(self, cluster: Cluster, name: str, pace: Pace) -> None:
-        super().__init__(name="driver-log", daemon=True)
-        self._cluster = cluster
-        self._rayjob = name
-        self._pace = pace
-        self._ended = threading.Event()
-        self._seen = 0
-
-    def run(self) -> None:
-        last = False
-        while not last:
-            last = self._ended.wait(self._pace.retry)
-            try:
-                for number, line in enumerate(self._cluster.driver_log(self._rayjob)):
-                    if number >= self._seen:
-                        self._seen = number + 1
-                        sys.stderr.write(line + "\n")
-            except StorecastError:
-                continue
-
-    def finish(self) -> None:
-        """Let the last lines arrive."""
-        self._ended.set()
-        self.join(_LAST_LINES)
-
-    def stop(self) -> None:
-        self._ended.set()
 
 
 def _scheduled_night(cluster: Cluster, settings: Settings, pace: Pace) -> date | None:

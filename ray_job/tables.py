@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, StorageError
+from ray_job.bucket.errors import (
+    ConflictError,
+    CorruptError,
+    NotFoundError,
+    StorageError,
+)
 from ray_job.bucket.storage import Storage
 
 STORE = "store_id"
@@ -84,7 +90,8 @@ def open_or_create(
         return table
     address, options = storage.delta(root)
     with _told(root):
-        try:
+        # Refused where somebody else made it first.
+        with suppress(CommitFailedError):
             DeltaTable.create(
                 address,
                 Schema.from_arrow(schema),
@@ -92,9 +99,6 @@ def open_or_create(
                 partition_by=list(partition_by),
                 storage_options=options,
             )
-        except CommitFailedError:
-            # Somebody else made it first.
-            pass
         return DeltaTable(address, storage_options=options)
 
 
@@ -103,13 +107,16 @@ def arrow_schema(table: DeltaTable) -> pa.Schema:
     return pa.schema(table.schema().to_arrow())
 
 
+def stored_schema(schema: pa.Schema) -> pa.Schema:
+    """The columns that a file of the histories holds: its store is in its path."""
+    return pa.schema([one for one in schema if one.name != STORE])
+
+
 def add_columns(table: DeltaTable, fields: Sequence[pa.Field]) -> None:
     """Commit new columns; older files read as null there. Moves the handle to the newest."""
     root = table.table_uri
     with _told(root):
-        table.alter.add_columns(
-            [field for field in Schema.from_arrow(pa.schema(fields)).fields],
-        )
+        table.alter.add_columns(list(Schema.from_arrow(pa.schema(fields)).fields))
         table.update_incremental()
 
 
@@ -216,6 +223,74 @@ def partition_key(path: str) -> str:
     return f"{keys.BATCH_DATA}/{path}"
 
 
-def utc(microseconds: int) -> datetime:
-    """An instant from its stored microseconds."""
-    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+_WHOLE_BYTES = 64 * 2**20
+"""Up to this size one request for the whole object beats several for its parts."""
+
+
+def open_parquet(storage: Storage, key: str, size: int) -> pq.ParquetFile:
+    """A Parquet object, whose pages are checked against their checksums when they are read.
+
+    Raises NotFoundError, or CorruptError where its footer cannot be read.
+    """
+    try:
+        source = (
+            pa.BufferReader(storage.read(key))
+            if size <= _WHOLE_BYTES
+            else storage.files().open_input_file(key)
+        )
+        return pq.ParquetFile(source, page_checksum_verification=True)
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{key}: there is no such object") from error
+    except pa.ArrowInvalid as error:
+        raise CorruptError(f"{key}: {_first_line(error)}") from error
+    except OSError as error:
+        raise StorageError(f"{key}: {_first_line(error)}") from error
+
+
+def read_batches(
+    storage: Storage, key: str, size: int, schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    """A Parquet object's rows in the columns of `schema`; those that it lacks are null.
+
+    The object is opened at once, its rows are decoded one batch after the other. Raises
+    NotFoundError, or CorruptError where the bytes are not what was written.
+    """
+    return _decoded(open_parquet(storage, key, size), key, schema)
+
+
+def _decoded(file: pq.ParquetFile, key: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    try:
+        for batch in file.iter_batches(use_threads=False):
+            yield conform(batch, schema)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorruptError(f"{key}: {_first_line(error)}") from error
+
+
+def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch in the columns and types of `schema`; those that it lacks are null."""
+    if batch.schema.equals(schema):
+        return batch
+    there = set(batch.schema.names)
+    return pa.RecordBatch.from_arrays(
+        [
+            batch.column(one.name).cast(one.type)
+            if one.name in there
+            else pa.nulls(batch.num_rows, one.type)
+            for one in schema
+        ],
+        schema=schema,
+    )
+
+
+def parquet_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    """How every file of a table is written: small objects read twice as fast with lz4 and without
+    dictionary, and their pages carry checksums. Statistics are for planning."""
+    return pq.ParquetWriter(
+        sink,
+        schema,
+        compression="lz4",
+        use_dictionary=False,
+        write_page_checksum=True,
+        write_statistics=[name for name in ("item_id", "date") if name in schema.names],
+        store_schema=False,
+    )

@@ -6,21 +6,29 @@ sales of day a + h. Nothing after the as-of of the training is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
-import numpy.typing as npt
+from sklearn.ensemble import HistGradientBoostingRegressor
 
 from ray_job.bucket.errors import InputError
 from ray_job.context import Context, Flags, Ints
 from ray_job.features import Inputs, feature_names, features_at, summarise
+from ray_job.intervals import Calibration, calibrate
+from ray_job.measures import measures
+from ray_job.model import TrainedOn
 from ray_job.panel import Floats, Floats32, Panel
 from ray_job.settings import Settings
 
 WARM_UP_DAYS = 84
 """As-ofs with less history than this would teach what no nightly run meets."""
+
+_CALIBRATION_ROWS = 350_000
+_EARLY_ROWS = 600_000
+_EARLY_SHARE = 0.6
+"""The model that is only fitted to be calibrated makes do with fewer rows and trees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,9 @@ class Examples:
     def days_ahead(self) -> Ints:
         return self.target - self.as_of
 
+    def column(self, name: str) -> Floats32:
+        return self.features[:, self.names.index(name)]
+
     def first(self, rows: int) -> Examples:
         return Examples(
             self.names,
@@ -50,6 +61,11 @@ class Examples:
             self.as_of[:rows],
             self.target[:rows],
         )
+
+    def thinned(self, rows: int) -> Examples:
+        """About so many of the rows, evenly."""
+        step = max(1, len(self.sales) // rows)
+        return self.where(np.arange(len(self.sales)) % step == 0)
 
     def where(self, chosen: Flags) -> Examples:
         return Examples(
@@ -107,6 +123,92 @@ def training_set(
     return _ask(panel, answers, questions, context, inputs, settings)
 
 
+def calibration_set(
+    panel: Panel, as_of: date, context: Context, inputs: Inputs, settings: Settings
+) -> Examples:
+    """The last `settings.training.calibration_days` days up to `as_of`, by days ahead.
+
+    Whole stores, as many of them and of the as-ofs as make about `_CALIBRATION_ROWS` rows.
+    """
+    rng = np.random.default_rng(settings.training.seed)
+    past = panel.until(as_of)
+    last = past.sales.shape[1] - 1
+    first = last - settings.training.calibration_days
+    _, store = np.unique(past.store_ids.astype(np.str_), return_inverse=True)
+    order = rng.permutation(int(store.max(initial=-1)) + 1)
+    questions_per_series = settings.training.calibration_days * inputs.horizon
+    upto = np.cumsum(np.bincount(store)[order]) * questions_per_series
+    stores = max(1, int(np.searchsorted(upto, _CALIBRATION_ROWS)))
+    series = np.flatnonzero(np.isin(store, order[:stores]))
+    thin = max(1, round(len(series) * questions_per_series / _CALIBRATION_ROWS))
+    questions = [
+        (start, [ahead for ahead in range(1, inputs.horizon + 1) if start + ahead <= last], series)
+        for start in range(first, last, min(thin, inputs.horizon))
+    ]
+    return _ask(panel, scored(past), questions, context, inputs, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    regressor: HistGradientBoostingRegressor
+    inputs: Inputs
+    intervals: Calibration
+    trained_on: TrainedOn
+    metrics: dict[str, float]
+    """On the held-out days, of the model fitted before them."""
+
+
+def fit(
+    panel: Panel,
+    as_of: date,
+    context: Context,
+    settings: Settings,
+    *,
+    categories: Mapping[str, Sequence[str]],
+) -> Fitted:
+    """The default model for nights after `as_of`, calibrated on the last days before it.
+
+    Fitted twice: once without the calibration days, to see how far off it is on days it has not
+    seen, and once on all. Nothing of the panel after `as_of` is looked at, and the same arguments
+    give the same model. `categories` are those that the panel's codes were made with.
+    """
+    inputs = Inputs.of(panel, context, categories=categories, horizon=settings.horizon)
+    examples = training_set(panel, as_of, context, inputs, settings)
+    held_out = as_of.toordinal() - settings.training.calibration_days
+    before = examples.where(examples.target <= held_out)
+    if not len(before.sales):
+        raise InputError(
+            f"there is too little history to calibrate on: none of the days up to {as_of} lies "
+            f"{settings.training.calibration_days} days and {WARM_UP_DAYS} more after the first"
+        )
+    early = _regressor(settings, share=_EARLY_SHARE).fit(*_as_ratios(before.thinned(_EARLY_ROWS)))
+    held = calibration_set(panel, as_of, context, inputs, settings)
+    predicted = _sales(early, held)
+    stores = np.unique(panel.store_ids.astype(np.str_), return_inverse=True)[1]
+    intervals = calibrate(
+        held.sales,
+        predicted,
+        held.column("spread").astype(np.float64),
+        held.days_ahead,
+        totals=np.ravel_multi_index(
+            (stores[held.series], held.as_of - held.as_of.min(), held.days_ahead),
+            (len(stores), int(np.ptp(held.as_of)) + 1, inputs.horizon + 1),
+        ),
+    )
+    return Fitted(
+        regressor=_regressor(settings).fit(*_as_ratios(examples)),
+        inputs=inputs,
+        intervals=intervals,
+        trained_on=TrainedOn(
+            first=date.fromordinal(int(examples.target.min())),
+            last=as_of,
+            rows=len(examples.sales),
+            stores=len(np.unique(stores[examples.series])),
+        ),
+        metrics=_measured(held, intervals.corrected(predicted)),
+    )
+
+
 def _ask(
     panel: Panel,
     answers: Flags,
@@ -149,3 +251,36 @@ def _ask(
             found.target[rows] = target.toordinal()
             filled = rows.stop
     return found.first(filled)
+
+
+def _regressor(settings: Settings, share: float = 1.0) -> HistGradientBoostingRegressor:
+    training = settings.training
+    return HistGradientBoostingRegressor(
+        max_iter=max(1, round(training.trees * share)),
+        learning_rate=training.learning_rate,
+        max_leaf_nodes=training.leaves,
+        min_samples_leaf=50,
+        early_stopping=False,
+        random_state=training.seed,
+    )
+
+
+def _as_ratios(examples: Examples) -> tuple[Floats32, Floats]:
+    """Features, and the log of sales less the baseline."""
+    logs = np.log1p(np.maximum(examples.sales, 0.0))
+    return examples.features, logs - examples.column("baseline")
+
+
+def _sales(regressor: HistGradientBoostingRegressor, examples: Examples) -> Floats:
+    ratios = regressor.predict(examples.features) + examples.column("baseline")
+    return np.asarray(np.maximum(np.expm1(ratios), 0.0), dtype=np.float64)
+
+
+def _measured(held: Examples, predicted: Floats) -> dict[str, float]:
+    found = {}
+    for ahead in (1, int(held.days_ahead.max())):
+        chosen = held.days_ahead == ahead
+        for name, value in measures(held.sales[chosen], predicted[chosen]).items():
+            if value is not None and name in ("rmspe", "wape", "bias"):
+                found[f"{name}_{ahead}_ahead"] = float(value)
+    return found

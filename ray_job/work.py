@@ -14,7 +14,7 @@ from ray_job.context import Context
 from ray_job.outcomes import Done
 from ray_job.plan import Basis, Chunk
 from ray_job.registry import Artifact
-from ray_job.settings import Run
+from ray_job.settings import Settings
 
 RETRIABLE = frozenset({"storage", "memory", "deadline", "worker_lost"})
 """Reasons of failure that are not the data's own fault: another attempt may succeed."""
@@ -28,8 +28,7 @@ class Work:
     basis: Basis
     artifact: Artifact
     context: Context
-    known_ahead: tuple[str, ...]
-    rules: Run
+    settings: Settings
     run_id: str
     generated_at: datetime
 

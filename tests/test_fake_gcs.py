@@ -6,6 +6,7 @@ import gc as garbage
 import http.client
 import io
 import json
+import secrets
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ import pyarrow.fs
 import pytest
 from google.api_core import exceptions
 from google.api_core.retry import Retry
+from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 from hypothesis import given
@@ -267,6 +269,12 @@ def test_buckets_are_made_listed_and_dropped(gcs, client):
     client.bucket("new").delete()
     with pytest.raises(Refusal):
         gcs.keys("new")
+
+
+def test_the_emulator_variable_leads_to_the_fake(gcs, monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+    with closing(storage.Client(project="test")) as found:
+        assert found.bucket("b").exists()
 
 
 # --- pyarrow ---------------------------------------------------------------------------
@@ -574,7 +582,7 @@ def test_a_hook_may_race_the_writer_it_watches(gcs, bucket):
 def test_without_the_token_or_for_denied_keys_everything_is_forbidden(gcs, bucket):
     gcs.put("b", "k", BODY)
     gcs.put("b", "secret/k", BODY)
-    gcs.token = word = "open sesame".replace(" ", "-")
+    gcs.token = word = secrets.token_hex()
     with pytest.raises(exceptions.Forbidden):
         bucket.blob("k").download_as_bytes()
     with pytest.raises(exceptions.Forbidden):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,9 +13,12 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, InputError
+from ray_job.bucket.errors import ConflictError, InputError, StorageError
 from ray_job.bucket.storage import Storage
 from ray_job.ingest.batch import Batch, read_batch
+from ray_job.ingest.compaction import CompactScope
+from ray_job.ingest.compaction import compact as compact_stores
+from ray_job.ingest.context import merge_context
 from ray_job.ingest.files import (
     Source,
     check_unchanged,
@@ -27,6 +31,7 @@ from ray_job.ingest.kinds import SALES, kind_of
 from ray_job.ingest.manifest import (
     APP_ID,
     Entry,
+    Manifest,
     Past,
     delivery_times,
     is_in,
@@ -34,6 +39,7 @@ from ray_job.ingest.manifest import (
     write_manifest,
 )
 from ray_job.ingest.partitions import PartitionWriter
+from ray_job.ingest.replace import replaced_days, take_out
 from ray_job.ingest.sales import sorted_sales
 from ray_job.ingest.workspace import Workspace, workspace
 from ray_job.progress import Progress, SilentProgress
@@ -47,6 +53,7 @@ from ray_job.tables import (
     commit,
     open_or_create,
     open_table,
+    stored_schema,
     transaction_version,
 )
 
@@ -74,9 +81,10 @@ def ingest(
     kind: str | None = None,
     replace: bool = False,
     now: datetime,
+    compact: CompactScope | None = None,
     progress: Progress | None = None,
 ) -> IngestReport:
-    """Copy `files` into raw_data/, then bring every new raw file in.
+    """Copy `files` into raw_data/, then bring every new raw file in, then compact.
 
     All or nothing: whatever is wrong with one file, no file is brought in, and a bad one of
     `files` is not copied. Idempotent: what is in is left alone. Safe to race: whoever loses looks
@@ -86,14 +94,34 @@ def ingest(
     kind_of(kind or SALES)
     if not files and (kind is not None or replace):
         raise InputError("--kind and --replace say how FILEs are meant, and there is no FILE")
+    report = _bring_in(storage, settings, files, kind or SALES, replace, now, progress)
+    if compact is None:
+        return report
+    compacted = compact_stores(storage, settings, compact, now=now, progress=progress)
+    return dataclasses.replace(report, compacted=compacted, version=_version(storage))
+
+
+def _bring_in(
+    storage: Storage,
+    settings: Settings,
+    files: Sequence[Path],
+    kind: str,
+    replace: bool,
+    now: datetime,
+    progress: Progress,
+) -> IngestReport:
     for _ in range(_ROUNDS):
         try:
             with workspace(settings) as work:
-                attempt = _Attempt(storage, settings, work, now, progress)
-                return attempt.run(files, kind or SALES, replace)
+                return _Attempt(storage, settings, work, now, progress).run(files, kind, replace)
         except _LostRaceError:
-            files = ()
+            continue
     raise ConflictError(f"{keys.BATCH_DATA}: {_ROUNDS} times another ingest committed first")
+
+
+def _version(storage: Storage) -> int | None:
+    table = open_table(storage, keys.BATCH_DATA)
+    return None if table is None else int(table.version())
 
 
 class _LostRaceError(Exception):
@@ -118,8 +146,7 @@ class _Attempt:
         with self.progress.stage("read", len(sources), "files") as stage:
             batch = read_batch(self.work, self.settings, sources, schemas, stage)
         check_unchanged(self.storage, sources)
-        batch_sources = self._delivered(batch)
-        return self._bring_in(past, batch, batch_sources)
+        return self._commit(past, self._delivered(batch))
 
     def _sources(self, past: Past, files: Sequence[Path], kind: str, replace: bool) -> list[Source]:
         """The new raw files, oldest first, and then the FILEs that are not among them yet."""
@@ -135,67 +162,114 @@ class _Attempt:
         }
         return {kind: arrow_schema(one) for kind, one in tables.items() if one is not None}
 
-    def _delivered(self, batch: Batch) -> dict[int, Source]:
-        """Every file of the batch by its number, all of them lying in raw_data now."""
-        return {
-            number: deliver(self.storage, source) if source.info is None else source
-            for number, source in batch.sources.items()
-        }
-
-    def _bring_in(self, past: Past, batch: Batch, sources: Mapping[int, Source]) -> IngestReport:
-        created = {one.key: one.info.created for one in sources.values() if one.info is not None}
-        times = delivery_times(created, past.delivered)
-        delivered = {number: times[source.key] for number, source in sources.items()}
-        table = open_or_create(self.storage, keys.BATCH_DATA, SALES_SCHEMA, [STORE])
-        if batch.new_columns.get(SALES):
-            add_columns(table, batch.new_columns[SALES])
-        if transaction_version(table, APP_ID) != past.number:
-            raise _LostRaceError
-        name = uuid4().hex
-        added = self._partitions(table, batch, delivered, name)
-        self.storage.sync()
-        entries = [
-            Entry(
-                source.key,
-                source.info.generation,
-                source.checksum,
-                delivered[number],
-                source.kind,
-                source.size,
-                batch.rows[number],
-            )
-            for number, source in sources.items()
-            if source.info is not None
-        ]
-        manifest = write_manifest(
-            self.storage, past, name, entries, len({one.store_id for one in added}), self.now
-        )
+    def _delivered(self, batch: Batch) -> _Delivered:
+        """The batch with all its files lying in raw_data now, each with its time of delivery."""
         try:
-            commit(table, added, transaction=(APP_ID, manifest.number), now=self.now)
+            sources = {
+                number: deliver(self.storage, source) if source.info is None else source
+                for number, source in batch.sources.items()
+            }
         except ConflictError as error:
-            again = open_table(self.storage, keys.BATCH_DATA)
-            there = 0 if again is None else transaction_version(again, APP_ID)
-            if not is_in(self.storage, there, manifest):
-                raise _LostRaceError from error
-        table.update_incremental()
+            raise _LostRaceError from error
+        return _Delivered(batch, sources)
+
+    def _commit(self, past: Past, delivered: _Delivered) -> IngestReport:
+        batch = delivered.batch
+        times = delivered.times(past)
+        for kind in keys.CONTEXT_KINDS:
+            if loaded := batch.of(kind):
+                new = batch.new_columns.get(kind, ())
+                merge_context(self.work, self.storage, loaded, times, new, self.now)
+        table = self._table(past, batch)
+        name = uuid4().hex
+        added, removed = self._write(table, batch, times, name)
+        self.storage.sync()
+        stores = len({one.store_id for one in added})
+        entries = delivered.entries(times)
+        manifest = write_manifest(self.storage, past, name, entries, stores, self.now)
+        transaction = (APP_ID, manifest.number)
+        try:
+            commit(table, added, removed, transaction=transaction, now=self.now)
+        except (ConflictError, StorageError) as error:
+            self._look(manifest, error)
         return IngestReport(
             files=len(entries),
             rows=manifest.rows,
-            stores=manifest.stores,
+            stores=stores,
             bytes=manifest.bytes,
-            version=table.version(),
+            version=_version(self.storage),
         )
 
-    def _partitions(
-        self, table: DeltaTable, batch: Batch, delivered: Mapping[int, int], name: str
-    ) -> list[DataFile]:
+    def _table(self, past: Past, batch: Batch) -> DeltaTable:
+        """The histories with all the columns that are needed, at the transaction of `past`."""
+        table = open_or_create(self.storage, keys.BATCH_DATA, SALES_SCHEMA, [STORE])
+        there = set(arrow_schema(table).names)
+        missing = [one for one in batch.new_columns.get(SALES, ()) if one.name not in there]
+        if missing:
+            try:
+                add_columns(table, missing)
+            except ConflictError as error:
+                raise _LostRaceError from error
+        if transaction_version(table, APP_ID) != past.number:
+            raise _LostRaceError
+        return table
+
+    def _look(self, manifest: Manifest, error: Exception) -> None:
+        """After a commit that was refused, or whose answer was lost: raise unless it landed."""
+        table = open_table(self.storage, keys.BATCH_DATA)
+        there = 0 if table is None else transaction_version(table, APP_ID)
+        if is_in(self.storage, there, manifest):
+            return
+        if isinstance(error, ConflictError):
+            raise _LostRaceError from error
+        raise error
+
+    def _write(
+        self, table: DeltaTable, batch: Batch, times: Mapping[int, int], name: str
+    ) -> tuple[list[DataFile], list[DataFile]]:
+        """Write the files of the commit, unseen; what it adds and what it removes."""
         loaded = batch.of(SALES)
         if not loaded:
-            return []
+            return [], []
         schema = arrow_schema(table)
-        reader = sorted_sales(self.work, self.settings, loaded, delivered, schema)
+        rows = sorted_sales(self.work, self.settings, loaded, times, schema)
+        row_group_rows = self.settings.ingest.row_group_rows
         writer = PartitionWriter(
-            self.storage, schema, self.settings.ingest.row_group_rows, self.work.folder
+            self.storage, stored_schema(schema), row_group_rows, self.work.folder
         )
         with self.progress.stage("write", unit="stores") as stage:
-            return writer.write(reader, name, stage)
+            added = writer.write(rows, name, stage)
+        replaced = replaced_days(self.work, loaded)
+        if not replaced:
+            return added, []
+        with self.progress.stage("replace", unit="files") as stage:
+            rewritten, removed = take_out(writer, table, replaced, name, stage)
+        return [*added, *rewritten], removed
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivered:
+    """A batch whose files all lie in raw_data; `sources` by their number."""
+
+    batch: Batch
+    sources: Mapping[int, Source]
+
+    def times(self, past: Past) -> dict[int, int]:
+        """When each file was delivered, in microseconds since 1970."""
+        created = {one.key: one.lying.created for one in self.sources.values()}
+        by_key = delivery_times(created, past.delivered)
+        return {number: by_key[source.key] for number, source in self.sources.items()}
+
+    def entries(self, times: Mapping[int, int]) -> list[Entry]:
+        return [
+            Entry(
+                key=source.key,
+                generation=source.lying.generation,
+                checksum=source.checksum,
+                delivered=times[number],
+                kind=source.kind,
+                bytes=source.size,
+                rows=self.batch.rows[number],
+            )
+            for number, source in self.sources.items()
+        ]

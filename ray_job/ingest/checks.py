@@ -1,5 +1,8 @@
 """Types of further columns and duplicates: what can be told only when a file was read whole."""
 
+# Names and texts in SQL are quoted by `workspace`.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -47,7 +50,8 @@ def settle_types(
             settled[column.name] = known
             continue
         [(values, numbers, finite)] = work.run(
-            f"SELECT count({name(column.name)}), count(__number), count(*) FILTER (isfinite(__number))"
+            f"SELECT count({name(column.name)}), count(__number),"
+            " count(*) FILTER (isfinite(__number))"
             f" FROM (SELECT {name(column.name)}, {_number(group, column.name)} AS __number"
             f" FROM {group.table})"
         )

@@ -8,11 +8,9 @@ lies today than was brought in is a new delivery.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 from ray_job.bucket import keys
 from ray_job.bucket.checksums import crc32c_of_file
@@ -20,14 +18,9 @@ from ray_job.bucket.directory import DirectoryStorage
 from ray_job.bucket.errors import ConflictError, InputError, NotFoundError
 from ray_job.bucket.storage import ObjectInfo, Storage
 from ray_job.ingest.manifest import Known
+from ray_job.ingest.parallel import in_order, is_local
 from ray_job.ingest.shapes import FORMATS, has_known_format
 from ray_job.progress import Stage
-
-CONNECTIONS = 16
-"""Requests in flight where each one waits for a network."""
-
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +39,15 @@ class Source:
         return keys.raw_kind(self.key)
 
     @property
+    def lying(self) -> ObjectInfo:
+        """The object in the bucket, which there is once the file was delivered."""
+        if self.info is None:
+            raise NotFoundError(f"{self.key}: the file is not in the bucket yet")
+        return self.info
+
+    @property
     def replaces(self) -> bool:
         return keys.raw_replaces(self.key)
-
-
-def is_local(storage: Storage) -> bool:
-    return isinstance(storage, DirectoryStorage)
-
-
-def each(
-    storage: Storage, work: Callable[[_In], _Out], items: Iterable[_In], stage: Stage | None = None
-) -> Iterator[_Out]:
-    """`work` done on every item, in order; many at once where the storage is far away."""
-    if is_local(storage):
-        results = map(work, items)
-        for result in results:
-            if stage is not None:
-                stage.advance()
-            yield result
-        return
-    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="ingest") as pool:
-        for result in pool.map(work, items):
-            if stage is not None:
-                stage.advance()
-            yield result
 
 
 def new_objects(storage: Storage, known: Mapping[str, Known]) -> list[ObjectInfo]:
@@ -123,8 +101,12 @@ def fetch(
             return None
         return Source(info.key, info.key, path, checksum, info.size, info)
 
-    found = each(storage, one, enumerate(objects), stage)
-    return [source for source in found if source is not None]
+    found = []
+    for source in in_order(storage, one, enumerate(objects)):
+        stage.advance()
+        if source is not None:
+            found.append(source)
+    return found
 
 
 def given(
@@ -167,9 +149,7 @@ def _distinct(key: str, path: Path) -> str:
     """`raw_data/a.csv.gz` with part of the content's sha256 before its ending."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    ending = next(one for one in reversed(FORMATS) if key.lower().endswith(one))
-    if key.lower().endswith(".csv.gz"):
-        ending = ".csv.gz"
+    ending = next(one for one in FORMATS if key.lower().endswith(one))
     return f"{key[: -len(ending)]}-{digest}{key[-len(ending) :]}"
 
 

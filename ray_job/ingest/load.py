@@ -5,6 +5,9 @@ is something wrong with it, a sentence about that. Errors count rows as a spread
 header of a CSV file is its row 1; Parquet files have no header, their first row is 1.
 """
 
+# Names and texts in SQL are quoted by `workspace`.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 import re
@@ -25,7 +28,7 @@ FILE = "__file"
 PROBLEM = "__problem"
 _FILES_AT_ONCE = 1_000
 """In one query DuckDB keeps a buffer for each file: 100,000 of them would not fit in memory."""
-_FIRST_DAY, _LAST_DAY = "1900-01-01", "2199-12-31"
+_DAYS = "DATE '1900-01-01' AND DATE '2199-12-31'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +121,8 @@ def _expressions(
             expressions[key] = _day(group, column)
             problems += [
                 f"WHEN nullif({raw}, '') IS NULL THEN {label} || ' is empty'",
-                f"WHEN {expressions[key]} IS NULL"
-                f" THEN {label} || ' is ' || {_quoted(raw)} || ', which is not a date (YYYY-MM-DD)'",
-                f"WHEN {expressions[key]} NOT BETWEEN DATE '{_FIRST_DAY}' AND DATE '{_LAST_DAY}'"
-                f" THEN {label} || ' is ' || {_quoted(raw)} || ', which is out of range'",
+                _when(f"{expressions[key]} IS NULL", label, raw, "is not a date (YYYY-MM-DD)"),
+                _when(f"{expressions[key]} NOT BETWEEN {_DAYS}", label, raw, "is out of range"),
             ]
         elif key in group.kind.optional:
             expressions[key] = f"coalesce({raw}, '')"
@@ -129,11 +130,9 @@ def _expressions(
             expressions[key] = raw
             problems.append(f"WHEN nullif({raw}, '') IS NULL THEN {label} || ' is empty'")
         if key == "store_id":
-            problems.append(
-                f"WHEN NOT regexp_full_match({raw}, '[A-Za-z0-9_-]{{1,64}}')"
-                f" THEN {label} || ' is ' || {_quoted(raw)}"
-                " || ', which cannot name a store (letters, digits, _ and -, at most 64)'"
-            )
+            bad = f"NOT regexp_full_match({raw}, '[A-Za-z0-9_-]{{1,64}}')"
+            why = "cannot name a store: letters, digits, _ and -, at most 64 of them"
+            problems.append(_when(bad, label, raw, why))
     for column in group.further():
         expression, wrong = _further(group, column, types.get(column.name))
         expressions[column.name] = expression
@@ -155,15 +154,12 @@ def _further(group: Group, column: Column, wanted: ColumnType | None) -> tuple[s
         if wanted != "number":
             return raw, []
         number = as_number(raw)
-        given = _quoted(raw)
     elif wanted == "text" or column.found == "day":
         return f"CAST({raw} AS VARCHAR)", []
     else:
-        number, given = f"CAST({raw} AS DOUBLE)", f"CAST({raw} AS VARCHAR)"
-    return number, [
-        f"WHEN {raw} IS NOT NULL AND coalesce(NOT isfinite({number}), true)"
-        f" THEN {label} || ' is ' || {given} || ', which is not a number'"
-    ]
+        number = f"CAST({raw} AS DOUBLE)"
+    bad = f"{raw} IS NOT NULL AND coalesce(NOT isfinite({number}), true)"
+    return number, [_when(bad, label, raw, "is not a number")]
 
 
 def _raw(group: Group, column: Column) -> str:
@@ -174,8 +170,10 @@ def _label(column: Column) -> str:
     return f"the column {column.header}"
 
 
-def _quoted(raw: str) -> str:
-    return f"'\"' || left({raw}, 40) || '\"'"
+def _when(condition: str, label: str, raw: str, why: str) -> str:
+    """SQL: under this condition the row is wrong, because of this value."""
+    shown = f"left(CAST({raw} AS VARCHAR), 40)"
+    return f"WHEN {condition} THEN {label} || ' is \"' || {shown} || '\", which {why}'"
 
 
 def _day(group: Group, column: Column) -> str:

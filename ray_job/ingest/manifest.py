@@ -13,6 +13,7 @@ deleted.
 
 from __future__ import annotations
 
+import builtins
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -57,14 +58,14 @@ class Manifest:
     repeated: tuple[tuple[str, str, str, int], ...] = ()
     """(key, generation, checksum, delivered) of the earlier manifests that this one covers."""
 
-    def to_json(self) -> bytes:
+    def to_json(self) -> builtins.bytes:
         told = asdict(self) | {"made_at": self.made_at.isoformat()}
         delivered = [entry.delivered for entry in self.files]
         told["delivered"] = [min(delivered), max(delivered)] if delivered else None
         return json.dumps(told, indent=None, separators=(",", ":")).encode()
 
     @classmethod
-    def from_json(cls, key: str, data: bytes) -> Manifest:
+    def from_json(cls, key: str, data: builtins.bytes) -> Manifest:
         try:
             told: dict[str, Any] = json.loads(data)
             told.pop("delivered")

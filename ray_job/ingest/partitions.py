@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ray_job.bucket.storage import Storage
-from ray_job.ingest.files import CONNECTIONS, is_local
+from ray_job.ingest.parallel import in_order
 from ray_job.progress import Stage
-from ray_job.tables import STORE, DataFile, partition_key
+from ray_job.tables import STORE, DataFile, conform, parquet_writer, partition_key
 
 _MEMORY_ROWS = 1_000_000
 """A store with more rows than this is written through a file, so that memory stays bounded."""
@@ -68,14 +64,22 @@ def _starts(stores: pa.Array) -> npt.NDArray[np.int64]:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoded:
+    """A file, and what sends it to the bucket."""
+
+    file: DataFile
+    send: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionWriter:
     """Writes a store's rows as `store_id=<id>/<name>.parquet` in the histories.
 
-    `folder` takes the files of stores that are too big for memory. `schema` is the table's.
+    `stored` are a file's columns; `folder` takes the files of stores too big for memory.
     """
 
     storage: Storage
-    schema: pa.Schema
+    stored: pa.Schema
     row_group_rows: int
     folder: Path
 
@@ -83,20 +87,25 @@ class PartitionWriter:
         self, batches: Iterable[pa.RecordBatch], file_name: str, stage: Stage
     ) -> list[DataFile]:
         """Write all stores of a sorted stream; what comes back is what a commit adds."""
-        stored = pa.schema([one for one in self.schema if one.name != STORE])
+        stores = groupby(cut_by_store(batches), key=lambda piece: piece.store_id)
+        return self.send((self.encode(store, rows, file_name) for store, rows in stores), stage)
+
+    def send(self, encoded: Iterable[Encoded], stage: Stage) -> list[DataFile]:
+        """Send each file; where the storage is far away a few at once, and never more in memory."""
         written: list[DataFile] = []
         rows = 0
-        stores = groupby(cut_by_store(batches), key=lambda piece: piece.store_id)
-        work = (self._store(stored, store, pieces, file_name) for store, pieces in stores)
-        for file in _sent(self.storage, work):
+
+        def one(file: Encoded) -> DataFile:
+            file.send()
+            return file.file
+
+        for file in in_order(self.storage, one, encoded):
             written.append(file)
             rows += file.rows
             stage.advance(rows=rows)
         return written
 
-    def _store(
-        self, schema: pa.Schema, store_id: str, pieces: Iterable[Piece], file_name: str
-    ) -> tuple[DataFile, Callable[[], None]]:
+    def encode(self, store_id: str, pieces: Iterable[Piece], file_name: str) -> Encoded:
         """A store's file, encoded, and what sends it to the bucket."""
         path = f"{STORE}={store_id}/{file_name}.parquet"
         held: list[Piece] = []
@@ -106,52 +115,39 @@ class PartitionWriter:
             held.append(piece)
             rows += piece.rows.num_rows
             if rows > _MEMORY_ROWS:
-                return self._big_store(schema, path, store_id, held, remaining)
+                return self._big_store(path, store_id, held, remaining)
         sink = pa.BufferOutputStream()
-        with self.writer(sink, schema) as writer:
-            writer.write_table(_table(held, schema), row_group_size=self.row_group_rows)
-        data = sink.getvalue()
+        with parquet_writer(sink, self.stored) as writer:
+            writer.write_table(_table(held, self.stored), row_group_size=self.row_group_rows)
+        data = sink.getvalue().to_pybytes()
         span = _Span()
         for piece in held:
             span.add(piece)
         key = partition_key(path)
-        file = span.file(path, store_id, data.size)
-        return file, lambda: self.storage.write_unseen(key, data)
+        file = span.file(path, store_id, len(data))
+        return Encoded(file, lambda: self.storage.write_unseen(key, data))
 
     def _big_store(
         self,
-        schema: pa.Schema,
         path: str,
         store_id: str,
         held: list[Piece],
         remaining: Iterator[Piece],
-    ) -> tuple[DataFile, Callable[[], None]]:
+    ) -> Encoded:
         local = self.folder / f"{store_id}.parquet"
         span = _Span()
-        with self.writer(local, schema) as writer:
+        with parquet_writer(local, self.stored) as writer:
             while held:
                 for piece in held:
                     span.add(piece)
-                writer.write_table(_table(held, schema), row_group_size=self.row_group_rows)
+                writer.write_table(_table(held, self.stored), row_group_size=self.row_group_rows)
                 held = _next_pieces(remaining, self.row_group_rows * 8)
 
         def send() -> None:
             self.storage.upload(local, partition_key(path))
             local.unlink()
 
-        return span.file(path, store_id, local.stat().st_size), send
-
-    def writer(self, sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
-        """lz4 and no dictionary: small objects read twice as fast. Statistics serve planning."""
-        return pq.ParquetWriter(
-            sink,
-            schema,
-            compression="lz4",
-            use_dictionary=False,
-            write_page_checksum=True,
-            write_statistics=["item_id", "date"],
-            store_schema=False,
-        )
+        return Encoded(span.file(path, store_id, local.stat().st_size), send)
 
 
 @dataclass(slots=True)
@@ -185,8 +181,7 @@ class _Span:
 
 
 def _table(pieces: list[Piece], schema: pa.Schema) -> pa.Table:
-    table = pa.Table.from_batches([piece.rows for piece in pieces])
-    return table if table.schema.equals(schema) else table.cast(schema)
+    return pa.Table.from_batches([conform(piece.rows, schema) for piece in pieces], schema)
 
 
 def _next_pieces(pieces: Iterator[Piece], rows: int) -> list[Piece]:
@@ -195,25 +190,3 @@ def _next_pieces(pieces: Iterator[Piece], rows: int) -> list[Piece]:
         taken.append(piece)
         rows -= piece.rows.num_rows
     return taken
-
-
-def _sent(
-    storage: Storage, work: Iterable[tuple[DataFile, Callable[[], None]]]
-) -> Iterator[DataFile]:
-    """Send each file; where the storage is far away a few at once, and never more in memory."""
-    if is_local(storage):
-        for file, send in work:
-            send()
-            yield file
-        return
-    waiting: deque[tuple[DataFile, Future[None]]] = deque()
-    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="partitions") as pool:
-        for file, send in work:
-            waiting.append((file, pool.submit(send)))
-            if len(waiting) > CONNECTIONS:
-                sent, future = waiting.popleft()
-                future.result()
-                yield sent
-        for sent, future in waiting:
-            future.result()
-            yield sent

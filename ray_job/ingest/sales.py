@@ -1,5 +1,8 @@
 """The rows of all sales files of an ingest as one stream, sorted by store, item and date."""
 
+# Names and texts in SQL are quoted by `workspace`.
+# ruff: noqa: S608
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

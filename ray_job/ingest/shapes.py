@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_job.bucket.errors import InputError
-from ray_job.settings import ColumnType, Delivery
+from ray_job.settings import Delivery
 
 FORMATS = (".csv", ".csv.gz", ".parquet")
 _DELIMITERS = ",;\t|"
@@ -86,7 +86,8 @@ def _csv_shape(path: Path, name: str) -> Shape:
         _DELIMITERS, key=lambda mark: (len(_fields(first, mark)), -_DELIMITERS.index(mark))
     )
     header = tuple(field.strip() for field in _fields(text, delimiter))
-    return Shape("csv", delimiter, header, ("untyped",) * len(header))
+    untyped: Found = "untyped"
+    return Shape("csv", delimiter, header, (untyped,) * len(header))
 
 
 def _fields(text: str, delimiter: str) -> list[str]:
@@ -137,7 +138,3 @@ def columns_of(shape: Shape, delivery: Delivery, name: str) -> tuple[Column, ...
         if counts[column.name.casefold()] > 1:
             raise InputError(f"{name}: more than one column of the header is {column.name}")
     return taken
-
-
-def declared_type(delivery: Delivery, column: Column) -> ColumnType | None:
-    return delivery.types.get(column.name)

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from api.front import Front
 from api.main import create_app
 from api.service import Service
 from api.settings import Settings
@@ -36,6 +37,7 @@ class Served:
     client: httpx.Client
     clock: Clock
     service: Service
+    front: Front
     port: int
     loop: asyncio.AbstractEventLoop = field(repr=False)
 
@@ -69,10 +71,10 @@ def serve(bucket: str, *, clock: Clock | None = None, **changes: Any) -> Iterato
         thread.start()
         try:
             wait_until(lambda: server.started)
-            service: Service = app.state.service
+            service = app.service
             wait_until(lambda: service.refresher.looked)
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                yield Served(client, clock, service, port, loops[0])
+                yield Served(client, clock, service, app, port, loops[0])
         finally:
             server.should_exit = True
             thread.join(30)

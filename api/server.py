@@ -1,0 +1,58 @@
+"""The server: on SIGTERM first unready, a short wait while it goes on answering, then drained."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from types import FrameType
+
+import uvicorn
+
+from api.front import Front
+from api.settings import Settings
+
+_LOG = logging.getLogger("api.server")
+_KEEP_ALIVE_SECONDS = 75
+_LAST_REQUESTS_SECONDS = 30
+
+
+class Server(uvicorn.Server):
+    """A second signal stops without the wait."""
+
+    def __init__(self, app: Front, settings: Settings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                limit_concurrency=settings.max_connections,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=_LAST_REQUESTS_SECONDS,
+            )
+        )
+        self._service = app.service
+        self._drain_seconds = settings.drain_seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets=sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._loop is None or self._service.draining:
+            super().handle_exit(sig, frame)
+            return
+        self._service.draining = True
+        _LOG.info("signal %s: unready, stopping in %s s", sig, self._drain_seconds)
+        self._loop.call_soon_threadsafe(self._stop_soon)
+
+    def _stop_soon(self) -> None:
+        asyncio.get_running_loop().call_later(self._drain_seconds, self._stop)
+
+    def _stop(self) -> None:
+        """Without handing the signal on: having stopped as asked is exit code 0."""
+        self.should_exit = True

@@ -1,0 +1,115 @@
+"""Settings of the service: `STORECAST_API_…` variables, one frozen object built at the edge."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableError
+
+from ray_job.bucket.errors import SettingsError
+
+_ASYMMETRIC = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+)  # fmt: skip
+
+
+class Issuer(BaseModel):
+    """Who may sign tokens: Google, Identity Platform, Identity-Aware Proxy, a development key.
+
+    `jwks` is where its public keys lie: https://…, http:// on loopback, or file://….
+    `header` is where its tokens are looked for: a bearer token in Authorization, or the header
+    that Identity-Aware Proxy sets. `trust_email` says that its e-mails are verified although its
+    tokens carry no `email_verified` claim, as those of Identity-Aware Proxy.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str = Field(min_length=1)
+    jwks: str
+    audience: str = Field(min_length=1)
+    algorithms: tuple[str, ...] = ("RS256",)
+    header: Literal["authorization", "x-goog-iap-jwt-assertion"] = "authorization"
+    trust_email: bool = False
+
+    @field_validator("algorithms")
+    @classmethod
+    def _public_keys_only(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not set(value) <= set(_ASYMMETRIC):
+            raise ValueError(f"algorithms must be among {', '.join(_ASYMMETRIC)}")
+        return value
+
+    @field_validator("jwks")
+    @classmethod
+    def _authentic(cls, value: str) -> str:
+        address = urlsplit(value)
+        is_plain_loopback = address.scheme == "http" and is_loopback(address.hostname or "")
+        if address.scheme not in {"https", "file"} and not is_plain_loopback:
+            raise ValueError("jwks must be https://…, file://… or http:// on loopback")
+        return value
+
+
+class Settings(BaseSettings):
+    """All that the service needs to know; what it needs of the job is in the pointer.
+
+    Without issuers sign-in is off, which is refused unless the server binds to loopback.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="STORECAST_API_", frozen=True, extra="forbid")
+
+    bucket: str
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    refresh_seconds: float = Field(default=5.0, gt=0, le=10)
+    cache_dir: Path | None = None
+    """Where parts lie as Arrow files; None: a temporary folder of the process."""
+    issuers: tuple[Issuer, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    drain_seconds: float = Field(default=5.0, ge=0)
+    """How long the server goes on answering after SIGTERM, unready."""
+
+    requests_per_second: float = Field(default=0.0, ge=0)
+    """Per identity; 0: no limit."""
+    burst: int = Field(default=100, ge=1)
+    request_seconds: float = Field(default=30.0, gt=0)
+    max_body_bytes: int = Field(default=65_536, ge=0)
+    max_header_bytes: int = Field(default=16_384, ge=1024)
+    max_connections: int = Field(default=1000, ge=1)
+    max_page_size: int = Field(default=1000, ge=1)
+    memory_bytes: int = Field(default=64 * 2**20, ge=0)
+    """Answers remembered whole; 0: none."""
+    access_log: bool = True
+
+    @model_validator(mode="after")
+    def _closed_to_strangers(self) -> Self:
+        if not self.issuers and not is_loopback(self.host):
+            raise ValueError(
+                f"sign-in is off (no issuers): allowed on loopback only, not on {self.host}"
+            )
+        return self
+
+    @classmethod
+    def load(cls) -> Settings:
+        """From the environment. Raises SettingsError."""
+        try:
+            return cls()
+        except UnreadableError as error:
+            raise SettingsError(f"STORECAST_API_…: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = "_".join(str(part) for part in first["loc"]).upper()
+            name = f"STORECAST_API_{where}" if where else "STORECAST_API settings"
+            raise SettingsError(f"{name}: {first['msg']}") from error
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,46 @@
+"""`storecast`: the command line. Composes the commands; turns errors into exit codes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from ray_job.bucket.errors import CorruptError, InputError, StorecastError
+from ray_job.cluster import TransientError
+from ray_job.commands import looking, models, nightly, platform, showing
+
+EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (InputError, 2),
+    (CorruptError, 2),
+    (TransientError, 75),
+    (StorecastError, 1),
+)
+"""The first class that fits. Anything else is a defect, and Python shows where."""
+
+app = typer.Typer(
+    name="storecast",
+    help="Every night, the next days' sales of every store.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for part in (showing, nightly, models, looking, platform):
+    app.registered_commands += part.app.registered_commands
+
+
+def main() -> None:
+    """Run a command and exit with its code."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("ray_job").setLevel(logging.INFO)
+    try:
+        app()
+    except StorecastError as error:
+        sys.stderr.write(f"storecast: {error}\n")
+        sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+
+
+if __name__ == "__main__":
+    main()

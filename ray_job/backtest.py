@@ -1,0 +1,163 @@
+"""Backtest: forecasting past dates as if on the evening before, and how good that was.
+
+Every target date is forecast once for each number of days ahead, by the function that the nightly
+run uses. Beside each forecast stands what four naive rules would have said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ray_job.bucket.errors import InputError
+from ray_job.context import Context, Flags
+from ray_job.features_history import read_history
+from ray_job.measures import measures
+from ray_job.model import Model
+from ray_job.naive import RULES, naive_forecasts
+from ray_job.panel import Panel
+from ray_job.predict import METHODS, predict_days
+from ray_job.settings import Settings
+from ray_job.training import scored
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """`rows`: store_id, item_id, as_of, target_date, days_ahead, actual, predicted, lower, upper,
+    method, weather_missing and one column for each of RULES. One row for each day that counts:
+    see `training.scored`.
+    """
+
+    rows: pa.Table
+
+    def report(self) -> dict[str, Any]:
+        """The plain figures are those of one day ahead; so are the naive rules'."""
+        ahead = self.rows["days_ahead"].to_numpy()
+        columns = {
+            name: self.rows[name].to_numpy()
+            for name in ("actual", "predicted", "lower", "upper", *RULES)
+        }
+        first = _taken(columns, ahead == 1)
+        return {
+            **measures(first["actual"], first["predicted"], first["lower"], first["upper"]),
+            "by_days_ahead": {
+                str(days): measures(
+                    *(
+                        columns[name][ahead == days]
+                        for name in ("actual", "predicted", "lower", "upper")
+                    )
+                )
+                for days in sorted({int(value) for value in ahead})
+            },
+            "naive": {
+                rule: {
+                    name: value
+                    for name, value in measures(first["actual"], first[rule]).items()
+                    if name in ("rmspe", "wape")
+                }
+                for rule in RULES
+            },
+        }
+
+
+def backtest(
+    panel: Panel,
+    first: date,
+    last: date,
+    context: Context,
+    model: Model,
+    settings: Settings,
+    *,
+    late: int = 0,
+) -> Backtest:
+    """Forecasts of `first` to `last`, each 1 to horizon days ahead.
+
+    `late` days' sales before each as-of are taken away, as if they had not arrived. Raises
+    InputError where the model was trained on one of the days.
+    """
+    trained = model.description.trained_on
+    if first <= trained.last and last >= trained.first:
+        raise InputError(
+            f"model {model.description.version} was trained on days up to {trained.last}: a "
+            f"backtest that starts on {first} would flatter it"
+        )
+    answers = scored(panel)
+    horizon = min(settings.horizon, model.description.inputs.horizon)
+    tables = []
+    as_of = max(first - timedelta(days=horizon), panel.first_day)
+    while as_of < last:
+        targets = [
+            target
+            for target in (as_of + timedelta(days=ahead) for ahead in range(1, horizon + 1))
+            if first <= target <= last
+        ]
+        known = _delivered(panel.window(as_of, settings.lookback_days, horizon), late)
+        tables.append(_one_night(known, panel, answers, targets, context, model, settings))
+        as_of += timedelta(days=1)
+    if not tables:
+        raise InputError(f"there is no history before {last} to forecast from")
+    return Backtest(pa.concat_tables(tables))
+
+
+def _one_night(
+    known: Panel,
+    panel: Panel,
+    answers: Flags,
+    targets: list[date],
+    context: Context,
+    model: Model,
+    settings: Settings,
+) -> pa.Table:
+    as_of = known.last_day
+    made = predict_days(known, as_of, targets, context, model, settings)
+    history = read_history(
+        known.sales, known.known_ahead.get("open"), known.known_ahead.get("promo"), as_of
+    )
+    tables = []
+    for place, target in enumerate(targets):
+        column = panel.column(target)
+        rows = np.flatnonzero(answers[:, column])
+        naive = naive_forecasts(known, history, target)
+        tables.append(
+            pa.table(
+                {
+                    "store_id": pa.array(panel.store_ids[rows], pa.string()),
+                    "item_id": pa.array(panel.item_ids[rows], pa.string()),
+                    "as_of": pa.array([as_of] * len(rows), pa.date32()),
+                    "target_date": pa.array([target] * len(rows), pa.date32()),
+                    "days_ahead": np.full(len(rows), (target - as_of).days, dtype=np.int32),
+                    "actual": np.maximum(panel.sales[rows, column], 0.0),
+                    "predicted": made.predicted[rows, place],
+                    "lower": made.lower[rows, place],
+                    "upper": made.upper[rows, place],
+                    "method": pa.array(
+                        np.array(METHODS, dtype=np.object_)[made.method[rows, place]], pa.string()
+                    ),
+                    "weather_missing": made.weather_missing[rows, place],
+                    **{rule: naive[rule][rows] for rule in RULES},
+                }
+            )
+        )
+    return pa.concat_tables(tables)
+
+
+def _delivered(known: Panel, late: int) -> Panel:
+    """The panel without what was observed on its last `late` days."""
+    if not late:
+        return known
+    sales = known.sales.copy()
+    sales[:, -late:] = np.nan
+    observed = {name: values.copy() for name, values in known.observed.items()}
+    for values in observed.values():
+        values[:, -late:] = np.nan
+    return replace(known, sales=sales, observed=observed)
+
+
+def _taken(columns: Mapping[str, npt.NDArray[Any]], rows: Flags) -> dict[str, npt.NDArray[Any]]:
+    return {name: values[rows] for name, values in columns.items()}

@@ -1,0 +1,184 @@
+"""The night's commands: ingest, plan, run."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ray_job.bucket.receipts import Receipt
+from ray_job.bucket.storage import Storage
+from ray_job.commands import telling
+from ray_job.commands.edge import (
+    AsOf,
+    Bucket,
+    Edge,
+    Json,
+    SettingsFile,
+    Stores,
+    day,
+    edge,
+    listed,
+)
+from ray_job.events import emit
+from ray_job.ingest.kinds import KINDS
+from ray_job.request import Request
+
+SUBMISSION = "STORECAST_SUBMISSION"
+"""Names the RayJob that this process runs in; see `ray_job.submit`."""
+
+app = typer.Typer()
+
+
+@app.command()
+def ingest(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]…", help="Copied into raw_data/ first.", show_default=False),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help=f"What the FILEs are: {', '.join(KINDS)}.", show_default="sales"),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(help="The FILEs take their stores' earlier rows of their dates out."),
+    ] = False,
+    bucket: Bucket = None,
+    settings: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Bring every new raw file into the histories and the context, in one commit."""
+    from ray_job import ingest as ingesting
+
+    here = edge(bucket, settings, as_json=as_json)
+    report = ingesting.ingest(
+        here.storage(create=bool(files)),
+        here.settings,
+        files or (),
+        kind=kind,
+        replace=replace,
+        now=here.now,
+        progress=here.progress,
+    )
+    here.tell(telling.plain(report))
+    if not as_json:
+        telling.tell_ingest(report)
+
+
+@app.command()
+def plan(
+    as_of: AsOf = None,
+    stores: Stores = None,
+    bucket: Bucket = None,
+    settings: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Print the chunks of a run, without running it."""
+    from ray_job.run import prepare
+
+    here = edge(bucket, settings, as_json=as_json)
+    request = Request(as_of=day(as_of), stores=listed(stores))
+    prepared = prepare(here.storage(), here.settings, request, here.now)
+    attempts = here.settings.run.attempts_per_as_of
+    chunks = [
+        {
+            "digest": todo.chunk.digest,
+            "stores": todo.chunk.store_ids,
+            "items": None
+            if todo.chunk.items is None
+            else {"first": todo.chunk.items.first, "end": todo.chunk.items.end},
+            "bytes": todo.chunk.bytes,
+            "rows": todo.chunk.rows,
+            "memory_bytes": todo.chunk.memory_bytes,
+            "done": todo.adopted(attempts, force=False) is not None,
+        }
+        for todo in prepared.todos
+    ]
+    here.tell({"as_of": prepared.as_of.isoformat(), "chunks": chunks})
+    if not as_json:
+        telling.tell_plan(prepared.as_of, chunks)
+
+
+@app.command()
+def run(
+    ingest_first: Annotated[
+        bool, typer.Option("--ingest", help="Bring new raw files in first.")
+    ] = False,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            help="YYYY-MM-DD, or `current`: that of the live release. Default: the newest"
+            " date with sales.",
+            show_default=False,
+        ),
+    ] = None,
+    stores: Stores = None,
+    no_publish: Annotated[
+        bool, typer.Option("--no-publish", help="Make the parts, leave the pointer alone.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option(help="Publish against gates and holds; try failed chunks again.")
+    ] = False,
+    bucket: Bucket = None,
+    settings: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """The nightly job: do what is not done yet, and publish."""
+    here = edge(bucket, settings, as_json=as_json)
+    storage = here.storage()
+    request = Request(
+        as_of="current" if as_of == "current" else day(as_of),
+        stores=listed(stores),
+        publish=not no_publish,
+        force=force,
+        submission=os.environ.get(SUBMISSION),
+    )
+    if ingest_first:
+        from ray_job import ingest as ingesting
+
+        report = ingesting.ingest(storage, here.settings, now=here.now, progress=here.progress)
+        emit("ingest_finished", **telling.plain(report))
+    receipt = execute(here, storage, request)
+    here.tell(
+        receipt.model_dump(mode="json", include=telling.RUN_FIELDS)
+        | {"stores": receipt.stores.model_dump()}
+    )
+    if not as_json:
+        telling.tell_run(receipt)
+    if request.submission is None and receipt.exit_code:
+        raise typer.Exit(receipt.exit_code)
+
+
+def execute(here: Edge, storage: Storage, request: Request) -> Receipt:
+    """Run on Ray, and tell the event that monitoring listens to."""
+    from ray_job import job
+    from ray_job.run import run as running
+
+    with job.cluster():
+        receipt = running(
+            storage,
+            here.settings,
+            request,
+            job.RayExecutor(),
+            now=here.now,
+            clock=time.monotonic,
+            progress=here.progress,
+        )
+    emit(
+        "run_finished",
+        severity="INFO" if receipt.exit_code == 0 else "ERROR",
+        status=receipt.status,
+        seconds=receipt.seconds,
+        exit_code=receipt.exit_code,
+        as_of=receipt.as_of.isoformat(),
+        run_id=receipt.run_id,
+        release=receipt.release,
+        stores=receipt.stores.model_dump(),
+        late_share=receipt.stores.late / max(receipt.stores.expected, 1),
+    )
+    return receipt

@@ -1,0 +1,19 @@
+"""What a run is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for. `as_of` None: the newest date with sales; "current": the live one's."""
+
+    as_of: date | Literal["current"] | None = None
+    stores: Sequence[str] | None = None
+    publish: bool = True
+    force: bool = False
+    submission: str | None = None

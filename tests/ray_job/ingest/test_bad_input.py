@@ -1,0 +1,190 @@
+"""Bad input: one sentence that names the file and the place, and nothing half-written."""
+
+import gzip
+import io
+import re
+from datetime import UTC, date, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ray_job.bucket.errors import InputError
+from ray_job.settings import Sales
+
+GOOD = "store_id,date,sales\n1,2026-01-01,5\n"
+
+
+def parquet(**columns):
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+LONG = gzip.compress(
+    (GOOD + "".join(f"{n},2026-01-02,{n * 7919 % 10007}\n" for n in range(50_000))).encode()
+)
+
+CASES = {
+    "missing store": ("a.csv", "shop,date,sales\n1,2026-01-01,5\n", "the column store_id is missing"),
+    "missing date": ("a.csv", "store_id,day,sales\n1,2026-01-01,5\n", "the column date is missing"),
+    "missing sales": (
+        "a.csv",
+        "store_id,date,x\n1,2026-01-01,5\n",
+        r"the column sales is missing, and so is every .* \(open, promo\)",
+    ),
+    "text in sales": (
+        "a.csv",
+        GOOD + "1,2026-01-02,many\n",
+        'row 3: the column sales is "many", which is not a number',
+    ),
+    "nan": ("a.csv", GOOD + "1,2026-01-02,nan\n", 'row 3: .*sales is "nan", which is not a number'),
+    "infinity": ("a.csv", GOOD + "1,2026-01-02,-inf\n", 'row 3: .*sales is "-inf", which'),
+    "too big": ("a.csv", GOOD + "1,2026-01-02,1e999\n", 'row 3: .*sales is "1e999", which'),
+    "nan elsewhere": (
+        "a.csv",
+        "store_id,date,sales,temp\n1,2026-01-01,5,1\n1,2026-01-02,5,NaN\n",
+        "row 3: the column temp is NaN, which is not a number",
+    ),
+    "bad date": (
+        "a.csv",
+        GOOD + "1,2026-02-30,5\n",
+        'row 3: the column date is "2026-02-30", which is not a date',
+    ),
+    "other date": ("a.csv", GOOD + "1,31.12.2026,5\n", 'date is "31.12.2026", which is not a date'),
+    "far date": ("a.csv", GOOD + "1,20260-02-03,5\n", 'date is "20260-02-03", which is out of'),
+    "no date": ("a.csv", GOOD + "1,,5\n", "row 3: the column date is empty"),
+    "no store": ("a.csv", GOOD + ",2026-01-02,5\n", "row 3: the column store_id is empty"),
+    "path as store": (
+        "a.csv",
+        GOOD + "../1,2026-01-02,5\n",
+        r'row 3: the column store_id is "\.\./1", which cannot name a store',
+    ),
+    "long store": ("a.csv", GOOD + "x" * 65 + ",2026-01-02,5\n", "row 3: .*cannot name a store"),
+    "conflict": (
+        "a.csv",
+        GOOD + "2,2026-01-01,5\n1,2026-01-01,6\n",
+        "rows 2 and 4 have the same store_id, item_id, date but differ",
+    ),
+    "null conflict": ("a.csv", GOOD + "1,2026-01-01,\n", "rows 2 and 3 have the same"),
+    "zero bytes": ("a.csv", "", "the file is empty"),
+    "header only": ("a.csv", "store_id,date,sales\n", "the file is empty: .* no rows"),
+    "empty gzip": ("a.csv.gz", gzip.compress(b""), "the file is empty"),
+    "truncated gzip": ("a.csv.gz", LONG[: len(LONG) // 2], "the gzip file is damaged or cut off"),
+    "no gzip": ("a.csv.gz", GOOD, "the gzip file is damaged or cut off"),
+    "wide row": ("a.csv", GOOD + "1,2026-01-02,5,6\n", "line 3: there are 4 columns instead of 3"),
+    "narrow row": ("a.csv", GOOD + "1,2026-01-02\n", "line 3: there are 2 columns instead of 3"),
+    "open quote": ("a.csv", GOOD + '1,2026-01-02,"5\n', "line 3: a quotation mark is not closed"),
+    "latin": ("a.csv", "store_id,date,sales,n\n1,2026-01-01,5,é\n".encode("latin1"), "not UTF-8"),
+    "twice": ("a.csv", "store_id,date,sales,Date\n1,2026-01-01,5,6\n", "more than one column"),
+    "unnamed": ("a.csv", ",store_id,date,sales\n0,1,2026-01-01,5\n", "column 1 has no name"),
+    "capitals": ("a.csv", "store_id,date,Sales,open\n1,2026-01-01,5,1\n", "Sales differs from sales"),
+    "reserved": ("a.csv", "store_id,date,sales,op\n1,2026-01-01,5,x\n", "a name that is reserved"),
+    "corrupt parquet": ("a.parquet", b"PAR1 no more PAR1", "the Parquet file is damaged"),
+    "no rows in parquet": (
+        "a.parquet",
+        parquet(store_id=pa.array([], pa.string()), date=pa.array([], pa.date32()), sales=pa.array([], pa.float64())),
+        "the file is empty",
+    ),
+    "list in parquet": (
+        "a.parquet",
+        parquet(store_id=["1"], date=[date(2026, 1, 1)], sales=[1.0], tags=[["a"]]),
+        "the column tags is neither numbers nor text",
+    ),
+    "nan in parquet": (
+        "a.parquet",
+        parquet(store_id=["1"], date=[date(2026, 1, 1)], sales=[float("nan")]),
+        'row 1: the column sales is "nan", which is not a number',
+    ),
+    "dates as sales": (
+        "a.parquet",
+        parquet(store_id=["1"], date=[date(2026, 1, 1)], sales=[datetime(2026, 1, 1, tzinfo=UTC)]),
+        "sales holds dates where numbers are expected",
+    ),
+    "other ending": ("a.xlsx", b"PK", "a delivered file ends in .csv, .csv.gz, .parquet"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "sentence"), CASES.values(), ids=CASES)
+def test_a_bad_file_is_named_and_nothing_is_written(desk, name, content, sentence):
+    path = desk.file(name, content)
+    before = desk.everything()
+    with pytest.raises(InputError, match=f"(?s)^{re.escape(str(path))}: .*{sentence}") as raised:
+        desk.ingest(desk.file("good.csv", GOOD), path)
+    assert "\n" not in str(raised.value)
+    assert desk.everything() == before
+
+
+def test_a_bad_file_that_somebody_dropped_is_named_by_its_key(desk):
+    desk.drop("berlin/a.csv", GOOD)
+    desk.drop("berlin/b.csv", GOOD + "1,yesterday,5\n")
+    desk.drop("berlin/c.csv", GOOD)
+    before = desk.everything()
+    with pytest.raises(InputError, match=r"^raw_data/berlin/b\.csv: row 3: the column date"):
+        desk.ingest(desk.file("good.csv", GOOD))
+    assert desk.everything() == before
+    desk.drop("berlin/b.csv", GOOD.replace("1,", "2,", 1))
+    assert desk.ingest().files == 3
+
+
+def test_a_damaged_file_among_many_is_found(desk):
+    whole = parquet(store_id=["1"] * 9999, date=[date(2026, 1, 1)] * 9999, sales=[1.0] * 9999)
+    middle = len(whole) // 4
+    broken = whole[:middle] + bytes(len(whole) // 4) + whole[middle + len(whole) // 4 :]
+    for number in range(3):
+        desk.drop(f"{number}.parquet", broken if number == 1 else whole)
+    with pytest.raises(InputError, match=r"^raw_data/1\.parquet: "):
+        desk.ingest()
+
+
+def test_settings_name_the_column_as_the_file_has_it(desk):
+    desk = desk.with_settings(sales=Sales(columns={"store_id": "Store"}))
+    with pytest.raises(InputError, match=r"the column Store \(our store_id\) is missing"):
+        desk.ingest(desk.file("a.csv", "shop,date,sales\n1,2026-01-01,5\n"))
+
+
+def test_a_column_keeps_its_type(desk):
+    desk.ingest(desk.file("a.csv", "store_id,date,sales,x,y\n1,2026-01-01,5,1,a\n"))
+    before = desk.everything()
+    with pytest.raises(InputError, match='row 2: the column x is "b", which is not a number'):
+        desk.ingest(desk.file("b.csv", "store_id,date,sales,x\n1,2026-01-02,5,b\n"))
+    with pytest.raises(InputError, match="the column y holds numbers where text is expected"):
+        desk.ingest(
+            desk.file("c.parquet", parquet(store_id=["1"], date=[date(2026, 1, 2)], sales=[1], y=[1.5]))
+        )
+    with pytest.raises(InputError, match="the column X differs from the table's column x"):
+        desk.ingest(desk.file("d.csv", "store_id,date,sales,X\n1,2026-01-02,5,1\n"))
+    desk = desk.with_settings(sales=Sales(types={"x": "text"}))
+    with pytest.raises(InputError, match="x is text in the settings but number in the table"):
+        desk.ingest(desk.file("e.csv", "store_id,date,sales,x\n1,2026-01-02,5,1\n"))
+    assert desk.everything() == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "sentence"),
+    [
+        ("weather", "region,day,temp\nBE,2026-01-01,5\n", "the column date is missing"),
+        ("weather", "region,date,temp\n,2026-01-01,5\n", "row 2: the column region is empty"),
+        ("weather", "region,date,temp\nBE,2026-01-01,5\nBE,2026-01-01,6\n", "rows 2 and 3 have"),
+        ("holidays", "region,date,name\nBE,2026-01-01,x\n", "the column holiday is missing"),
+        ("stores", "store_id,name\n1,x\n", "the column region is missing"),
+        ("stores", "store_id,region\na/b,x\n", "cannot name a store"),
+        ("wether", "region,date\n", "^'wether' is not a kind of file"),
+    ],
+)
+def test_bad_context(desk, kind, content, sentence):
+    before = desk.everything()
+    with pytest.raises(InputError, match=sentence):
+        desk.ingest(desk.file("a.csv", content), kind=kind)
+    assert desk.everything() == before
+
+
+def test_paths_that_are_no_files(desk):
+    folder = desk.file("folder/a.csv", GOOD).parent
+    with pytest.raises(InputError, match="there is no such file"):
+        desk.ingest(desk.folder / "missing.csv")
+    with pytest.raises(InputError, match="this is a directory"):
+        desk.ingest(folder)
+    with pytest.raises(InputError, match="--replace"):
+        desk.ingest(replace=True)
+    assert desk.everything() == {}

@@ -1,0 +1,162 @@
+"""What of a delivered file stands in the histories."""
+
+import gzip
+import io
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_job.settings import Sales
+
+
+def parquet(**columns):
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def test_rows_are_stored_by_store_with_text_ids(desk):
+    report = desk.ingest(
+        desk.file(
+            "a.csv",
+            "store_id,item_id,date,sales\n"
+            "7,=1+1,2026-01-02,5\n007,é,2026-01-01,-3.5\n7,,2026-01-01,0\n7,=1+1,2026-01-01,\n",
+        )
+    )
+    assert (report.files, report.rows, report.stores) == (1, 4, 2)
+    assert desk.rows("store_id", "item_id", "date", "sales", "op") == [
+        ("007", "é", "2026-01-01", -3.5, "set"),
+        ("7", "", "2026-01-01", 0.0, "set"),
+        ("7", "=1+1", "2026-01-01", None, "set"),
+        ("7", "=1+1", "2026-01-02", 5.0, "set"),
+    ]
+
+
+def test_headers_are_mapped_ignored_and_typed_by_the_settings(desk):
+    desk = desk.with_settings(
+        sales=Sales(
+            columns={"store_id": "Store", "date": "Date", "sales": "Sales", "holiday": "State"},
+            ignore=("DayOfWeek",),
+            types={"holiday": "text"},
+        )
+    )
+    desk.ingest(
+        desk.file("a.csv", "Store,DayOfWeek,Date,Sales,State,Customers\n1,5,2026-01-02,5,0,12\n")
+    )
+    desk.ingest(desk.file("b.csv", "store_id,date,sales\n2,2026-01-02,6\n"))
+    assert desk.rows("store_id", "sales", "holiday", "Customers") == [
+        ("1", 5.0, "0", 12.0),
+        ("2", 6.0, None, None),
+    ]
+
+
+def test_types_of_further_columns_are_told_from_the_whole_file(desk):
+    desk.ingest(
+        desk.file(
+            "a.csv",
+            "store_id,date,sales,open,promo,name,empty\n"
+            "1,2026-01-01,5,true,1,0,\n1,2026-01-02,6,false,,x,\n",
+        )
+    )
+    assert desk.rows("open", "promo", "name") == [(1.0, 1.0, "0"), (0.0, None, "x")]
+    assert "empty" not in desk.history().schema.names
+
+
+def test_a_later_file_reads_as_the_table_has_it_and_may_bring_columns(desk):
+    desk.ingest(desk.file("a.csv", "store_id,date,sales,name\n1,2026-01-01,5,x\n"))
+    desk.ingest(desk.file("b.csv", "store_id,date,sales,name,price\n1,2026-01-02,6,12,2.5\n"))
+    assert desk.rows("date", "name", "price") == [
+        ("2026-01-01", "x", None),
+        ("2026-01-02", "12", 2.5),
+    ]
+
+
+def test_known_ahead_columns_come_without_sales(desk):
+    desk.ingest(desk.file("plan.csv", "store_id,date,promo\n1,2026-01-03,1\n"))
+    assert desk.rows("date", "sales", "promo") == [("2026-01-03", None, 1.0)]
+
+
+def test_all_three_formats_and_delimiters(desk):
+    desk.ingest(
+        desk.file("a.csv", "store_id;date;sales\n1;2026-01-01;1\n"),
+        desk.file("b.CSV", "\ufeffstore_id\tdate\tsales\r\n1\t2026-01-02\t2\r\n"),
+        desk.file("c.csv.gz", gzip.compress(b"store_id,date,sales\n1,2026-01-03,3\n")),
+        desk.file(
+            "d.parquet",
+            parquet(
+                store_id=pa.array([1], pa.int16()),
+                date=pa.array([date(2026, 1, 4)]),
+                sales=pa.array([4], pa.int32()),
+                open=pa.array([True]),
+            ),
+        ),
+    )
+    assert desk.rows("store_id", "date", "sales") == [
+        ("1", f"2026-01-0{day}", float(day)) for day in range(1, 5)
+    ]
+    assert desk.rows("open")[3] == (1.0,)
+
+
+def test_exact_duplicates_within_a_file_are_dropped(desk):
+    desk.ingest(
+        desk.file(
+            "a.csv",
+            "store_id,date,sales,x\n1,2026-01-01,5,\n1,2026-01-01,5,\n1,2026-01-02,5,1\n"
+            "1,2026-01-01,5,\n1,2026-01-02,5.0,1.0\n",
+        )
+    )
+    assert desk.rows("date", "sales") == [("2026-01-01", 5.0), ("2026-01-02", 5.0)]
+
+
+def test_a_correction_is_stored_beside_what_it_corrects_in_order_of_delivery(desk):
+    desk.drop("b.csv", "store_id,date,sales\n1,2026-01-01,5\n", minute=1)
+    desk.drop("a.csv", "store_id,date,sales\n1,2026-01-01,6\n", minute=2)
+    desk.ingest()
+    assert desk.rows("date", "sales") == [("2026-01-01", 5.0), ("2026-01-01", 6.0)]
+
+
+def test_deliveries_of_one_moment_are_told_apart_by_key(desk):
+    for name, sales in (("b.csv", 2), ("a.csv", 1), ("c.csv", 3)):
+        desk.drop(name, f"store_id,date,sales\n1,2026-01-01,{sales}\n", minute=0)
+    desk.ingest()
+    desk.drop("d.csv", "store_id,date,sales\n1,2026-01-01,4\n", minute=0)
+    desk.ingest()
+    moments = [moment for (moment,) in desk.rows("delivered_at")]
+    assert len(set(moments)) == 4
+    if not desk.is_gcs:
+        assert desk.rows("sales") == [(1.0,), (2.0,), (3.0,), (4.0,)]
+
+
+def test_transactions_add_up_to_days_and_later_files_add(desk):
+    desk = desk.with_settings(sales=Sales(rows="transactions"))
+    desk.drop(
+        "a.csv",
+        "store_id,item_id,date,sales,promo\n"
+        "1,x,2026-01-01 09:30:00,0.1,1\n1,x,2026-01-01 10:00:00,0.2,0\n1,x,2026-01-01,0.3,\n"
+        "1,x,2026-01-02,,1\n",
+        minute=1,
+    )
+    desk.drop("b.csv", "store_id,item_id,date,sales\n1,x,2026-01-01,1\n", minute=2)
+    desk.ingest()
+    assert desk.rows("item_id", "date", "sales", "promo", "op") == [
+        ("x", "2026-01-01", 0.1 + 0.2 + 0.3, 0.0, "add"),
+        ("x", "2026-01-01", 1.0, None, "add"),
+        ("x", "2026-01-02", None, 1.0, "add"),
+    ]
+
+
+def test_files_at_the_root_and_in_other_folders_are_sales(desk):
+    desk.drop("2026/berlin/a.csv", "store_id,date,sales\n1,2026-01-01,5\n")
+    desk.drop("_SUCCESS", "")
+    desk.drop("2026/.hidden.csv", "x")
+    assert desk.ingest().files == 1
+    assert desk.rows("store_id") == [("1",)]
+
+
+def test_many_files_of_one_shape_make_one_commit_with_one_file_per_store(desk):
+    for number in range(60):
+        desk.drop(f"s{number}.csv", f"store_id,date,sales\ns{number % 20},2026-01-0{number % 3 + 1},1\n")
+    report = desk.ingest()
+    assert (report.files, report.rows, report.stores) == (60, 60, 20)
+    assert all(len(desk.files_of(f"s{number}")) == 1 for number in range(20))
