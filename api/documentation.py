@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from api.formats import MEDIA_TYPES
 from api.problems import KINDS, MEDIA_TYPE
-from api.schemas import Problem
 
 _ETAG = {
     "ETag": {
@@ -31,6 +30,7 @@ _LINK = {
 _RETRY_AFTER = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
 }
+_ALWAYS = (413, 431)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -64,7 +64,7 @@ def documented(answer: Documented, *statuses: int) -> dict[str, Any]:
         "responses": {
             200: good,
             304: {"description": "What the caller has is still right.", "headers": _ETAG},
-            **{status: _problem(status) for status in statuses},
+            **{status: _problem(status) for status in sorted({*statuses, *_ALWAYS})},
         },
     }
 
@@ -78,6 +78,3 @@ def _problem(status: int) -> dict[str, Any]:
     if status in (429, 503):
         found["headers"] = _RETRY_AFTER
     return found
-
-
-PROBLEM_SCHEMA = Problem.model_json_schema(ref_template="#/components/schemas/{model}")

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.types import Lifespan
 
-from api import forecasts, health, history, problems, runs, stores
+from api import forecasts, health, history, openapi, problems, runs, stores
 from api.access_log import AccessLog
 from api.front import Front
 from api.issuer_keys import IssuerKeys
@@ -27,20 +28,21 @@ from api.settings import Settings
 from api.sign_in import SignIn
 from ray_job.bucket.storage import open_bucket
 
+_DESCRIPTION = """\
+The next days' sales of every store. No number comes without its age: `as_of` is the last date whose
+sales it may use, `data_through` the last date whose sales had been delivered, and `stale` says that
+a newer forecast should be live by now. Each answer comes from one release.
+
+Sales are in the unit in which they were delivered. Dates are those of the stores' time zone;
+moments are in UTC. Whatever cannot be answered is a problem document (RFC 9457) whose `type` tells
+what is the matter.
+"""
+
 
 def create_app(settings: Settings, clock: Clock = lambda: datetime.now(UTC)) -> Front:
     """Raises BucketMissingError or StorageError: without a bucket nothing will ever be served."""
     service = _service(settings, clock)
-    app = FastAPI(
-        title="Storecast",
-        version="1",
-        description=(
-            "The next days' sales of every store. Every answer says how old its numbers are."
-        ),
-        lifespan=_lifespan,
-        docs_url=None,
-        redoc_url=None,
-    )
+    app = compose(_lifespan)
     app.state.service = service
     if settings.cors_origins:
         app.add_middleware(
@@ -51,10 +53,24 @@ def create_app(settings: Settings, clock: Clock = lambda: datetime.now(UTC)) -> 
             expose_headers=["ETag", "Retry-After", "Link", "Last-Modified"],
             max_age=3600,
         )
-    for router in (stores.router, forecasts.router, history.router, runs.router, health.router):
-        app.include_router(router)
-    problems.install(app)
     return Front(app, service)
+
+
+def compose(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """The routes and the table of problems, without anything to answer from."""
+    app = FastAPI(
+        title="Storecast",
+        version="1",
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    for module in (stores, forecasts, history, runs, health):
+        app.include_router(module.router)
+    problems.install(app)
+    app.openapi = openapi.of_app(app)  # type: ignore[method-assign]
+    return app
 
 
 def _service(settings: Settings, clock: Clock) -> Service:

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
 
     bucket: str
     host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)
+    port: int = Field(default=8080, ge=0, le=65535)
     refresh_seconds: float = Field(default=5.0, gt=0, le=10)
     cache_dir: Path | None = None
     """Where parts lie as Arrow files; None: a temporary folder of the process."""
@@ -79,7 +79,6 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=65_536, ge=0)
     max_header_bytes: int = Field(default=16_384, ge=1024)
     max_connections: int = Field(default=1000, ge=1)
-    max_page_size: int = Field(default=1000, ge=1)
     memory_bytes: int = Field(default=64 * 2**20, ge=0)
     """Answers remembered whole; 0: none."""
     access_log: bool = True

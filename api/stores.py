@@ -20,7 +20,6 @@ from api.forecasts import (
     PageSize,
     PageTokenText,
     next_link,
-    require_page_size,
 )
 from api.formats import MEDIA_TYPES, Format, negotiate
 from api.problems import ProblemError
@@ -57,7 +56,6 @@ async def list_stores(
     page_token: PageTokenText = None,
 ) -> Response:
     form = negotiate(ask.request.headers.get("accept", ""), _OFFERED)
-    require_page_size(ask, page_size)
     snapshot, position = ask.service.current(ask.served), 0
     if page_token is not None:
         token = paging.decode(page_token, _list_of(outcome, stale))

@@ -97,7 +97,9 @@ def backtest(
             for target in (as_of + timedelta(days=ahead) for ahead in range(1, horizon + 1))
             if first <= target <= last
         ]
-        known = _delivered(panel.window(as_of, settings.lookback_days, horizon), late)
+        known = _delivered(
+            panel.window(as_of, settings.lookback_days, model.description.inputs.reach), late
+        )
         tables.append(_one_night(known, panel, answers, targets, context, model, settings))
         as_of += timedelta(days=1)
     if not tables:

@@ -49,8 +49,9 @@ class Inputs(Record):
     """Which columns the features are made of, and how texts become codes.
 
     `categories` holds the values of each text column; the code is the place in the list. Columns
-    of the stores table are named `store_<column>` in it. `horizon` is how far, from the as-of, the
-    known-ahead columns are looked at.
+    of the stores table are named `store_<column>` in it. `horizon` is the most days ahead that the
+    model was made for; `reach` how many days after the as-of the known-ahead columns are looked at:
+    as far as they are delivered on a usual night, lest a model rely on what it will not be told.
     """
 
     known_ahead: tuple[str, ...]
@@ -59,6 +60,7 @@ class Inputs(Record):
     store_texts: tuple[str, ...] = ()
     categories: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     horizon: int
+    reach: int
 
     @classmethod
     def of(
@@ -68,8 +70,12 @@ class Inputs(Record):
         *,
         categories: Mapping[str, Sequence[str]],
         horizon: int,
+        reach: int | None = None,
     ) -> Inputs:
-        """All columns there are. `categories` are those that the panel's codes were made with."""
+        """All columns there are. `categories` are those that the panel's codes were made with.
+
+        `reach` is the horizon unless it is more.
+        """
         texts = {
             f"store_{name}": tuple(
                 value
@@ -87,6 +93,7 @@ class Inputs(Record):
             store_texts=tuple(sorted(context.store_texts)),
             categories={**{name: tuple(values) for name, values in categories.items()}, **texts},
             horizon=horizon,
+            reach=max(horizon, reach or 0),
         )
 
 
@@ -110,7 +117,7 @@ class Summary:
     inputs: Inputs
     history: History
     ahead: Mapping[str, Floats32]
-    """(n, days of the history + horizon) each; NaN where nothing was delivered."""
+    """(n, days of the history + reach) each; NaN where nothing was delivered."""
     regions: Ints
     shared: Floats32
     """(n, k): the first k features."""
@@ -124,11 +131,11 @@ def summarise(panel: Panel, context: Context, inputs: Inputs) -> Summary:
     """The summary as of the panel's last day.
 
     Known-ahead columns that the panel lacks count as never delivered; what lies beyond the
-    horizon's end is left out.
+    reach is left out.
     """
     days = panel.sales.shape[1]
     ahead = {
-        name: _reaching(panel.known_ahead.get(name), panel.n_series, days + inputs.horizon)
+        name: _reaching(panel.known_ahead.get(name), panel.n_series, days + inputs.reach)
         for name in inputs.known_ahead
     }
     history = read_history(panel.sales, ahead.get("open"), ahead.get("promo"), panel.last_day)
@@ -182,7 +189,7 @@ def features(
     panel: Panel, as_of: date, target_date: date, context: Context, inputs: Inputs
 ) -> Floats32:
     """The features as they could be known at the end of `as_of`; see `features_at`."""
-    reach = as_of + timedelta(days=inputs.horizon)
+    reach = as_of + timedelta(days=inputs.reach)
     return features_at(summarise(panel.until(as_of, reach), context, inputs), target_date, context)
 
 

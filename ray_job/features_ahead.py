@@ -15,9 +15,17 @@ from ray_job.panel import Floats, Floats32
 
 _REACH = 14
 """Days around the target date within which a change of plans is looked for."""
+_CLOSURE_REACH = 28
+_LONG_CLOSURE = 3
 _HOLIDAY_REACH = 28
 _WEATHER_BEFORE = 7
 
+_OF_OPEN = (
+    "closed_days_before",
+    "closed_days_after",
+    "days_since_closed",
+    "days_until_long_closure",
+)
 CALENDAR = (
     "weekday",
     "day_of_month",
@@ -36,7 +44,7 @@ def ahead_names(columns: Sequence[str]) -> list[str]:
     names = []
     for column in columns:
         if column == "open":
-            names += ["closed_days_before", "closed_days_after", "days_since_closed"]
+            names += _OF_OPEN
         else:
             names += [
                 column,
@@ -48,8 +56,8 @@ def ahead_names(columns: Sequence[str]) -> list[str]:
 def ahead_features(ahead: Mapping[str, Floats32], column: int) -> dict[str, Floats32]:
     """Features of known-ahead columns around the day of that `column`, each (n,).
 
-    Of `open`: the closed days directly before and after, and the days since the last closed one
-    (NaN beyond two weeks). Of any other: its value, that of the day before and after, for how many
+    Of `open`: the closed days directly before and after, the days since the last closed one (NaN
+    beyond two weeks), and the days until the next closure of several days (NaN beyond four). Of any other: its value, that of the day before and after, for how many
     days it has been so, and in how many it changes (NaN where nothing more is known).
     """
     found = {}
@@ -60,6 +68,9 @@ def ahead_features(ahead: Mapping[str, Floats32], column: int) -> dict[str, Floa
             found["closed_days_before"] = _run(before == 0)
             found["closed_days_after"] = _run(after == 0)
             found["days_since_closed"] = _place(before == 0)
+            found["days_until_long_closure"] = _long_closure(
+                np.ascontiguousarray(values[:, column + 1 : column + 1 + _CLOSURE_REACH]) == 0
+            )
             continue
         today = values[:, column]
         found[name] = today
@@ -161,6 +172,17 @@ def _run(flags: npt.NDArray[np.bool_]) -> Floats32:
         return np.zeros(len(flags), dtype=np.float32)
     length = np.where(flags.all(axis=1), flags.shape[1], np.argmin(flags, axis=1))
     return length.astype(np.float32)
+
+
+def _long_closure(closed: npt.NDArray[np.bool_]) -> Floats32:
+    """The place, counted from 1, where a closure of several days begins; NaN where none does."""
+    starts = closed.shape[1] - _LONG_CLOSURE + 1
+    if starts < 1:
+        return np.full(len(closed), np.nan, dtype=np.float32)
+    flags = closed[:, :starts].copy()
+    for further in range(1, _LONG_CLOSURE):
+        flags &= closed[:, further : starts + further]
+    return _place(flags)
 
 
 def _place(flags: npt.NDArray[np.bool_]) -> Floats32:

@@ -38,6 +38,7 @@ _LONG_CLOSURE = 7
 _LONG_HISTORY = 200
 """More days than this make no difference: else the model could tell years apart by them."""
 _SPREAD_DAYS = 50
+_EXTREME_DAYS = 12
 _MONTHS = 12
 _YEAR = 364
 """A year in whole weeks, so that weekdays agree."""
@@ -49,10 +50,15 @@ PER_AS_OF = (
     "promo_effect",
     *(f"residual_last_{k}" for k in _LAST),
     *(f"residual_half_life_{k}" for k in _HALF_LIVES),
+    "residual_before_last",
+    "residual_least_12",
+    "residual_most_12",
     "residual_promo_6",
     "residual_plain_6",
+    "spread_6",
     "spread",
     "spread_all",
+    "residual_year",
     "residual_year_ago_level",
 )
 PER_TARGET = (
@@ -63,6 +69,7 @@ PER_TARGET = (
     "residual_same_weekday_1",
     "residual_same_weekday_4",
     "residual_year_ago_day",
+    "residual_year_ago_3_days",
     "residual_year_ago_week",
     "residual_year_ago_change",
     "residual_same_season_day",
@@ -129,6 +136,7 @@ def read_history(
             "promo_effect": promo_effect,
             "spread_all": _spread(np.where(counted, against, 0.0), counted),
             **_recent(against, counted, promoted[rows]),
+            "residual_year": _window(residuals[rows], -_YEAR + 1, 0),
             "residual_year_ago_level": _window(residuals[rows], -_YEAR - 27, -_YEAR),
         }
         for name in PER_AS_OF:
@@ -177,13 +185,15 @@ def history_features(history: History, target_date: date, promoted: Flags) -> di
         ),
         **_of_last(same, counted, {f"residual_same_weekday_{k}": k for k in (1, 4)}),
         "residual_year_ago_day": _window(residuals, ahead - _YEAR, ahead - _YEAR),
+        "residual_year_ago_3_days": _window(residuals, ahead - _YEAR - 1, ahead - _YEAR + 1),
         "residual_year_ago_week": week,
         "residual_year_ago_change": _mean(np.stack(changes, axis=1)),
         "residual_same_season_day": _window(residuals, season, season),
         "residual_same_season_week": _window(residuals, season - 3, season + 3),
         "residual_day_of_month": _mean(
             np.stack([_window(residuals, day - 1, day + 1) for day in month], axis=1)
-        ),
+        )
+        - per_as_of["residual_year"],
         "days_since_open": ahead - history.last_open,
         "days_since_reopening": ahead - history.last_reopening,
         "days_since_sales": ahead - history.last_known,
@@ -258,8 +268,18 @@ def _recent(against: Floats, counted: Flags, promo: Flags) -> dict[str, Floats]:
         found[f"residual_half_life_{half_life}"] = np.where(
             known, (values * weights).sum(axis=1) / np.where(known, total, 1.0), np.nan
         )
-    last = counted & (_rank(counted) <= _SPREAD_DAYS)
-    found["spread"] = _spread(np.where(last, values, 0.0), last)
+    rank = _rank(counted)
+    found |= _of_last(values, counted & (rank != 1), {"residual_before_last": 1})
+    for name, days in (("spread_6", 6), ("spread", _SPREAD_DAYS)):
+        last = counted & (rank <= days)
+        found[name] = _spread(np.where(last, values, 0.0), last)
+    last = counted & (rank <= _EXTREME_DAYS)
+    some = last.any(axis=1)
+    for name, extreme, nothing in (
+        ("residual_least_12", np.min, np.inf),
+        ("residual_most_12", np.max, -np.inf),
+    ):
+        found[name] = np.where(some, extreme(np.where(last, values, nothing), axis=1), np.nan)
     return found
 
 

@@ -117,7 +117,8 @@ def failed_share(stores: Sequence[str], code: str, reason: str) -> Share:
 def _forecast(storage: Storage, chunk: Chunk, work: Work) -> Share:
     model = _model(_ArtifactKey(work.artifact))
     columns = history.Columns(
-        known_ahead=model.description.inputs.known_ahead, categories=model.description.inputs.categories
+        known_ahead=model.description.inputs.known_ahead,
+        categories=model.description.inputs.categories,
     )
     bad: list[dict[str, object]] = []
     read: list[tuple[str, Sequence[pa.Table]]] = []

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import logging
 import pickle
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray import ObjectRef
+from ray.data import Dataset
+from ray.util.annotations import RayDeprecationWarning
 
 from ray_job.forecast import forecast_chunk
 from ray_job.work import Result, Task, Work
@@ -29,21 +32,30 @@ class RayExecutor:
         """Results as they come. A task whose worker died each time gives none."""
         shared = ray.put(pickle.dumps(work))
         rows = [{"task": pickle.dumps(task)} for task in tasks]
-        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _work_on,  # type: ignore[arg-type]  # ray types the function without its fn_args
-            fn_args=(shared,),
-            num_cpus=1,
-            ray_remote_args_fn=lambda: {"max_retries": _RETRIES},
-        )
+        dataset = _mapped(ray.data.from_items(rows, override_num_blocks=len(rows)), shared)
         context = dataset.context
         context.max_errored_blocks = -1
         context.enable_progress_bars = False
         context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         for row in dataset.iter_rows():
             found = pickle.loads(row["result"])  # noqa: S301 - our own workers'
             if isinstance(found, Exception):
                 raise found
             yield found
+
+
+def _mapped(chunks: Dataset, shared: ObjectRef[bytes]) -> Dataset:
+    with warnings.catch_warnings():
+        # None of the named parameters bounds the retries, and by default a chunk that kills its
+        # worker is tried again for ever.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return chunks.map(
+            _work_on,  # type: ignore[arg-type]  # ray types the function without its fn_args
+            fn_args=(shared,),
+            num_cpus=1,
+            max_retries=_RETRIES,
+        )
 
 
 @contextmanager
@@ -55,7 +67,6 @@ def cluster() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.init(
         logging_level=logging.ERROR,
         log_to_driver=False,

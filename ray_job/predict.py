@@ -55,7 +55,7 @@ def predict_days(
     settings: Settings,
 ) -> Predictions:
     """What `model` says at the end of `as_of`; nothing of the panel after it is looked at, but for
-    what is known ahead until the end of the model's horizon.
+    what is known ahead.
 
     Raises InputError for a target date beyond that horizon.
     """
@@ -66,7 +66,7 @@ def predict_days(
                 f"model {model.description.version} forecasts {inputs.horizon} days ahead, "
                 f"not {target} as of {as_of}"
             )
-    known = panel.window(as_of, settings.lookback_days, inputs.horizon)
+    known = panel.window(as_of, settings.lookback_days, inputs.reach)
     summary = summarise(known, context, inputs)
     enough = summary.enough(settings.run.minimum_history_days, settings.run.fallback_after_days)
     shape = (panel.n_series, len(target_dates))

@@ -29,6 +29,7 @@ from ray_job.bucket.errors import (
 from ray_job.bucket.storage import Storage
 
 STORE = "store_id"
+_REWRITE = "rewrite"
 SALES_SCHEMA = pa.schema(
     [
         (STORE, pa.string()),
@@ -137,9 +138,15 @@ def commit(
     """Add and remove files in one commit, on top of the snapshot that `table` is.
 
     With `transaction` (app id, version) the commit is refused where a commit of the same app id
-    came after the snapshot; and it is refused where a removed file is gone already. Raises
-    ConflictError then, and also where the answer was lost: open the table again and look.
+    came after the snapshot. Of two commits that remove files the second one is refused as well,
+    unless it saw the first. Raises ConflictError then, and may do so where the answer was lost:
+    open the table again and look.
     """
+    transactions = [] if transaction is None else [transaction]
+    if removed:
+        # delta-rs itself lets a file be removed twice, and its rows double, if the first commit
+        # says that it changes no data; a transaction that all of these share is refused.
+        transactions.append((_REWRITE, transaction_version(table, _REWRITE) + 1))
     milliseconds = int(now.timestamp() * 1000)
     actions: list[AddAction | RemoveAction] = [
         AddAction(
@@ -152,7 +159,7 @@ def commit(
         for file in removed
     ]
     properties = CommitProperties(
-        app_transactions=[Transaction(*transaction, milliseconds)] if transaction else None
+        app_transactions=[Transaction(*one, milliseconds) for one in transactions] or None
     )
     with _told(table.table_uri):
         table.create_write_transaction(

@@ -235,7 +235,7 @@ def _ask(
     filled = 0
     for start, aheads, series in questions:
         as_of = panel.first_day + timedelta(days=start)
-        known = panel.window(as_of, settings.lookback_days, inputs.horizon)
+        known = panel.window(as_of, settings.lookback_days, inputs.reach)
         if len(series) < panel.n_series:
             known = known.take(series)
         summary = summarise(known, context, inputs)

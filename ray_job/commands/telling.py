@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -31,7 +32,7 @@ RUN_FIELDS = {
     "table_version",
 }
 _FEW = 10
-_CONSOLE = Console(highlight=False, soft_wrap=True)
+_CONSOLE = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
 
 
 def plain(report: IngestReport) -> dict[str, Any]:
@@ -57,6 +58,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
 def cell(value: object) -> str:
     if value is None:
         return "–"
+    if isinstance(value, datetime):
+        return f"{value:%a %-d %b %Y %H:%M %Z}"
+    if value == 0:
+        return "0"
     if isinstance(value, float):
         return f"{value:,.4f}" if abs(value) < 1 else f"{value:,.1f}"
     if isinstance(value, date):

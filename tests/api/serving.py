@@ -59,7 +59,8 @@ def serve(bucket: str, *, clock: Clock | None = None, **changes: Any) -> Iterato
     app = create_app(settings_for(bucket, **changes), clock)
     loops: list[asyncio.AbstractEventLoop] = []
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
-    with socket.socket() as listening:
+    # The protocol must be named: it is how asyncio tells that TCP_NODELAY makes sense.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
 

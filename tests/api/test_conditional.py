@@ -108,9 +108,9 @@ def test_midnight_the_deadline_and_a_swap_end_what_is_remembered(tmp_path):
 
 def test_memory_is_bounded(tmp_path):
     bucket = Bucket.make(tmp_path)
-    bucket.publish([StoreSpec(str(number)) for number in range(200)])
+    bucket.publish([StoreSpec(str(number)) for number in range(60)])
     with serve(str(tmp_path), memory_bytes=100_000) as served:
-        for number in range(200):
+        for number in range(60):
             assert served.get(f"/v1/stores/{number}/forecast").status_code == 200
         memory = served.front._memory
         assert 0 < memory._bytes <= 100_000

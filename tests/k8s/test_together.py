@@ -8,6 +8,7 @@ from datetime import date
 import pytest
 from typer.main import get_command
 
+from api import health
 from api.main import create_app
 from api.settings import Settings as ApiSettings
 from ray_job import rayjob, settings
@@ -24,7 +25,9 @@ every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
 def api_routes(bucket: str) -> set[str]:
-    return {route.path for route in create_app(ApiSettings(bucket=bucket)).app.routes}
+    """The paths of the contract, and those for who runs it."""
+    described = create_app(ApiSettings(bucket=bucket)).app.openapi()["paths"]
+    return {*described, *(route.path for route in health.router.routes)}
 
 
 def parse(command: list[str]) -> None:
@@ -47,7 +50,7 @@ def test_every_command_is_one_of_the_command_line(overlay):
         if pod.owner.startswith("CronJob/")
         for container in pod.containers
     ]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         parse(command)
 

@@ -26,7 +26,11 @@ LONG = gzip.compress(
 )
 
 CASES = {
-    "missing store": ("a.csv", "shop,date,sales\n1,2026-01-01,5\n", "the column store_id is missing"),
+    "missing store": (
+        "a.csv",
+        "shop,date,sales\n1,2026-01-01,5\n",
+        "the column store_id is missing",
+    ),
     "missing date": ("a.csv", "store_id,day,sales\n1,2026-01-01,5\n", "the column date is missing"),
     "missing sales": (
         "a.csv",
@@ -78,12 +82,20 @@ CASES = {
     "latin": ("a.csv", "store_id,date,sales,n\n1,2026-01-01,5,é\n".encode("latin1"), "not UTF-8"),
     "twice": ("a.csv", "store_id,date,sales,Date\n1,2026-01-01,5,6\n", "more than one column"),
     "unnamed": ("a.csv", ",store_id,date,sales\n0,1,2026-01-01,5\n", "column 1 has no name"),
-    "capitals": ("a.csv", "store_id,date,Sales,open\n1,2026-01-01,5,1\n", "Sales differs from sales"),
+    "capitals": (
+        "a.csv",
+        "store_id,date,Sales,open\n1,2026-01-01,5,1\n",
+        "Sales differs from sales",
+    ),
     "reserved": ("a.csv", "store_id,date,sales,op\n1,2026-01-01,5,x\n", "a name that is reserved"),
     "corrupt parquet": ("a.parquet", b"PAR1 no more PAR1", "the Parquet file is damaged"),
     "no rows in parquet": (
         "a.parquet",
-        parquet(store_id=pa.array([], pa.string()), date=pa.array([], pa.date32()), sales=pa.array([], pa.float64())),
+        parquet(
+            store_id=pa.array([], pa.string()),
+            date=pa.array([], pa.date32()),
+            sales=pa.array([], pa.float64()),
+        ),
         "the file is empty",
     ),
     "list in parquet": (
@@ -150,7 +162,9 @@ def test_a_column_keeps_its_type(desk):
         desk.ingest(desk.file("b.csv", "store_id,date,sales,x\n1,2026-01-02,5,b\n"))
     with pytest.raises(InputError, match="the column y holds numbers where text is expected"):
         desk.ingest(
-            desk.file("c.parquet", parquet(store_id=["1"], date=[date(2026, 1, 2)], sales=[1], y=[1.5]))
+            desk.file(
+                "c.parquet", parquet(store_id=["1"], date=[date(2026, 1, 2)], sales=[1], y=[1.5])
+            )
         )
     with pytest.raises(InputError, match="the column X differs from the table's column x"):
         desk.ingest(desk.file("d.csv", "store_id,date,sales,X\n1,2026-01-02,5,1\n"))

@@ -156,7 +156,9 @@ def test_files_at_the_root_and_in_other_folders_are_sales(desk):
 
 def test_many_files_of_one_shape_make_one_commit_with_one_file_per_store(desk):
     for number in range(60):
-        desk.drop(f"s{number}.csv", f"store_id,date,sales\ns{number % 20},2026-01-0{number % 3 + 1},1\n")
+        desk.drop(
+            f"s{number}.csv", f"store_id,date,sales\ns{number % 20},2026-01-0{number % 3 + 1},1\n"
+        )
     report = desk.ingest()
     assert (report.files, report.rows, report.stores) == (60, 60, 20)
     assert all(len(desk.files_of(f"s{number}")) == 1 for number in range(20))

@@ -1,0 +1,282 @@
+"""setup and teardown: gcloud's parser takes every command, and giving them twice is harmless."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.k8s.manifests import K8S, OVERLAYS, built, of_kind
+
+GCP = K8S / "gcp"
+SCRIPTS = ("setup", "teardown")
+
+
+def dry_run(script):
+    done = subprocess.run(
+        [GCP / script, "--dry-run"], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def commands(script, program="gcloud"):
+    lines = dry_run(script).splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.startswith(f"{program} ")]
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory):
+    """Give command lines to gcloud's parser, in one process of its own Python."""
+    gcloud = shutil.which("gcloud")
+    if gcloud is None:
+        pytest.skip("gcloud is not installed, and it is what reads its commands")
+    root = Path(gcloud).resolve().parents[1]
+    python = root / "platform" / "bundledpythonunix" / "bin" / "python3"
+    if not (root / "lib" / "googlecloudsdk").is_dir() or not python.exists():
+        pytest.skip(f"{root} is no Google Cloud SDK with a Python of its own")
+
+    def parse(lines):
+        done = subprocess.run(
+            [python, Path(__file__).parent / "gcloud_parser.py", root],
+            input=json.dumps(lines),
+            env={
+                **os.environ,
+                "CLOUDSDK_CONFIG": str(tmp_path_factory.mktemp("gcloud")),
+                "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+            },
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        return json.loads(done.stdout)
+
+    return parse
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_gcloud_s_parser_accepts_every_line(parsed, script):
+    lines = commands(script)
+    assert len(lines) > 40
+    local = ["auth", "configure-docker"]
+    for line, answer in zip(lines, parsed(lines), strict=True):
+        if line[:2] == local:
+            assert answer["code"] == 0, answer["said"]
+            continue
+        assert answer["code"] == 1, f"{shlex.join(line)}\n{answer['said']}"
+        assert "active account" in answer["said"], answer["said"]
+
+
+def test_the_parser_refuses_what_is_none(parsed):
+    lines = [
+        ["monitoring", "alert-policies", "create", "--policy-from-file=x"],
+        ["storage", "buckets", "create", "gs://x", "--uniform"],
+        ["container", "clusters", "create-auto", "x", "--enable-kuberay"],
+    ]
+    assert [answer["code"] for answer in parsed(lines)] == [2, 2, 2]
+
+
+def test_a_dry_run_leaves_nothing_behind():
+    before = sorted(GCP.rglob("*"))
+    dry_run("setup")
+    dry_run("teardown")
+    assert sorted(GCP.rglob("*")) == before
+
+
+def test_what_is_set_up_is_torn_down():
+    def things(script, verbs):
+        found = set()
+        for line in commands(script):
+            words = [word for word in line if not word.startswith("-")]
+            at = next((number for number, word in enumerate(words) if word in verbs), None)
+            if at is not None:
+                found.add(" ".join(words[:at]))
+        return found
+
+    made = things("setup", {"create", "create-auto"})
+    removed = things("teardown", {"delete"})
+    assert made - {"storage buckets"} <= removed
+    assert ["storage", "rm", "--recursive"] in [line[:3] for line in commands("teardown")]
+
+
+def test_unknown_options_are_refused_and_help_is_given():
+    for script in SCRIPTS:
+        wrong = subprocess.run([GCP / script, "--now"], check=False, capture_output=True, text=True)
+        assert wrong.returncode == 2
+        assert "--now is no option" in wrong.stderr
+        said = subprocess.run([GCP / script, "--help"], check=True, capture_output=True, text=True)
+        assert said.stdout.startswith(f"{script} [--dry-run]")
+
+
+def grants():
+    """(account, role, prefixes), as gcloud is told them."""
+    for line in commands("setup"):
+        if line[:3] != ["storage", "buckets", "add-iam-policy-binding"]:
+            continue
+        options = dict(word[2:].split("=", 1) for word in line if word.startswith("--"))
+        account = options["member"].rpartition("/sa/")[2]
+        condition = options["condition"]
+        prefixes = set(re.findall(r'objects/([^"]*)"', condition))
+        yield account, options["role"].rpartition(".")[2], prefixes, condition
+
+
+def test_rights_are_the_least():
+    given = {(account, role): prefixes for account, role, prefixes, _ in grants()}
+    accounts = {account for account, _ in given}
+    assert accounts == set(of_kind("prod", "ServiceAccount"))
+    assert {role for _, role in given} == {
+        "legacyBucketReader",
+        "objectViewer",
+        "objectCreator",
+        "objectUser",
+    }
+    for (account, role), prefixes in given.items():
+        assert prefixes or role == "legacyBucketReader", (account, role)
+        assert all(prefixes)
+    # Deleting and overwriting: only what changes in place, and the cleaner.
+    deletes = {
+        account: prefixes for (account, role), prefixes in given.items() if role == "objectUser"
+    }
+    assert set(deletes) == {"storecast-job", "storecast-trainer", "storecast-cleaner"}
+    assert deletes["storecast-trainer"] == {"models/current.json"}
+    assert deletes["storecast-job"] == {
+        "results/current.json",
+        "batch_data/_delta_log/",
+        *(f"context/{kind}/_delta_log/" for kind in ("weather", "holidays", "stores")),
+    }
+    assert ("storecast-job", "objectViewer") in given
+    assert not any(
+        prefix.startswith("raw_data") for prefix in given["storecast-job", "objectCreator"]
+    )
+    assert not any(
+        prefix.startswith("models") for prefix in given["storecast-job", "objectCreator"]
+    )
+    assert given["storecast-submitter", "objectViewer"] == {"results/receipts/"}
+    assert given["storecast-api", "objectViewer"] == {"results/", "access/"}
+    assert ("storecast-api", "objectCreator") not in given
+    # Who may move the pointer.
+    movers = {
+        account
+        for (account, role), prefixes in given.items()
+        if role == "objectUser"
+        and any("results/current.json".startswith(item) for item in prefixes)
+    }
+    assert movers == {"storecast-job", "storecast-cleaner"}
+
+
+def test_conditions_name_the_objects_of_the_bucket():
+    for _, role, prefixes, condition in grants():
+        if role != "legacyBucketReader":
+            expression = condition.split("expression=", 1)[1]
+            assert "," not in condition.replace(",expression=", ""), "gcloud would cut it there"
+            assert expression.count("resource.name.startsWith(") == len(prefixes)
+            assert expression.count(
+                "projects/_/buckets/storecast-example-forecasts/objects/"
+            ) == len(prefixes)
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    """setup and teardown in a copy of k8s/, with stand-ins for what they call."""
+    shutil.copytree(K8S, tmp_path / "k8s")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("gcloud", "kubectl", "podman"):
+        source = (Path(__file__).parent / "fake_gcloud.py").read_text()
+        (programs / name).write_text(f"#!{sys.executable} -IS\n{source}")
+        (programs / name).chmod(0o755)
+
+    def give(script, *options):
+        done = subprocess.run(
+            [tmp_path / "k8s" / "gcp" / script, *options],
+            env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+        calls = [json.loads(line) for line in (programs / "calls").read_text().splitlines()]
+        (programs / "calls").unlink()
+        return calls
+
+    give.root = tmp_path
+    give.state = programs / "state"
+    return give
+
+
+def made_by(calls):
+    return [
+        call for call in calls if {"create", "create-auto"} & set(call) and "describe" not in call
+    ]
+
+
+def test_setup_twice_makes_everything_once_and_teardown_takes_it_away(cloud):
+    made = made_by(cloud("setup"))
+    assert len(made) >= 20
+    again = cloud("setup")
+    assert made_by(again) == []
+    assert any("update" in call for call in again), "metrics and policies follow their files"
+    assert any("add-iam-policy-binding" in call and "iap" in call for call in again)
+    live = yaml.safe_load((cloud.root / "k8s" / "gcp" / "live" / "kustomization.yaml").read_text())
+    assert {image["digest"] for image in live["images"]} == {"sha256:" + "a" * 64}
+    cloud("teardown", "--yes")
+    left = cloud.state.read_text().split("\n")
+    assert [line for line in left if line and "backend-services" not in line] == []
+    calls = cloud("teardown", "--yes")
+    assert not any("delete" in call for call in calls)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_live_overlay_has_images_by_digest_and_the_settings(overlay, tmp_path):
+    built(overlay)  # skips without kubectl
+    digest = "sha256:" + "b" * 64
+    shutil.copytree(K8S, tmp_path / "k8s")
+    live = tmp_path / "k8s" / "gcp" / "live"
+    subprocess.run(
+        [
+            tmp_path / "k8s" / "gcp" / "overlay",
+            overlay,
+            live,
+            f"registry/job@{digest}",
+            f"registry/api@{digest}",
+            "STORECAST_BUCKET=gs://other",
+            "STORECAST_TIME_ZONE=Asia/Tokyo",
+            "STORECAST_COUNTRY=JP",
+            "STORECAST_DEADLINE=05:00",
+            "/projects/1/global/backendServices/2",
+        ],
+        check=True,
+    )
+    made = subprocess.run(
+        ["kubectl", "kustomize", live], check=True, capture_output=True, text=True
+    ).stdout
+    images = set(re.findall(r"image: (\S+)", made))
+    assert images == {f"registry/job@{digest}", f"registry/api@{digest}"}
+    resources = list(yaml.safe_load_all(made))
+    zones = {item["spec"]["timeZone"] for item in resources if item["kind"] == "CronJob"}
+    assert zones == {"Asia/Tokyo"}
+    maps = {
+        item["metadata"]["name"]: item["data"] for item in resources if item["kind"] == "ConfigMap"
+    }
+    assert maps["storecast-settings"]["STORECAST_BUCKET"] == "gs://other"
+    (api,) = (data for name, data in maps.items() if name.startswith("storecast-api"))
+    assert json.loads(api["STORECAST_API_ISSUERS"])[0]["audience"].endswith("backendServices/2")
+    assert api["STORECAST_API_BUCKET"] == "gs://other"
+
+
+def test_the_scripts_are_clean():
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    files = [str(GCP / name) for name in (*SCRIPTS, "overlay", "lib.sh")]
+    checked = subprocess.run(
+        ["shellcheck", "-x", "-P", str(GCP), *files], check=False, capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout

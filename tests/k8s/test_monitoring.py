@@ -1,0 +1,161 @@
+"""Alerts: each fires and clears, and is the same in Prometheus's rules and in Cloud Monitoring."""
+
+import json
+import re
+import shutil
+import subprocess
+from itertools import pairwise
+
+import pytest
+import yaml
+
+from k8s.gcp.monitoring import policies
+from tests.k8s.manifests import K8S, ROOT, of_kind
+
+MONITORING = K8S / "gcp" / "monitoring"
+RULES = yaml.safe_load((MONITORING / "rules.yaml").read_text())
+DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
+TESTS = ROOT / "tests" / "k8s" / "monitoring" / "rules_test.yaml"
+ALERTS = {
+    rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule
+}
+LOG_METRICS = {
+    path.stem: yaml.safe_load(path.read_text()) for path in (MONITORING / "metrics").glob("*.yaml")
+}
+EVENTS = {"run_finished", "submit_started", "submit_heartbeat", "submit_finished"}
+
+
+@pytest.fixture
+def promtool():
+    if shutil.which("promtool") is None:
+        pytest.skip(
+            "promtool is not installed (Debian: prometheus), and it is what tests the rules"
+        )
+
+    def run(*arguments):
+        return subprocess.run(["promtool", *arguments], check=False, capture_output=True, text=True)
+
+    return run
+
+
+def dashboard_queries():
+    for tile in DASHBOARD["mosaicLayout"]["tiles"]:
+        widget = tile["widget"]
+        if "scorecard" in widget:
+            yield widget["scorecard"]["timeSeriesQuery"]["prometheusQuery"]
+        else:
+            for data in widget["xyChart"]["dataSets"]:
+                yield data["timeSeriesQuery"]["prometheusQuery"]
+
+
+def all_queries():
+    yield from (rule["expr"] for group in RULES["groups"] for rule in group["rules"])
+    yield from dashboard_queries()
+
+
+def test_promtool_accepts_the_rules_and_they_fire_and_clear(promtool):
+    checked = promtool("check", "rules", str(MONITORING / "rules.yaml"))
+    assert checked.returncode == 0, checked.stderr
+    tested = promtool("test", "rules", str(TESTS))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_every_alert_is_shown_to_fire_and_to_clear():
+    fired: dict[str, list[tuple[str, bool]]] = {}
+    for test in yaml.safe_load(TESTS.read_text())["tests"]:
+        for case in test["alert_rule_test"]:
+            fired.setdefault(case["alertname"], []).append(
+                (test["name"], bool(case.get("exp_alerts")))
+            )
+    assert set(fired) == set(ALERTS)
+    for alert, cases in fired.items():
+        pairs = [
+            (before[1], after[1]) for before, after in pairwise(cases) if before[0] == after[0]
+        ]
+        assert (True, False) in pairs, f"{alert} never clears"
+
+
+def test_an_alert_that_would_not_fire_fails_the_test(promtool, tmp_path):
+    broken = (
+        (MONITORING / "rules.yaml")
+        .read_text()
+        .replace("past_deadline) > 0", "past_deadline) > 1e9")
+    )
+    (tmp_path / "rules.yaml").write_text(broken)
+    tests = TESTS.read_text().replace(
+        "../../../k8s/gcp/monitoring/rules.yaml", str(tmp_path / "rules.yaml")
+    )
+    (tmp_path / "test.yaml").write_text(tests)
+    assert promtool("test", "rules", str(tmp_path / "test.yaml")).returncode != 0
+
+
+def test_the_dashboard_s_queries_are_promql(promtool, tmp_path):
+    recordings = [
+        {"record": f"dashboard:{number}", "expr": query}
+        for number, query in enumerate(dashboard_queries())
+    ]
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": recordings}]}))
+    checked = promtool("check", "rules", str(path))
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_cloud_monitoring_s_policies_are_made_from_the_rules():
+    made = policies.policies(RULES)
+    kept = {
+        path.stem: json.loads(path.read_text()) for path in (MONITORING / "policies").glob("*.json")
+    }
+    assert kept == made, "run k8s/gcp/monitoring/policies.py"
+    assert set(made) == set(ALERTS)
+    for policy in made.values():
+        (condition,) = policy["conditions"]
+        query = condition["conditionPrometheusQueryLanguage"]
+        assert int(query["duration"][:-1]) % 30 == 0, "Cloud Monitoring takes multiples of 30 s"
+
+
+def test_managed_prometheus_has_the_same_recordings():
+    (rules,) = of_kind("prod", "Rules").values()
+    recordings = [group for group in RULES["groups"] if group["name"] == "storecast-recordings"]
+    assert rules["spec"]["groups"] == recordings
+
+
+def test_the_metrics_that_are_asked_for_exist():
+    api = (ROOT / "api" / "metrics.py").read_text()
+    recorded = {
+        rule["record"] for group in RULES["groups"] for rule in group["rules"] if "record" in rule
+    }
+    for query in all_queries():
+        for name in re.findall(r"storecast_api_([a-z_]+)", query):
+            bare = re.sub(r"_(total|bucket)$", "", name)
+            assert f'"{bare}"' in api or f'"storecast_api_{bare}"' in api, name
+        for name in re.findall(r"user_(storecast_[a-z_]+)", query):
+            assert re.sub(r"_(bucket|sum|count)$", "", name) in LOG_METRICS, name
+        assert set(re.findall(r"\bstorecast:[a-z_]+", query)) <= recorded
+
+
+def test_log_metrics_count_events_of_containers_that_there_are():
+    containers = {"ray-job-submitter"}
+    for cron in of_kind("prod", "CronJob").values():
+        template = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        containers |= {container["name"] for container in template["containers"]}
+    for name, metric in LOG_METRICS.items():
+        assert metric["name"] == name
+        assert set(re.findall(r'event="(\w+)"', metric["filter"])) <= EVENTS
+        named = re.findall(
+            r'container_name=(?:"([\w-]+)"|\("([\w-]+)" OR "([\w-]+)"\))', metric["filter"]
+        )
+        assert {item for items in named for item in items if item} <= containers
+        distribution = metric["metricDescriptor"]["valueType"] == "DISTRIBUTION"
+        assert distribution == ("valueExtractor" in metric)
+    assert 600 in LOG_METRICS["storecast_run_seconds"]["bucketOptions"]["explicitBuckets"]["bounds"]
+
+
+def test_what_an_alert_says_to_do_is_on_the_card():
+    card = (K8S / "README.md").read_text()
+    anchors = {
+        re.sub(r"[^a-z0-9 -]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
+        for line in card.splitlines()
+        if line.startswith("#")
+    }
+    for name, rule in ALERTS.items():
+        assert rule["annotations"]["runbook"].removeprefix("#") in anchors, name

@@ -1,0 +1,99 @@
+"""Compaction: fewer files, the same rows."""
+
+from datetime import timedelta
+
+import pytest
+
+from ray_job.bucket import keys
+from ray_job.bucket.errors import CorruptError, NotFoundError
+from ray_job.ingest import CompactScope, compact
+from ray_job.settings import Ingest
+from ray_job.tables import list_files, open_table, partition_key
+from tests.ray_job.ingest.conftest import NOW
+
+NIGHTS = [CompactScope((NOW + timedelta(days=day)).date()) for day in range(16)]
+
+
+def night_of(store_id):
+    [night] = [night for night in NIGHTS if night.includes(store_id)]
+    return night
+
+
+@pytest.fixture
+def crowded(desk):
+    """Stores 1 and 2 with three files each, store 3 with one; later files bring a column."""
+    desk = desk.with_settings(ingest=Ingest(compact_above_files=2))
+    for day in range(1, 4):
+        stores = (1, 2, 3) if day == 1 else (1, 2)
+        open_ = ",open" if day == 3 else ""
+        rows = [
+            f"{store},{item},2026-01-0{date},{date}" + (",1" if day == 3 else "")
+            for store in stores
+            for item in "ba"
+            for date in (4 - day, 5)
+        ]
+        content = f"store_id,item_id,date,sales{open_}\n" + "\n".join(rows) + "\n"
+        desk.ingest(desk.file(f"{day}.csv", content))
+    return desk
+
+
+def test_every_store_has_one_night_in_sixteen():
+    stores = [f"s{number}" for number in range(2_000)]
+    shares = [sum(night.includes(store) for store in stores) for night in NIGHTS]
+    assert sum(shares) == 2_000
+    assert min(shares) > 80
+
+
+def test_the_files_of_a_store_become_one_and_its_rows_stay(crowded):
+    before = crowded.history()
+    other = crowded.files_of("2")
+    assert compact(crowded.storage, crowded.settings, night_of("1"), now=NOW) in {1, 2}
+    assert len(crowded.files_of("1")) == 1
+    assert len(crowded.files_of("3")) == 1
+    if not night_of("1").includes("2"):
+        assert crowded.files_of("2") == other
+    assert crowded.history().equals(before)
+    table = open_table(crowded.storage, keys.BATCH_DATA)
+    [file] = [file for file in list_files(table).to_pylist() if file["store_id"] == "1"]
+    assert (file["rows"], file["first_item"], file["last_item"]) == (12, "a", "b")
+    assert (file["first_date"].day, file["last_date"].day) == (1, 5)
+
+
+def test_what_is_compact_is_left_alone(crowded):
+    for night in NIGHTS:
+        compact(crowded.storage, crowded.settings, night, now=NOW)
+    before = crowded.everything()
+    assert [compact(crowded.storage, crowded.settings, night, now=NOW) for night in NIGHTS] == [
+        0
+    ] * 16
+    assert crowded.everything() == before
+
+
+def test_the_nightly_ingest_compacts_after_it_brought_in(crowded):
+    report = crowded.ingest(
+        crowded.file("4.csv", "store_id,item_id,date,sales\n1,a,2026-01-06,6\n"),
+        compact=night_of("1"),
+    )
+    assert report.compacted >= 1
+    assert len(crowded.files_of("1")) == 1
+    assert report.version == open_table(crowded.storage, keys.BATCH_DATA).version()
+
+
+def test_no_table_is_no_work(desk):
+    assert desk.ingest(compact=NIGHTS[0]).version is None
+
+
+def test_a_file_that_is_gone_or_damaged_stops_it(crowded):
+    key = partition_key(crowded.files_of("1")[1])
+    stored = crowded.storage.read_versioned(key)
+    middle = len(stored.data) // 4
+    flipped = bytes([stored.data[middle] ^ 255])
+    generation = crowded.storage.replace(
+        key, stored.data[:middle] + flipped + stored.data[middle + 1 :], stored.generation
+    )
+    with pytest.raises(CorruptError, match=key):
+        compact(crowded.storage, crowded.settings, night_of("1"), now=NOW)
+    crowded.storage.delete(key, generation)
+    with pytest.raises(NotFoundError, match=key):
+        compact(crowded.storage, crowded.settings, night_of("1"), now=NOW)
+    assert len(crowded.files_of("1")) == 3
