@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 # them again at every start of Ray.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test check fix clean
+.PHONY: help setup demo serve test check fix image k8s-check clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,13 @@ check: $(READY)  ## format, lint, types, import directions; changes nothing
 fix: $(READY)  ## repairs what check can repair
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+image: $(READY)  ## both container images, with podman
+	podman build --target job -t storecast:job .
+	podman build --target api -t storecast:api .
+
+k8s-check: $(READY)  ## manifests, set-up commands and alert rules against the real schemas and tools
+	$(BIN)/pytest tests/k8s
 
 clean:  ## removes the environment and what tests left; keeps data/
 	rm -rf $(VENV) .venv-uv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

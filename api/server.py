@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 
 from api.front import Front
+from api.protocol import protocol_for
 from api.settings import Settings
 
 _LOG = logging.getLogger("api.server")
@@ -29,7 +30,8 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 server_header=False,
-                limit_concurrency=settings.max_connections,
+                http=protocol_for(settings),
+                ws="none",
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=_LAST_REQUESTS_SECONDS,
             )

@@ -29,6 +29,9 @@ from ray_job.settings import Settings
 from ray_job.work import Executor, Result, Work
 
 DONE, NOT_PUBLISHED, WITH_FAILURES = 0, 3, 4
+CONTEXT_DAYS = timedelta(days=28)
+"""Features look at the context a week around the target date; older weather changes no chunk."""
+
 _DAY = timedelta(days=1)
 
 
@@ -78,11 +81,14 @@ def prepare(storage: Storage, settings: Settings, request: Request, now: datetim
     as_of = inputs.resolve_as_of(_given(request, current), histories, schedule, now)
     artifact = registry.load(storage)
     model = load_model(artifact.model, artifact.description, artifact.sha256)
+    if model.description.inputs.horizon < settings.horizon:
+        raise InputError(
+            f"horizon = {settings.horizon}: model {model.description.version} forecasts"
+            f" {model.description.inputs.horizon} days ahead"
+        )
     tables = inputs.open_context(storage)
     last = as_of + timedelta(days=settings.horizon)
-    context = tables.between(
-        as_of - timedelta(days=settings.lookback_days - 1), last, settings.country
-    )
+    context = tables.between(as_of - CONTEXT_DAYS, last, settings.country)
     basis = inputs.basis(settings, as_of, artifact, context)
     work = Work(
         bucket=storage.url,

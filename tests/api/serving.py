@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any
 
 import httpx
-import uvicorn
 
 from api.front import Front
 from api.main import create_app
+from api.server import Server
 from api.service import Service
 from api.settings import Settings
 from tests.api.bucket import NOON
@@ -58,7 +58,7 @@ def serve(bucket: str, *, clock: Clock | None = None, **changes: Any) -> Iterato
     clock = clock or Clock()
     app = create_app(settings_for(bucket, **changes), clock)
     loops: list[asyncio.AbstractEventLoop] = []
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+    server = Server(app, app.service.settings)
     # The protocol must be named: it is how asyncio tells that TCP_NODELAY makes sense.
     with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.api.bucket import Bucket, StoreSpec
-from tests.api.serving import serve
+from tests.api.serving import serve, wait_until
 from tests.api.test_running import metrics_of
 
 
@@ -117,7 +117,50 @@ def test_the_access_log_tells_neither_tokens_nor_queries(tmp_path, capfd):
     assert not any("secret" in str(line) or "s3" in str(line) for line in lines)
 
 
-def test_a_client_that_never_finishes_its_request_is_let_go(served):
-    with socket.create_connection(("127.0.0.1", served.port)) as slow:
-        slow.sendall(b"GET /v1/stores/1/forecast HTTP/1.1\r\nHost: x\r\n")
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /v1/stores/1/forecast HTTP/1.1\r\nHost: x\r\n",
+        b"POST /v1/stores HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx",
+    ],
+)
+def test_a_client_that_never_finishes_its_request_is_let_go(served, sent):
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as slow:
+        slow.sendall(sent)
         assert served.get("/v1/stores/1/forecast").status_code == 200
+        while slow.recv(65_536):
+            pass
+    assert 0.4 < time.monotonic() - started < 5
+
+
+def test_a_slow_but_steady_client_is_served(served):
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as slow:
+        for piece in (b"GET /livez HTTP/1.1\r\n", b"Host: x\r\nConnection: close\r\n", b"\r\n"):
+            slow.sendall(piece)
+            time.sleep(0.05)
+        assert slow.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
+def test_an_endless_head_is_cut_off(served):
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as slow:
+        slow.sendall(b"GET /livez HTTP/1.1\r\n")
+        with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012
+            for _ in range(1000):
+                slow.sendall(b"X-More: " + b"x" * 1000 + b"\r\n")
+                time.sleep(0.001)
+
+
+def test_connections_are_bounded(tmp_path):
+    Bucket.make(tmp_path).publish([StoreSpec("1")])
+    with serve(str(tmp_path), max_connections=3) as served:
+        held = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(3)]
+        time.sleep(0.1)
+        answer = served.get("/livez")
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "/problems/busy"
+        for each in held:
+            each.close()
+        wait_until(lambda: served.get("/livez").status_code == 200)

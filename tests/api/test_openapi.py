@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_whatever_is_sent_the_answer_is_documented(tmp_path):
     ):
         done = subprocess.run(
             [
-                *("st", "run", str(openapi.COMMITTED)),
+                *(Path(sys.executable).parent / "st", "run", openapi.COMMITTED),
                 *("--url", f"http://127.0.0.1:{served.port}"),
                 *("--header", f"Authorization: Bearer {token('olga')}"),
                 *("--phases", "examples,coverage,fuzzing,stateful"),
