@@ -26,8 +26,17 @@ COPY pyproject.toml uv.lock ./
 FROM build AS job-dependencies
 RUN uv sync --frozen --no-dev --no-install-project --extra job
 
+# The API reads Parquet and Arrow files, on disk and on Cloud Storage. What it never loads stays out:
+# numpy, Arrow's other services, headers, sources and tests, the file watcher, symbols for linkers and debuggers.
 FROM build AS api-dependencies
-RUN uv sync --frozen --no-dev --no-install-project --extra api
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils
+RUN uv sync --frozen --no-dev --no-install-project --extra api --no-install-package numpy \
+    && cd /opt/venv/lib/python3.11/site-packages \
+    && rm -r pyarrow/include pyarrow/src pyarrow/tests pyarrow/_flight* pyarrow/_s3fs* \
+       pyarrow/libarrow_flight* pyarrow/libarrow_python_flight* pyarrow/libarrow_s3* \
+       pyarrow/libarrow_python.so pyarrow/libarrow_python.so.*.* watchfiles* \
+    && find . -name '*.p[xy][dix]' -delete \
+    && find . -name '*.so*' -type f -exec strip --strip-unneeded {} +
 
 # The project alone, so that a change of it changes one small layer of each image.
 FROM build AS project

@@ -186,7 +186,7 @@ async def _items(
 
     def read() -> ItemPage:
         if wanted.item_id is None:
-            return items.page(ask.service.parts, store, first_row, wanted.page_size)
+            return ask.service.items(store, first_row, wanted.page_size)
         found: Item | None = items.one(ask.service.parts, store, wanted.item_id)
         if found is None:
             raise UnknownItemError(

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
-from api import forecasts, health, history, openapi, problems, runs, stores
+from api import forecasts, health, history, openapi, page, problems, runs, stores
 from api.access_log import AccessLog
 from api.front import Front
 from api.issuer_keys import IssuerKeys
@@ -66,7 +66,7 @@ def compose(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for module in (stores, forecasts, history, runs, health):
+    for module in (page, stores, forecasts, history, runs, health):
         app.include_router(module.router)
     problems.install(app)
     app.openapi = openapi.of_app(app)  # type: ignore[method-assign]

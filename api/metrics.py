@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, time
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
@@ -45,6 +45,11 @@ class Metrics:
             registry=self.registry,
         )
         self.swaps = Counter("storecast_api_swaps", "Releases swapped in.", registry=self.registry)
+        self.load_seconds = Gauge(
+            "storecast_api_load_seconds",
+            "How long the release that is served took to load and verify.",
+            registry=self.registry,
+        )
         self.key_fetches = Counter(
             "storecast_api_key_fetches", "Fetches of issuers' keys.", registry=self.registry
         )

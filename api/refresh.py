@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from time import perf_counter
 
 from api import snapshot
 from api.grants import DENY_ALL, Grants, GrantsFile, compile_grants
@@ -161,8 +162,10 @@ class Refresher:
 
     def _load_release(self, entry: Published) -> Snapshot:
         self._metrics.storage_reads.labels("release").inc()
+        started = perf_counter()
         loaded = snapshot.load(self._storage, entry)
         self._parts.fetch(loaded.part_objects())
+        self._metrics.load_seconds.set(perf_counter() - started)
         return loaded
 
     def _load_earlier(self, pointer: Pointer, refused: Published) -> Snapshot:

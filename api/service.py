@@ -10,8 +10,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api import items
 from api.access_log import AccessLog
 from api.answers import View
+from api.items import ItemPage
 from api.limits import Limits
 from api.metrics import Metrics
 from api.parts import PartCache
@@ -27,7 +29,7 @@ from api.scores import Scores
 from api.served import Served
 from api.settings import Settings
 from api.sign_in import SignIn
-from api.snapshot import Snapshot
+from api.snapshot import Snapshot, StoreForecast
 from ray_job.bucket.errors import NotFoundError
 from ray_job.bucket.storage import Storage
 
@@ -83,6 +85,10 @@ class Service:
                 last_as_of=known[-1] if known else None,
             )
         return await self.release(served, name)
+
+    def items(self, store: StoreForecast, first_row: int, size: int) -> ItemPage:
+        """A page of a store's items; a part that is not at hand is fetched, which blocks."""
+        return items.page(self.parts, store, first_row, size)
 
     async def release(self, served: Served, name: str) -> Snapshot:
         """A release that is not given up. Raises ReleaseGoneError."""

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from api.grants import Access
 from ray_job.bucket import releases
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.pointer import Published
@@ -101,6 +102,12 @@ class Snapshot:
         if len(found) != unique.num_rows:
             raise CorruptError(f"{self.name}: the release names two digests for one part")
         return found
+
+    def seen_by(self, access: Access) -> list[int]:
+        """The rows of the stores that somebody may see, in order of store ids."""
+        if access.every_store:
+            return list(range(len(self.rows)))
+        return sorted(self.rows[each] for each in access.stores if each in self.rows)
 
     def rows_where(
         self, outcome: str | None, expected_as_of: date | None = None, is_older: bool = False

@@ -165,8 +165,8 @@ def _seen(
     rows = snapshot.rows_where(outcome, expected if stale is not None else None, stale is True)
     if ask.access.every_store:
         return rows
-    allowed = {snapshot.rows[each] for each in ask.access.stores if each in snapshot.rows}
-    return [row for row in rows if row in allowed]
+    wanted = set(rows)
+    return [row for row in snapshot.seen_by(ask.access) if row in wanted]
 
 
 def _rows(summaries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -57,8 +57,9 @@ def ahead_features(ahead: Mapping[str, Floats32], column: int) -> dict[str, Floa
     """Features of known-ahead columns around the day of that `column`, each (n,).
 
     Of `open`: the closed days directly before and after, the days since the last closed one (NaN
-    beyond two weeks), and the days until the next closure of several days (NaN beyond four). Of any other: its value, that of the day before and after, for how many
-    days it has been so, and in how many it changes (NaN where nothing more is known).
+    beyond two weeks), and the days until the next closure of several days (NaN beyond four weeks).
+    Of any other: its value, that of the day before and after, for how many days it has been so,
+    and in how many it changes (NaN beyond two weeks, and where nothing more is known).
     """
     found = {}
     for name, values in ahead.items():

@@ -167,13 +167,13 @@ def _together(
     work: Work,
 ) -> Share:
     on = work.basis
-    tally = Tally(on, model.description.version)
+    tally = Tally([store for store, _ in stores], on, model.description.version)
     for panel in history.panels(stores, columns, on.first_day, on.as_of, on.target_dates[-1]):
         predictions = predict_days(
             panel, on.as_of, on.target_dates, work.context, model, work.settings
         )
         tally.add(panel, predictions)
-    return tally.share([store for store, _ in stores])
+    return tally.share()
 
 
 def _failed(store: str, code: str, reason: str) -> dict[str, object]:

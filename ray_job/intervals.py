@@ -117,7 +117,9 @@ def calibrate(
     errors = np.log1p(np.maximum(actual, 0.0)) - np.log1p(predicted)
     exponent = min(
         _EXPONENTS,
-        key=lambda e: _width(errors, plain.model_copy(update={"exponent": e}).scale(spread)),
+        key=lambda e: _interval_score(
+            errors, plain.model_copy(update={"exponent": e}).scale(spread)
+        ),
     )
     plain = plain.model_copy(update={"exponent": exponent})
     scale = plain.scale(spread)
@@ -193,10 +195,14 @@ def _small(actual: Floats, predicted: Floats) -> tuple[tuple[float, ...], tuple[
     return tuple(sizes), tuple(factors)
 
 
-def _width(errors: Floats, scale: Floats) -> float:
-    """The mean width of the interval that this scale would need."""
+def _interval_score(errors: Floats, scale: Floats) -> float:
+    """The mean interval score that this scale would have: its width and what sticks out of it.
+
+    Gneiting and Raftery, Strictly Proper Scoring Rules, Prediction, and Estimation (2007), 6.2.
+    """
     low, high = _quantiles(errors / scale)
-    return float(np.mean(scale)) * (high - low)
+    outside = np.maximum(low * scale - errors, 0.0) + np.maximum(errors - high * scale, 0.0)
+    return float(np.mean(scale * (high - low) + 2 / (1 - COVERED) * outside))
 
 
 def _quantiles(errors: Floats) -> tuple[float, float]:

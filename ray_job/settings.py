@@ -56,6 +56,8 @@ class Sales(Delivery):
 
     rows: Literal["daily", "transactions"] = "daily"
     known_ahead: tuple[str, ...] = ("open", "promo")
+    known_ahead_days: PositiveInt | None = None
+    """How many days after the as-of they are delivered on a usual night; None: the horizon."""
 
 
 class Ingest(_Section):
@@ -79,7 +81,7 @@ class Training(_Section):
     """Of larger histories a share of the stores is looked at."""
     trees: PositiveInt = 400
     learning_rate: float = Field(default=0.05, gt=0, le=1)
-    leaves: PositiveInt = 63
+    leaves: PositiveInt = 127
     calibration_days: PositiveInt = 42
     seed: int = 17
 

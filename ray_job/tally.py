@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ray_job.bucket.parts import OUTCOME_SCHEMA, PART_SCHEMA
 from ray_job.intervals import interval_terms
@@ -22,6 +23,11 @@ ABSURD_FACTOR = 100.0
 _WEEK = 7
 _RECENT_WEEKS = 4
 _METHODS = np.array(METHODS, dtype=np.object_)
+_NEVER = np.iinfo(np.int64).min
+"""How numpy writes NaT."""
+
+Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,61 +38,98 @@ class Share:
     outcomes: pa.Table
 
 
-@dataclass(slots=True)
 class Tally:
-    """Takes one panel after the other, in order; a store may reach over several of them."""
+    """Takes one panel after the other, in order; a store may reach over several of them.
 
-    basis: Basis
-    model_version: str
-    stores: dict[str, _Store] = field(default_factory=dict)
-    rows: list[pa.Table] = field(default_factory=list)
-    counted: int = 0
+    All that is counted is an array with a row for each of `stores`, which come sorted.
+    """
+
+    def __init__(self, stores: Sequence[str], basis: Basis, model_version: str) -> None:
+        self.stores = list(stores)
+        self.basis = basis
+        self.model_version = model_version
+        self.place = {store: index for index, store in enumerate(self.stores)}
+        n, days = len(self.stores), basis.horizon
+        self.items: Ints = np.zeros(n, dtype=np.int64)
+        self.observations: Ints = np.zeros(n, dtype=np.int64)
+        self.through: Ints = np.full(n, _NEVER)
+        self.sums: tuple[Floats, ...] = tuple(np.zeros((n, days)) for _ in range(3))
+        """Σp, Σ(1+p)s and Σ((1+p)s)²."""
+        self.usual: Floats = np.zeros((n, days))
+        self.sold: Floats = np.full((n, days + _WEEK), np.nan)
+        self.methods: Flags = np.zeros((len(METHODS), n, days), dtype=np.bool_)
+        self.missing: dict[str, Flags] = {}
+        self.refusals: dict[int, str] = {}
+        self.rows: list[pa.Table] = []
 
     def add(self, panel: Panel, made: Predictions) -> None:
         """Count a panel's predictions. Series of which nothing at all is known get no rows."""
-        sold_ever = np.asarray(~np.isnan(panel.sales).all(axis=1))
-        known = np.asarray(sold_ever & ~np.isnan(made.predicted).all(axis=1))
-        refused = _refused(panel, made) & sold_ever[:, None]
-        terms = interval_terms(made.predicted, made.spread)
-        usual = _usual(panel, self.basis.target_dates)
-        sold = _sold(panel, self.basis.horizon + _WEEK)
-        owners = panel.store_ids
-        edges = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
-        for first, end in zip(edges, np.append(edges[1:], len(owners)), strict=True):
-            store = self.stores.setdefault(owners[first], _Store.empty(self.basis))
-            here = slice(int(first), int(end))
-            store.count(panel, made, here, known[here], refused)
-            chosen = np.flatnonzero(known[here]) + first
-            opened = made.method[chosen] != CLOSED
-            store.sums += np.stack([term[chosen].sum(axis=0) for term in terms])
-            store.usual += np.where(opened, np.nan_to_num(usual[chosen]), 0.0).sum(axis=0)
-            store.sell(sold[here])
+        observed = ~np.isnan(panel.sales)
+        sold_ever = observed.any(axis=1)
+        known: Flags = sold_ever & ~np.isnan(made.predicted).all(axis=1)
+        edges = _edges(panel)
+        at = np.array([self.place[store] for store in panel.store_ids[edges]], dtype=np.int64)
+        self.items[at] += np.add.reduceat(known, edges, dtype=np.int64)
+        self.observations[at] += np.add.reduceat(observed.sum(axis=1), edges)
+        through = np.where(known, made.data_through.astype(np.int64), _NEVER)
+        self.through[at] = np.maximum(self.through[at], np.maximum.reduceat(through, edges))
+        for total, term in zip(self.sums, interval_terms(made.predicted, made.spread), strict=True):
+            total[at] += np.add.reduceat(term * known[:, None], edges)
+        opened = known[:, None] & (made.method != CLOSED)
+        usual = np.where(opened, np.nan_to_num(_usual(panel, self.basis.target_dates)), 0.0)
+        self.usual[at] += np.add.reduceat(usual, edges)
+        self._sell(_sold(panel, self.basis.horizon + _WEEK), at, edges)
+        for method in range(len(METHODS)):
+            used = known[:, None] & (made.method == method)
+            self.methods[method, at] |= np.logical_or.reduceat(used, edges)
+        self._miss(panel, made, known, at, edges)
+        self._refuse(panel, made, _refused(panel, made) & sold_ever[:, None])
         self._rows(panel, made, np.flatnonzero(known))
 
-    def share(self, stores: Sequence[str]) -> Share:
-        """The rows and one outcome for each of `stores`, which come sorted."""
+    def share(self) -> Share:
+        """The rows, and one outcome for each store."""
         rows = pa.concat_tables([*self.rows, PART_SCHEMA.empty_table()])
-        told: list[dict[str, object]] = []
-        bad: list[str] = []
-        begin = 0
-        for name in stores:
-            store = self.stores.get(name) or _Store.empty(self.basis)
-            count = store.items * self.basis.horizon
-            outcome = store.outcome(self.basis)
-            if outcome["outcome"] == "failed":
-                bad.append(name)
-            else:
-                outcome |= {"first_row": begin, "rows": count}
-                begin += count
-            told.append({"store_id": name, **outcome})
-        if bad:
-            keep = ~np.isin(rows["store_id"].to_numpy(), np.array(bad, dtype=np.object_))
+        if self.refusals:
+            bad = np.array([self.stores[k] for k in self.refusals], dtype=np.object_)
+            keep = ~np.isin(rows["store_id"].to_numpy(), bad)
             rows = rows.filter(pa.array(keep))
-        return Share(rows, pa.Table.from_pylist(told, OUTCOME_SCHEMA))
+        return Share(rows, self._outcomes())
 
-    def _rows(self, panel: Panel, made: Predictions, chosen: npt.NDArray[np.int64]) -> None:
+    def _sell(self, sold: Floats, at: Ints, edges: Ints) -> None:
+        known = ~np.isnan(sold)
+        total = np.add.reduceat(np.where(known, sold, 0.0), edges)
+        some = np.logical_or.reduceat(known, edges)
+        before = self.sold[at]
+        self.sold[at] = np.where(some, np.nan_to_num(before) + total, before)
+
+    def _miss(self, panel: Panel, made: Predictions, known: Flags, at: Ints, edges: Ints) -> None:
+        """What was delivered of a store before, but not for the target date."""
+        first, days = panel.sales.shape[1], self.basis.horizon
+        absent = {"weather": made.weather_missing}
+        for name, values in panel.known_ahead.items():
+            nothing = np.isnan(values[:, first : first + days])
+            if nothing.any():
+                before = np.logical_or.reduceat(~np.isnan(values[:, :first]).all(axis=1), edges)
+                ever = np.repeat(before, np.diff(np.append(edges, len(known))))
+                absent[name] = nothing & ever[:, None]
+        for name, flags in absent.items():
+            there = self.missing.setdefault(
+                name, np.zeros((len(self.stores), days), dtype=np.bool_)
+            )
+            there[at] |= np.logical_or.reduceat(flags & known[:, None], edges)
+
+    def _refuse(self, panel: Panel, made: Predictions, refused: Flags) -> None:
+        for row, day in np.argwhere(refused):
+            item = panel.item_ids[row]
+            named = f"item {item!r}" if item else "the store"
+            self.refusals.setdefault(
+                self.place[panel.store_ids[row]],
+                f"the model predicts {made.predicted[row, day]:g} for {named}"
+                f" on {made.target_dates[day]}",
+            )
+
+    def _rows(self, panel: Panel, made: Predictions, chosen: Ints) -> None:
         n, days = len(chosen), len(made.target_dates)
-        through = made.data_through[chosen]
         columns = {
             "store_id": np.repeat(panel.store_ids[chosen], days),
             "item_id": np.repeat(panel.item_ids[chosen], days),
@@ -96,124 +139,100 @@ class Tally:
             "lower_80": made.lower[chosen].ravel(),
             "upper_80": made.upper[chosen].ravel(),
             "method": _METHODS[made.method[chosen]].ravel(),
-            "data_through": np.repeat(through, days),
+            "data_through": np.repeat(made.data_through[chosen], days),
         }
         arrays = [pa.array(columns[name], PART_SCHEMA.field(name).type) for name in columns]
         arrays.append(pa.repeat(pa.scalar(self.model_version), n * days))
         self.rows.append(pa.table(arrays, schema=PART_SCHEMA))
 
-
-@dataclass(slots=True)
-class _Store:
-    """Sums over a store's series. `sums` are Σp, Σ(1+p)s and Σ((1+p)s)² by target date."""
-
-    sums: Floats
-    usual: Floats
-    sold: Floats
-    methods: npt.NDArray[np.bool_]
-    """(methods, days): which methods occur on a target date."""
-    missing: list[set[str]]
-    through: np.datetime64
-    items: int = 0
-    observations: int = 0
-    refusal: str | None = None
-
-    @classmethod
-    def empty(cls, basis: Basis) -> _Store:
-        days = basis.horizon
-        return cls(
-            sums=np.zeros((3, days)),
-            usual=np.zeros(days),
-            sold=np.full(days + _WEEK, np.nan),
-            methods=np.zeros((len(METHODS), days), dtype=np.bool_),
-            missing=[set() for _ in range(days)],
-            through=np.datetime64("NaT", "D"),
+    def _outcomes(self) -> pa.Table:
+        kinds = self._kinds()
+        failed, nothing = kinds == "failed", kinds == "no_data"
+        forecast = ~failed & ~nothing
+        counts = np.where(forecast, self.items * self.basis.horizon, 0)
+        begins = np.cumsum(counts) - counts
+        columns = {
+            "store_id": pa.array(self.stores, pa.string()),
+            "outcome": pa.array(kinds, pa.string()),
+            **self._reasons(kinds),
+            "data_through": pa.array(self.through.astype("datetime64[D]")),
+            "first_row": pa.array(begins, mask=~forecast),
+            "rows": pa.array(counts, mask=~forecast),
+            "items": pa.array(self.items),
+            "observations": pa.array(self.observations),
+            "predicted": _lists(self.sums[0], forecast),
+            "spread": _lists(self.sums[1], forecast),
+            "spread_squared": _lists(self.sums[2], forecast),
+            "usual": _lists(self.usual, forecast),
+            "method": _lists(self._told_methods(), forecast),
+            "missing": _lists(self._told_missing(), forecast),
+            "sold": _lists(self.sold, np.ones(len(self.stores), dtype=np.bool_)),
+        }
+        return pa.table(
+            [columns[field.name].cast(field.type) for field in OUTCOME_SCHEMA],
+            schema=OUTCOME_SCHEMA,
         )
 
-    def count(
-        self,
-        panel: Panel,
-        made: Predictions,
-        here: slice,
-        known: npt.NDArray[np.bool_],
-        refused: npt.NDArray[np.bool_],
-    ) -> None:
-        self.items += int(known.sum())
-        self.observations += int((~np.isnan(panel.sales[here])).sum())
-        through = made.data_through[here][known]
-        if len(through):
-            newest = through.max()
-            self.through = newest if np.isnat(self.through) else max(self.through, newest)
-        for method in range(len(METHODS)):
-            self.methods[method] |= (made.method[here][known] == method).any(axis=0)
-        first_target = panel.sales.shape[1]
-        for name, values in panel.known_ahead.items():
-            ahead = values[here, first_target:][known]
-            if np.isnan(ahead).any() and not np.isnan(values[here, :first_target]).all():
-                for column in np.flatnonzero(np.isnan(ahead).any(axis=0)):
-                    self.missing[int(column)].add(name)
-        for column in np.flatnonzero(made.weather_missing[here][known].any(axis=0)):
-            self.missing[int(column)].add("weather")
-        if self.refusal is None and refused[here].any():
-            row, day = (int(k) for k in np.argwhere(refused[here])[0])
-            item = panel.item_ids[here][row]
-            named = f"item {item!r}" if item else "the store"
-            self.refusal = (
-                f"the model predicts {made.predicted[here][row, day]:g} for {named}"
-                f" on {made.target_dates[day]}"
-            )
+    def _kinds(self) -> npt.NDArray[np.object_]:
+        refused = np.zeros(len(self.stores), dtype=np.bool_)
+        refused[list(self.refusals)] = True
+        by_model = self.methods[MODEL].any(axis=1)
+        by_rule = self.methods[FALLBACK].any(axis=1)
+        return np.select(
+            [refused, self.items == 0, by_model, by_rule],
+            ["failed", "no_data", "ok", "fallback"],
+            "closed",
+        ).astype(np.object_)
 
-    def sell(self, sold: Floats) -> None:
-        for column in range(sold.shape[1]):
-            known = sold[:, column][~np.isnan(sold[:, column])]
-            if len(known):
-                self.sold[column] = np.nan_to_num(self.sold[column]) + known.sum()
+    def _reasons(self, kinds: npt.NDArray[np.object_]) -> dict[str, pa.Array]:
+        codes: list[str | None] = [None] * len(kinds)
+        told: list[str | None] = [None] * len(kinds)
+        for place in np.flatnonzero((kinds != "ok") & (kinds != "closed")):
+            index = int(place)
+            if kinds[index] == "failed":
+                codes[index], told[index] = "absurd", self.refusals[index]
+            elif kinds[index] == "no_data":
+                codes[index] = "no_data"
+                told[index] = (
+                    f"no sales are known of any day from {self.basis.first_day}"
+                    f" to {self.basis.as_of}"
+                )
+            else:
+                codes[index] = "little_history"
+                through = self.through[index].astype("datetime64[D]").astype(date)
+                told[index] = (
+                    "every series has too little or too old history for the model:"
+                    f" {self.observations[index]} observations, sales through {through}"
+                )
+        return {"reason_code": pa.array(codes, pa.string()), "reason": pa.array(told, pa.string())}
 
-    def outcome(self, basis: Basis) -> dict[str, object]:
-        told: dict[str, object] = {
-            "items": self.items,
-            "observations": self.observations,
-            "sold": self.sold,
-            "data_through": None if np.isnat(self.through) else self.through.astype(date),
-        }
-        if self.refusal is not None:
-            return told | _reason("failed", "absurd", self.refusal)
-        if self.items == 0:
-            nothing = f"no sales are known of any day from {basis.first_day} to {basis.as_of}"
-            return told | _reason("no_data", "no_data", nothing)
-        told |= {
-            "outcome": self._kind(),
-            "predicted": self.sums[0],
-            "spread": self.sums[1],
-            "spread_squared": self.sums[2],
-            "usual": self.usual,
-            "method": self._methods(),
-            "missing": [",".join(sorted(names)) for names in self.missing],
-        }
-        if told["outcome"] == "fallback":
-            told["reason_code"] = "little_history"
-            told["reason"] = (
-                "every series has too little or too old history for the model:"
-                f" {self.observations} observations, sales through {told['data_through']}"
-            )
+    def _told_methods(self) -> npt.NDArray[np.object_]:
+        """By day: model if any series has it, else the simple rule, else closed."""
+        used = [self.methods[MODEL], self.methods[FALLBACK]]
+        place = np.select(used, [MODEL, FALLBACK], CLOSED)
+        return np.asarray(_METHODS[place])
+
+    def _told_missing(self) -> npt.NDArray[np.object_]:
+        told = np.full((len(self.stores), self.basis.horizon), "", dtype=np.object_)
+        for name in sorted(self.missing):
+            flags = self.missing[name]
+            if flags.any():
+                told[flags] = [f"{text},{name}" if text else name for text in told[flags]]
         return told
 
-    def _kind(self) -> str:
-        if self.methods[MODEL].any():
-            return "ok"
-        return "fallback" if self.methods[FALLBACK].any() else "closed"
 
-    def _methods(self) -> list[str]:
-        """By day: model if any series has it, else the simple rule, else closed."""
-        order = (MODEL, FALLBACK, CLOSED)
-        return [
-            next(METHODS[method] for method in order if self.methods[method, day])
-            for day in range(self.methods.shape[1])
-        ]
+def _edges(panel: Panel) -> Ints:
+    """Where each store's series begin."""
+    owners = panel.store_ids
+    return np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
 
 
-def _reason(outcome: str, code: str, reason: str) -> dict[str, object]:
-    return {"outcome": outcome, "reason_code": code, "reason": reason}
+def _lists(values: npt.NDArray[np.generic], known: Flags) -> pa.Array:
+    """One list per row; null where the row is not known."""
+    width = values.shape[1]
+    flat = pa.array(values.ravel(), pa.string() if values.dtype == np.object_ else None)
+    lists = pa.FixedSizeListArray.from_arrays(flat, width).cast(pa.list_(flat.type))
+    return lists if known.all() else pc.if_else(pa.array(known), lists, None)
 
 
 def _refused(panel: Panel, made: Predictions) -> npt.NDArray[np.bool_]:

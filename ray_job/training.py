@@ -26,6 +26,7 @@ WARM_UP_DAYS = 84
 """As-ofs with less history than this would teach what no nightly run meets."""
 
 _CALIBRATION_ROWS = 350_000
+_LEAF_ROWS = 30
 _EARLY_ROWS = 600_000
 _EARLY_SHARE = 0.6
 """The model that is only fitted to be calibrated makes do with fewer rows and trees."""
@@ -151,6 +152,8 @@ def calibration_set(
 @dataclass(frozen=True, slots=True)
 class Fitted:
     regressor: HistGradientBoostingRegressor
+    features: tuple[str, ...]
+    """What it was fitted on: those that were ever known."""
     inputs: Inputs
     intervals: Calibration
     trained_on: TrainedOn
@@ -172,7 +175,13 @@ def fit(
     seen, and once on all. Nothing of the panel after `as_of` is looked at, and the same arguments
     give the same model. `categories` are those that the panel's codes were made with.
     """
-    inputs = Inputs.of(panel, context, categories=categories, horizon=settings.horizon)
+    inputs = Inputs.of(
+        panel,
+        context,
+        categories=categories,
+        horizon=settings.horizon,
+        reach=settings.sales.known_ahead_days,
+    )
     examples = training_set(panel, as_of, context, inputs, settings)
     held_out = as_of.toordinal() - settings.training.calibration_days
     before = examples.where(examples.target <= held_out)
@@ -181,9 +190,9 @@ def fit(
             f"there is too little history to calibrate on: none of the days up to {as_of} lies "
             f"{settings.training.calibration_days} days and {WARM_UP_DAYS} more after the first"
         )
-    early = _regressor(settings, share=_EARLY_SHARE).fit(*_as_ratios(before.thinned(_EARLY_ROWS)))
+    early, known = _fitted(before.thinned(_EARLY_ROWS), settings, _EARLY_SHARE)
     held = calibration_set(panel, as_of, context, inputs, settings)
-    predicted = _sales(early, held)
+    predicted = _sales(early, held, known)
     stores = np.unique(panel.store_ids.astype(np.str_), return_inverse=True)[1]
     intervals = calibrate(
         held.sales,
@@ -195,8 +204,10 @@ def fit(
             (len(stores), int(np.ptp(held.as_of)) + 1, inputs.horizon + 1),
         ),
     )
+    regressor, known = _fitted(examples, settings)
     return Fitted(
-        regressor=_regressor(settings).fit(*_as_ratios(examples)),
+        regressor=regressor,
+        features=tuple(examples.names[place] for place in known),
         inputs=inputs,
         intervals=intervals,
         trained_on=TrainedOn(
@@ -253,27 +264,37 @@ def _ask(
     return found.first(filled)
 
 
-def _regressor(settings: Settings, share: float = 1.0) -> HistGradientBoostingRegressor:
+def _fitted(
+    examples: Examples, settings: Settings, share: float = 1.0
+) -> tuple[HistGradientBoostingRegressor, Ints]:
+    """A regressor with that share of the trees, and the columns that it was fitted on.
+
+    Columns without any known value are left out: HistGradientBoostingRegressor cannot bin them.
+    """
     training = settings.training
-    return HistGradientBoostingRegressor(
+    known = np.flatnonzero([bool((~np.isnan(column)).any()) for column in examples.features.T])
+    logs = np.log1p(np.maximum(examples.sales, 0.0))
+    regressor = HistGradientBoostingRegressor(
         max_iter=max(1, round(training.trees * share)),
         learning_rate=training.learning_rate,
         max_leaf_nodes=training.leaves,
-        min_samples_leaf=50,
+        min_samples_leaf=_LEAF_ROWS,
         early_stopping=False,
         random_state=training.seed,
     )
+    regressor.fit(_chosen(examples, known), logs - examples.column("baseline"))
+    return regressor, known
 
 
-def _as_ratios(examples: Examples) -> tuple[Floats32, Floats]:
-    """Features, and the log of sales less the baseline."""
-    logs = np.log1p(np.maximum(examples.sales, 0.0))
-    return examples.features, logs - examples.column("baseline")
-
-
-def _sales(regressor: HistGradientBoostingRegressor, examples: Examples) -> Floats:
-    ratios = regressor.predict(examples.features) + examples.column("baseline")
+def _sales(regressor: HistGradientBoostingRegressor, examples: Examples, columns: Ints) -> Floats:
+    ratios = regressor.predict(_chosen(examples, columns)) + examples.column("baseline")
     return np.asarray(np.maximum(np.expm1(ratios), 0.0), dtype=np.float64)
+
+
+def _chosen(examples: Examples, columns: Ints) -> Floats32:
+    if len(columns) == examples.features.shape[1]:
+        return examples.features
+    return examples.features[:, columns]
 
 
 def _measured(held: Examples, predicted: Floats) -> dict[str, float]:

@@ -232,7 +232,8 @@ class _Attempt:
         if not loaded:
             return [], []
         schema = arrow_schema(table)
-        rows = sorted_sales(self.work, self.settings, loaded, times, schema)
+        with self.progress.stage("sort") as stage, self.work.watched(stage):
+            rows = sorted_sales(self.work, self.settings, loaded, times, schema)
         row_group_rows = self.settings.ingest.row_group_rows
         writer = PartitionWriter(
             self.storage, stored_schema(schema), row_group_rows, self.work.folder

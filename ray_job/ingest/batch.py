@@ -11,7 +11,7 @@ import pyarrow as pa
 from ray_job.ingest.checks import drop_duplicates, expected_types, settle_types, value
 from ray_job.ingest.files import Source
 from ray_job.ingest.kinds import KINDS, SALES, delivery_of, kind_of
-from ray_job.ingest.load import Group, load, rows_by_file
+from ray_job.ingest.load import Group, load
 from ray_job.ingest.shapes import columns_of, read_shape
 from ray_job.ingest.workspace import Workspace
 from ray_job.progress import Stage
@@ -87,12 +87,12 @@ def read_batch(
         there = columns[kind]
         declared = delivery_of(settings, kind).types
         types = expected_types(group, declared, there.known)
-        load(work, group, types, stage)
-        counted = rows_by_file(work, group)
-        settled = settle_types(work, group, types)
-        values = {name: value(group, name, types, settled[name]) for name in settled}
-        if kind != SALES or settings.sales.rows == "daily":
-            drop_duplicates(work, group, values)
+        with work.watched(stage):
+            counted = load(work, group, types, stage)
+            settled = settle_types(work, group, types)
+            values = {name: value(group, name, types, settled[name]) for name in settled}
+            if kind != SALES or settings.sales.rows == "daily":
+                drop_duplicates(work, group, values)
         for name, found in settled.items():
             if name not in there.known:
                 there.known[name] = found

@@ -43,18 +43,19 @@ def settle_types(
 
     A column of a CSV file whose type is not known holds numbers if every value is one.
     """
-    settled: dict[str, ColumnType] = {}
-    for column in group.further():
-        known = types.get(column.name)
-        if known is not None:
-            settled[column.name] = known
-            continue
-        [(values, numbers, finite)] = work.run(
-            f"SELECT count({name(column.name)}), count(__number),"
-            " count(*) FILTER (isfinite(__number))"
-            f" FROM (SELECT {name(column.name)}, {_number(group, column.name)} AS __number"
-            f" FROM {group.table})"
-        )
+    settled = {name: kind for name, kind in types.items() if kind is not None}
+    unknown = [column for column in group.further() if types.get(column.name) is None]
+    if not unknown:
+        return settled
+    counts = ", ".join(
+        f"count({name(column.name)}), count({number}), count(*) FILTER (isfinite({number}))"
+        for column in unknown
+        for number in [_number(group, column.name)]
+    )
+    [counted] = work.run(f"SELECT {counts} FROM {group.table}")
+    for column, values, numbers, finite in zip(
+        unknown, counted[::3], counted[1::3], counted[2::3], strict=True
+    ):
         if values == 0:
             continue
         is_text = column.found in ("text", "day")
@@ -97,14 +98,18 @@ def drop_duplicates(work: Workspace, group: Group, values: Mapping[str, str]) ->
     Raises InputError, with the numbers of two rows, where rows of one key differ.
     """
     key = ", ".join((FILE, *map(name, group.kind.key)))
+    # Grouping by the hash takes a third of the memory; a collision costs the exact look below.
+    [(repeated,)] = work.run(
+        f"SELECT count(*) FROM"
+        f" (SELECT 1 FROM {group.table} GROUP BY hash({key}) HAVING count(*) > 1)"
+    )
+    if not repeated:
+        return
     content = ", ".join((*values.values(), "0"))
     work.run(
         f"CREATE OR REPLACE TEMP TABLE duplicates AS"
         f" SELECT {key}, min(rowid) AS __kept FROM {group.table} GROUP BY {key} HAVING count(*) > 1"
     )
-    [(repeated,)] = work.run("SELECT count(*) FROM duplicates")
-    if not repeated:
-        return
     same = " AND ".join(
         f"r.{name(column)} = d.{name(column)}" for column in (FILE, *group.kind.key)
     )

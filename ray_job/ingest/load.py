@@ -67,8 +67,8 @@ def as_number(expression: str) -> str:
 
 def load(
     work: Workspace, group: Group, types: Mapping[str, ColumnType | None], stage: Stage
-) -> None:
-    """Read the group's files into the table `group.table`.
+) -> dict[int, int]:
+    """Read the group's files into the table `group.table`; how many rows each file has.
 
     A column of `types` is read as a number or as text; one without a type as the file has it.
     Raises InputError for what cannot be read, and for the first row that is wrong.
@@ -90,7 +90,7 @@ def load(
             sources = group.sources[start : start + _FILES_AT_ONCE]
             raise _unreadable(work, group, sources, error) from error
         stage.advance(len(some))
-    _check_rows(work, group)
+    return _check_rows(work, group)
 
 
 def _reader(group: Group) -> str:
@@ -181,7 +181,7 @@ def _day(group: Group, column: Column) -> str:
     return f"CAST({raw} AS DATE)" if column.found == "day" else f"try_cast({raw} AS DATE)"
 
 
-def _check_rows(work: Workspace, group: Group) -> None:
+def _check_rows(work: Workspace, group: Group) -> dict[int, int]:
     wrong = work.run(
         f"SELECT rowid, {FILE}, {PROBLEM} FROM {group.table}"
         f" WHERE {PROBLEM} IS NOT NULL ORDER BY rowid LIMIT 1"
@@ -190,10 +190,11 @@ def _check_rows(work: Workspace, group: Group) -> None:
         raise InputError(
             f"{group.source(number).name}: row {row_of(work, group, number, row)}: {problem}"
         )
-    full = {number for (number,) in work.run(f"SELECT DISTINCT {FILE} FROM {group.table}")}
+    rows = dict(work.run(f"SELECT {FILE}, count(*) FROM {group.table} GROUP BY {FILE}"))
     for number, source in enumerate(group.sources, group.first):
-        if number not in full:
+        if number not in rows:
             raise InputError(f"{source.name}: the file is empty: it has a header but no rows")
+    return rows
 
 
 def row_of(work: Workspace, group: Group, number: int, row: int) -> int:
@@ -239,11 +240,3 @@ def _culprit(work: Workspace, group: Group, sources: Sequence[Source], told: str
         except duckdb.Error:
             return source
     return sources[-1]
-
-
-def rows_by_file(work: Workspace, group: Group) -> dict[int, int]:
-    counted: Sequence[tuple[int, int]] = [
-        (number, rows)
-        for number, rows in work.run(f"SELECT {FILE}, count(*) FROM {group.table} GROUP BY {FILE}")
-    ]
-    return dict(counted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,13 +12,35 @@ from typing import Any
 
 import duckdb
 
+from ray_job.progress import Stage
 from ray_job.settings import Settings
+
+_WATCH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
     connection: duckdb.DuckDBPyConnection
     folder: Path
+
+    @contextmanager
+    def watched(self, stage: Stage) -> Iterator[None]:
+        """Tell the stage every second how far DuckDB is with the query that runs meanwhile."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_WATCH_SECONDS):
+                percent = self.connection.query_progress()
+                if percent >= 0:
+                    stage.advance(0, query_percent=round(percent))
+
+        watcher = threading.Thread(target=watch, name="ingest-progress", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
 
     def run(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql, list(parameters)).fetchall()
@@ -40,6 +63,8 @@ def workspace(settings: Settings) -> Iterator[Workspace]:
             }
         )
         try:
+            connection.execute("SET enable_progress_bar = true")
+            connection.execute("SET enable_progress_bar_print = false")
             connection.execute(f"SET TimeZone = {text(settings.time_zone)}")
             yield Workspace(connection, Path(folder))
         finally:

@@ -1,4 +1,10 @@
-"""The fake cluster with the template applied, and the rights that our Role grants the submitter."""
+"""The fake cluster with the template applied and the submitter's rights, and gcloud's parser."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -36,3 +42,33 @@ def kubeconfig(fake, tmp_path, monkeypatch):
     for name in ("STORECAST_JOB_NAME", "STORECAST_NAMESPACE", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
     return path
+
+
+@pytest.fixture(scope="session")
+def parsed(tmp_path_factory):
+    """Give command lines to gcloud's parser, in one process of its own Python."""
+    gcloud = shutil.which("gcloud")
+    if gcloud is None:
+        pytest.skip("gcloud is not installed, and it is what reads its commands")
+    root = Path(gcloud).resolve().parents[1]
+    python = root / "platform" / "bundledpythonunix" / "bin" / "python3"
+    if not (root / "lib" / "googlecloudsdk").is_dir() or not python.exists():
+        pytest.skip(f"{root} is no Google Cloud SDK with a Python of its own")
+
+    def parse(lines):
+        done = subprocess.run(
+            [python, Path(__file__).parent / "gcloud_parser.py", root],
+            input=json.dumps(lines),
+            env={
+                **os.environ,
+                "CLOUDSDK_CONFIG": str(tmp_path_factory.mktemp("gcloud")),
+                "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+            },
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        return json.loads(done.stdout)
+
+    return parse

@@ -7,6 +7,7 @@ an account a command that parses ends with 1, where it would sign in; one that d
 import contextlib
 import io
 import json
+import os
 import sys
 
 sys.path[:0] = [f"{sys.argv[1]}/lib", f"{sys.argv[1]}/lib/third_party"]
@@ -14,6 +15,8 @@ sys.path[:0] = [f"{sys.argv[1]}/lib", f"{sys.argv[1]}/lib/third_party"]
 from googlecloudsdk import gcloud_main  # noqa: E402
 from googlecloudsdk.core import log  # noqa: E402
 
+# A command may close the standard output that it is given.
+output = os.fdopen(os.dup(1), "w")
 cli = gcloud_main.CreateCLI([])
 answers = []
 for arguments in json.load(sys.stdin):
@@ -26,4 +29,5 @@ for arguments in json.load(sys.stdin):
         except SystemExit as end:
             code = end.code
     answers.append({"code": code, "said": said.getvalue()})
-json.dump(answers, sys.__stdout__)
+with output:
+    json.dump(answers, output)

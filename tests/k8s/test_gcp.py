@@ -31,36 +31,6 @@ def commands(script, program="gcloud"):
     return [shlex.split(line)[1:] for line in lines if line.startswith(f"{program} ")]
 
 
-@pytest.fixture(scope="module")
-def parsed(tmp_path_factory):
-    """Give command lines to gcloud's parser, in one process of its own Python."""
-    gcloud = shutil.which("gcloud")
-    if gcloud is None:
-        pytest.skip("gcloud is not installed, and it is what reads its commands")
-    root = Path(gcloud).resolve().parents[1]
-    python = root / "platform" / "bundledpythonunix" / "bin" / "python3"
-    if not (root / "lib" / "googlecloudsdk").is_dir() or not python.exists():
-        pytest.skip(f"{root} is no Google Cloud SDK with a Python of its own")
-
-    def parse(lines):
-        done = subprocess.run(
-            [python, Path(__file__).parent / "gcloud_parser.py", root],
-            input=json.dumps(lines),
-            env={
-                **os.environ,
-                "CLOUDSDK_CONFIG": str(tmp_path_factory.mktemp("gcloud")),
-                "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
-            },
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        return json.loads(done.stdout)
-
-    return parse
-
-
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_gcloud_s_parser_accepts_every_line(parsed, script):
     lines = commands(script)

@@ -6,13 +6,12 @@ import tomllib
 from datetime import date
 
 import pytest
-from typer.main import get_command
 
 from api import health
 from api.main import create_app
 from api.settings import Settings as ApiSettings
 from ray_job import rayjob, settings
-from ray_job.__main__ import app
+from tests.k8s.command_line import parse
 from tests.k8s.manifests import OVERLAYS, ROOT, built, of_kind
 from tests.k8s.pods import bytes_of, pods, ray_clusters, selects
 
@@ -28,18 +27,6 @@ def api_routes(bucket: str) -> set[str]:
     """The paths of the contract, and those for who runs it."""
     described = create_app(ApiSettings(bucket=bucket)).app.openapi()["paths"]
     return {*described, *(route.path for route in health.router.routes)}
-
-
-def parse(command: list[str]) -> None:
-    """Let the real command line parse it, down to the options' values."""
-    program, *rest = command
-    assert program == "storecast"
-    group = get_command(app)
-    context = group.make_context(program, rest)
-    name, subcommand, arguments = group.resolve_command(
-        context, [*context._protected_args, *context.args]
-    )
-    subcommand.make_context(name, arguments, parent=context)
 
 
 @every_overlay
