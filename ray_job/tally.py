@@ -64,9 +64,9 @@ class Tally:
 
     def add(self, panel: Panel, made: Predictions) -> None:
         """Count a panel's predictions. Series of which nothing at all is known get no rows."""
-        observed = ~np.isnan(panel.sales)
-        sold_ever = observed.any(axis=1)
-        known: Flags = sold_ever & ~np.isnan(made.predicted).all(axis=1)
+        observed: Flags = ~np.isnan(panel.sales)
+        sold_ever: Flags = np.asarray(observed.any(axis=1), dtype=np.bool_)
+        known: Flags = np.asarray(sold_ever & ~np.isnan(made.predicted).all(axis=1), dtype=np.bool_)
         edges = _edges(panel)
         at = np.array([self.place[store] for store in panel.store_ids[edges]], dtype=np.int64)
         self.items[at] += np.add.reduceat(known, edges, dtype=np.int64)
@@ -79,9 +79,9 @@ class Tally:
         usual = np.where(opened, np.nan_to_num(_usual(panel, self.basis.target_dates)), 0.0)
         self.usual[at] += np.add.reduceat(usual, edges)
         self._sell(_sold(panel, self.basis.horizon + _WEEK), at, edges)
-        for method in range(len(METHODS)):
+        for method, there in enumerate(self.methods):
             used = known[:, None] & (made.method == method)
-            self.methods[method, at] |= np.logical_or.reduceat(used, edges)
+            there[at] |= np.logical_or.reduceat(used, edges)
         self._miss(panel, made, known, at, edges)
         self._refuse(panel, made, _refused(panel, made) & sold_ever[:, None])
         self._rows(panel, made, np.flatnonzero(known))
