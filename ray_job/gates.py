@@ -38,7 +38,10 @@ def _missing(rows: pa.Table, as_of: date, limits: Limits) -> Gate:
         passed=absent <= allowed and counted.num_rows > 0,
         value=absent,
         limit=allowed,
-        message=f"{absent} of {counted.num_rows} stores have no forecast made from sales through {as_of}",
+        message=(
+            f"{absent} of {counted.num_rows} stores have no forecast made from sales through"
+            f" {as_of}"
+        ),
     )
 
 

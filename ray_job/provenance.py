@@ -24,6 +24,7 @@ _SOURCES = (
     "model.py",
     "panel.py",
     "predict.py",
+    "tally.py",
 )
 _LIBRARIES = ("holidays", "joblib", "numpy", "pyarrow", "scikit-learn")
 REVISION = "STORECAST_REVISION"

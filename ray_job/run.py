@@ -140,7 +140,9 @@ def run(
             results = _execute(storage, prepared, executor, progress, request)
     with watch.stage("publish"):
         rows = _rows(prepared, results)
+    with watch.stage("score"):
         scores = _scores(storage, settings, prepared, rows.combined) if request.publish else {}
+    with watch.stage("publish"):
         draft = publish.Draft(
             rows=rows.release,
             expected=prepared.expected,

@@ -1,13 +1,20 @@
 """Scoring: earlier forecasts against what was sold since, per store and days ahead.
 
-Only what was live counts: a row is scored if it was made before its target date ended, so that a
-backfill never speaks for the night that it repeats. Scores of a target date are one immutable
-object; a newer one replaces it in the pointer when sales arrive late or are corrected.
+Only what was live counts: of each as-of the release that stood when the target date ended, and of
+it the rows that were made before that, so that a backfill never speaks for the night that it
+repeats. The scores of a target date are one immutable object. As all that they are made of but the
+sales stays as it is, a date is scored once when its sales arrive, however late (up to SCORED_DAYS),
+and again only where its sales, or those of a week before, have changed since.
+
+Which sales a run has seen is noted, as one digest per target date, in the metadata of the scores
+that it writes: on a usual night the newest object tells that nothing older has changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -20,7 +27,7 @@ import pyarrow.parquet as pq
 
 from ray_job.bucket import keys, releases
 from ray_job.bucket.errors import CorruptError
-from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.storage import Storage
 
 Floats = npt.NDArray[np.float64]
@@ -40,7 +47,17 @@ ACCURACY_SCHEMA = pa.schema(
 )
 """One row per store and as-of, sorted; `naive` is what was sold on that weekday a week earlier."""
 
+SCORED_DAYS = 14
+"""Target dates up to the as-of that a run scores; sales that come later are not scored."""
+
 _WEEK = 7
+SOLD_DAYS = SCORED_DAYS + _WEEK
+"""So many days' sales, up to the as-of, tell all that scoring asks."""
+
+_SEEN = b"storecast.seen"
+_BOUNDS = ("predicted", "lower_80", "upper_80")
+_FROM_RELEASE = ("store_id", "as_of", "generated_at", "run_id", *_BOUNDS)
+_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +72,42 @@ class Sold:
         found = np.flatnonzero(self.days == np.datetime64(day, "D"))
         if len(found) == 0:
             return np.full(len(self.store_ids), np.nan)
-        return np.asarray(self.totals[:, found[0]])
+        return np.ascontiguousarray(self.totals[:, found[0]])
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The stores whose sales of the target date are known, and what they sold a week before."""
+
+    target: date
+    stores: pa.Array
+    actual: Floats
+    naive: Floats
+
+    @classmethod
+    def of(cls, sold: Sold, stores: pa.Array, target: date) -> _Known:
+        actual, naive = sold.on(target), sold.on(target - _WEEK * _DAY)
+        known = ~np.isnan(actual)
+        return cls(target, stores.filter(pa.array(known)), actual[known], naive[known])
+
+    def digest(self) -> str:
+        names = "\n".join(self.stores.to_pylist()).encode()
+        return hashlib.sha256(names + self.actual.tobytes() + self.naive.tobytes()).hexdigest()
+
+    def said_by(self, scores: pa.Table | None) -> bool:
+        """Whether scores rest on the same sales. What nothing was said of does not matter."""
+        if scores is None:
+            return False
+        at = pc.index_in(scores["store_id"], value_set=self.stores).to_numpy()
+        rows = np.flatnonzero(~np.isnan(at))
+        places = at[rows].astype(np.int64)
+        return bool(
+            np.array_equal(scores["actual"].to_numpy()[rows], self.actual[places])
+            and np.array_equal(
+                scores["naive"].to_numpy()[rows], self.naive[places], equal_nan=True
+            )
+            and np.bincount(places, minlength=len(self.actual)).all()
+        )
 
 
 def score(
@@ -68,31 +120,28 @@ def score(
     zone: ZoneInfo,
 ) -> dict[date, pa.Table]:
     """The scores (ACCURACY_SCHEMA) of the target dates whose known sales have changed."""
-    if not len(sold.store_ids):
+    stores = pa.array(sold.store_ids, pa.string())
+    targets = [as_of - back * _DAY for back in range(SCORED_DAYS)]
+    known = [one for one in (_Known.of(sold, stores, day) for day in targets) if len(one.stores)]
+    if not known:
         return {}
-    loaded: dict[str, pa.Table | None] = {}
+    digests = {str(one.target): one.digest() for one in known}
+    seen = _seen(storage, current)
+    loaded: dict[str, pa.Table] = {}
     changed: dict[date, pa.Table] = {}
-    for back in range(horizon):
-        target = as_of - timedelta(days=back)
-        actual = sold.on(target)
-        known = {
-            store: (float(value), float(naive))
-            for store, value, naive in zip(
-                sold.store_ids, actual, sold.on(target - timedelta(days=_WEEK)), strict=True
-            )
-            if not np.isnan(value)
-        }
-        before = _read(storage, current.accuracy.get(target))
-        if not known or _says(before, known):
+    for one in known:
+        if digests[str(one.target)] == seen.get(str(one.target)):
+            continue
+        before = _read(storage, current.accuracy.get(one.target))
+        if one.said_by(before):
             continue
         rows = [
-            _scored(release, target, day, known, zone)
-            for day in _nights(current, target, horizon)
-            if (release := _release(storage, current, current.dates[day], loaded)) is not None
+            _scored(_load(storage, entry, loaded), one, entry.as_of, zone)
+            for entry in _live(current, one.target, horizon, zone)
         ]
-        table = _merge(before, [one for one in rows if one.num_rows])
-        if table.num_rows and (before is None or not table.equals(before)):
-            changed[target] = table
+        table = _merge(before, rows)
+        if table.num_rows and (before is None or not _same(table, before)):
+            changed[one.target] = table.replace_schema_metadata({_SEEN: json.dumps(digests)})
     return changed
 
 
@@ -101,94 +150,129 @@ def write(storage: Storage, scores: Mapping[date, pa.Table], run_id: str) -> dic
     written = {}
     for target, table in scores.items():
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+        pq.write_table(
+            table,
+            sink,
+            compression="zstd",
+            use_dictionary=["store_id", "as_of", "days_ahead", "run_id"],
+            write_statistics=False,
+            write_page_checksum=True,
+        )
         key = keys.accuracy(target, run_id)
         storage.create(key, sink.getvalue().to_pybytes())
         written[target] = key
     return written
 
 
-def _nights(current: Pointer, target: date, horizon: int) -> list[date]:
-    nights = [target - timedelta(days=k) for k in range(horizon, 0, -1)]
-    return [day for day in nights if current.dates.get(day) not in (None, *current.bad)]
+def read(storage: Storage, key: str) -> pa.Table:
+    """The scores of one target date (ACCURACY_SCHEMA). Raises NotFoundError or CorruptError."""
+    return _decode(storage.read(key), key)
 
 
-def _release(
-    storage: Storage, current: Pointer, name: str, loaded: dict[str, pa.Table | None]
-) -> pa.Table | None:
-    if name not in loaded:
-        entry = current.entry(name)
-        loaded[name] = None if entry is None else releases.load(storage, name, entry.sha256).stores
-    return loaded[name]
+def _live(current: Pointer, target: date, horizon: int, zone: ZoneInfo) -> Iterator[Published]:
+    """Of each as-of that could speak of `target`, the last release before the day was over."""
+    ended = _end(target, zone)
+    for ahead in range(horizon, 0, -1):
+        night = target - ahead * _DAY
+        # The history is newest first.
+        found = next(
+            (
+                entry
+                for entry in current.history
+                if entry.as_of == night
+                and entry.published_at < ended
+                and entry.release not in current.bad
+            ),
+            None,
+        )
+        if found is not None:
+            yield found
 
 
-def _scored(
-    release: pa.Table,
-    target: date,
-    as_of: date,
-    known: Mapping[str, tuple[float, float]],
-    zone: ZoneInfo,
-) -> pa.Table:
-    ended = datetime.combine(target + timedelta(days=1), time(), zone)
+def _end(target: date, zone: ZoneInfo) -> datetime:
+    return datetime.combine(target + _DAY, time(), zone)
+
+
+def _load(storage: Storage, entry: Published, loaded: dict[str, pa.Table]) -> pa.Table:
+    if entry.release not in loaded:
+        loaded[entry.release] = releases.load_columns(
+            storage, entry.release, entry.sha256, _FROM_RELEASE
+        )
+    return loaded[entry.release]
+
+
+def _scored(release: pa.Table, known: _Known, as_of: date, zone: ZoneInfo) -> pa.Table:
+    """The release's own rows (none that it carries) of stores whose sales are known."""
+    ahead = (known.target - as_of).days
+    at = pc.index_in(release["store_id"], value_set=known.stores)
+    ended = pa.scalar(_end(known.target, zone), pa.timestamp("us", "UTC"))
     theirs = pc.and_(
-        pc.equal(release["as_of"], pa.scalar(as_of, pa.date32())),
-        pc.less(release["generated_at"], pa.scalar(ended, pa.timestamp("us", "UTC"))),
+        pc.and_(
+            pc.equal(release["as_of"], pa.scalar(as_of, pa.date32())),
+            pc.less(release["generated_at"], ended),
+        ),
+        pc.and_(
+            pc.is_valid(at), pc.greater_equal(pc.list_value_length(release["predicted"]), ahead)
+        ),
     )
-    stores = pa.array(list(known), pa.string())
-    rows = release.filter(
-        pc.and_(pc.fill_null(theirs, False), pc.is_in(release["store_id"], stores))
-    )
-    ahead = (target - as_of).days
-    rows = rows.filter(pc.greater_equal(pc.list_value_length(rows["predicted"]), ahead))
-    if rows.num_rows == 0:
-        return ACCURACY_SCHEMA.empty_table()
-    found = [known[store] for store in rows["store_id"].to_pylist()]
+    rows = release.filter(pc.fill_null(theirs, False))
+    places = at.filter(pc.fill_null(theirs, False)).to_numpy().astype(np.int64)
     columns = {
         "store_id": rows["store_id"],
         "as_of": rows["as_of"],
         "days_ahead": pa.repeat(pa.scalar(ahead, pa.int16()), rows.num_rows),
-        **{
-            name: pc.list_element(rows[name], ahead - 1)
-            for name in ("predicted", "lower_80", "upper_80")
-        },
-        "actual": pa.array([actual for actual, _ in found], pa.float64()),
-        "naive": pa.array([naive for _, naive in found], pa.float64()),
+        **{name: pc.list_element(rows[name], ahead - 1) for name in _BOUNDS},
+        "actual": pa.array(known.actual[places]),
+        "naive": pa.array(known.naive[places]),
         "run_id": rows["run_id"],
     }
     return pa.table([columns[field.name] for field in ACCURACY_SCHEMA], schema=ACCURACY_SCHEMA)
 
 
 def _merge(before: pa.Table | None, new: Sequence[pa.Table]) -> pa.Table:
-    """The new scores, and those of before for stores and nights that have no new one."""
-    table = pa.concat_tables([*new, ACCURACY_SCHEMA.empty_table()])
+    """The new scores, and those of before for stores and nights that have no new one, sorted."""
+    table = pa.concat_tables([ACCURACY_SCHEMA.empty_table(), *new])
+    fresh = table.num_rows
     if before is not None:
-        mine = {
-            (row["store_id"], row["as_of"])
-            for row in table.select(["store_id", "as_of"]).to_pylist()
-        }
-        kept = [
-            (row["store_id"], row["as_of"]) not in mine
-            for row in before.select(["store_id", "as_of"]).to_pylist()
-        ]
-        table = pa.concat_tables([table, before.filter(pa.array(kept, pa.bool_()))])
-    return table.sort_by([("store_id", "ascending"), ("as_of", "ascending")]).combine_chunks()
+        table = pa.concat_tables([table, before.replace_schema_metadata(None)])
+    stores = pc.unique(table["store_id"])
+    stores = stores.take(pc.sort_indices(stores))
+    place = pc.index_in(table["store_id"], value_set=stores).to_numpy().astype(np.int64)
+    night = table["as_of"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    order = np.lexsort((np.arange(len(place)) >= fresh, night, place))
+    first = np.append(True, (np.diff(place[order]) != 0) | (np.diff(night[order]) != 0))
+    return table.take(pa.array(order[first[: len(order)]])).combine_chunks()
 
 
-def _says(before: pa.Table | None, known: Mapping[str, tuple[float, float]]) -> bool:
-    """Whether the scores that are there rest on the same sales."""
-    if before is None:
-        return False
-    there = dict(zip(before["store_id"].to_pylist(), before["actual"].to_pylist(), strict=True))
-    return all(there.get(store) == actual for store, (actual, _) in known.items())
+def _same(one: pa.Table, other: pa.Table) -> bool:
+    return one.num_rows == other.num_rows and all(
+        pc.all(pc.equal(one[name], other[name])).as_py()
+        if name != "naive"
+        else np.array_equal(one[name].to_numpy(), other[name].to_numpy(), equal_nan=True)
+        for name in ACCURACY_SCHEMA.names
+    )
+
+
+def _seen(storage: Storage, current: Pointer) -> dict[str, str]:
+    """The digests that the newest scores note."""
+    if not current.accuracy:
+        return {}
+    key = current.accuracy[max(current.accuracy)]
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(storage.read(key))).metadata or {}
+    except pa.ArrowException as error:
+        raise CorruptError(f"{key}: the scores cannot be read: {error}") from error
+    found: dict[str, str] = json.loads(metadata.get(_SEEN, b"{}"))
+    return found
 
 
 def _read(storage: Storage, key: str | None) -> pa.Table | None:
-    if key is None:
-        return None
+    return None if key is None else read(storage, key)
+
+
+def _decode(data: bytes, key: str) -> pa.Table:
     try:
-        with pq.ParquetFile(
-            pa.BufferReader(storage.read(key)), page_checksum_verification=True
-        ) as file:
-            return file.read().cast(ACCURACY_SCHEMA)
-    except pa.ArrowException as error:
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            return file.read(use_threads=False).cast(ACCURACY_SCHEMA)
+    except (pa.ArrowException, ValueError, OSError) as error:
         raise CorruptError(f"{key}: the scores cannot be read: {error}") from error

@@ -16,6 +16,7 @@ from ray_job.intervals import interval_terms
 from ray_job.panel import Floats, Panel
 from ray_job.plan import Basis
 from ray_job.predict import CLOSED, FALLBACK, METHODS, MODEL, Predictions
+from ray_job.scoring import SOLD_DAYS
 
 ABSURD_FACTOR = 100.0
 """A prediction above this many times the most that the series ever sold in a day is refused."""
@@ -56,7 +57,7 @@ class Tally:
         self.sums: tuple[Floats, ...] = tuple(np.zeros((n, days)) for _ in range(3))
         """Σp, Σ(1+p)s and Σ((1+p)s)²."""
         self.usual: Floats = np.zeros((n, days))
-        self.sold: Floats = np.full((n, days + _WEEK), np.nan)
+        self.sold: Floats = np.full((n, SOLD_DAYS), np.nan)
         self.methods: Flags = np.zeros((len(METHODS), n, days), dtype=np.bool_)
         self.missing: dict[str, Flags] = {}
         self.refusals: dict[int, str] = {}
@@ -78,7 +79,7 @@ class Tally:
         opened = known[:, None] & (made.method != CLOSED)
         usual = np.where(opened, np.nan_to_num(_usual(panel, self.basis.target_dates)), 0.0)
         self.usual[at] += np.add.reduceat(usual, edges)
-        self._sell(_sold(panel, self.basis.horizon + _WEEK), at, edges)
+        self._sell(_sold(panel, SOLD_DAYS), at, edges)
         for method, there in enumerate(self.methods):
             used = known[:, None] & (made.method == method)
             there[at] |= np.logical_or.reduceat(used, edges)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime, time
 
+from pydantic import Field
+
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, NotFoundError
 from ray_job.bucket.records import Record
@@ -39,8 +41,8 @@ class Pointer(Record):
     current: str | None = None
     history: tuple[Published, ...] = ()
     bad: tuple[str, ...] = ()
-    dates: dict[date, str] = {}
-    accuracy: dict[date, str] = {}
+    dates: dict[date, str] = Field(default_factory=dict)
+    accuracy: dict[date, str] = Field(default_factory=dict)
     hold_through: date | None = None
     time_zone: str = "UTC"
     deadline: time = time(6, 0)

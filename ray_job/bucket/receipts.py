@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Literal
 
+from pydantic import Field
+
 from ray_job.bucket import keys
 from ray_job.bucket.records import Record
 from ray_job.bucket.storage import Storage
@@ -78,7 +80,7 @@ class Receipt(Record):
     started_at: datetime
     finished_at: datetime
     seconds: float
-    stage_seconds: dict[str, float] = {}
+    stage_seconds: dict[str, float] = Field(default_factory=dict)
     gates: tuple[Gate, ...] = ()
     stores: StoreCounts = StoreCounts()
     failures: tuple[Failure, ...] = ()
@@ -93,7 +95,7 @@ class Receipt(Record):
     table_version: int = 0
     context_digest: str = ""
     settings_digest: str = ""
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     revision: str | None = None
 
 

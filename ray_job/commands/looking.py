@@ -77,14 +77,20 @@ def _tell(told: dict[str, Any]) -> None:
     ]
     telling.table(("", ""), simple)
     if told["days"]:
-        names = ("target_dates", "predicted", "lower_80", "upper_80", "method", "missing")
         telling.table(
             ("day", "forecast", "80 % from", "to", "method", "not delivered"),
-            [tuple(row[name] for name in names) for row in told["days"]],
+            _picked(
+                told["days"],
+                ("target_dates", "predicted", "lower_80", "upper_80", "method", "missing"),
+            ),
         )
-    for title, rows, names in (
-        ("parts", told["parts"] or [], ("part", "first_row", "rows")),
-        ("input files", told["input_files"], ("key", "rows", "first_date", "last_date")),
-    ):
-        if rows:
-            telling.table((title, *names[1:]), [tuple(row[name] for name in names) for row in rows])
+    if told["parts"]:
+        parts = _picked(told["parts"], ("part", "first_row", "rows"))
+        telling.table(("part", "first row", "rows"), parts)
+    if told["input_files"]:
+        files = _picked(told["input_files"], ("key", "rows", "first_date", "last_date"))
+        telling.table(("input file", "rows", "first date", "last date"), files)
+
+
+def _picked(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[list[Any]]:
+    return [[row[name] for name in names] for row in rows]
