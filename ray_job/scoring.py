@@ -103,9 +103,7 @@ class _Known:
         places = at[rows].astype(np.int64)
         return bool(
             np.array_equal(scores["actual"].to_numpy()[rows], self.actual[places])
-            and np.array_equal(
-                scores["naive"].to_numpy()[rows], self.naive[places], equal_nan=True
-            )
+            and np.array_equal(scores["naive"].to_numpy()[rows], self.naive[places], equal_nan=True)
             and np.bincount(places, minlength=len(self.actual)).all()
         )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from tests.fake_gcs import FakeGcs
 from tests.shop import Shop, objects
 
 BUCKET = "chain"
+REAL_BUCKET = "STORECAST_TEST_BUCKET"
+"""The environment variable that names a real bucket; tests write under a prefix of their own."""
 
 
 @pytest.fixture(scope="session")
@@ -32,12 +36,14 @@ def gcs(served: FakeGcs, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
     served.reset()
 
 
-@pytest.fixture(params=["directory", "gcs"])
+@pytest.fixture(params=["directory", "gcs", *(["real"] if REAL_BUCKET in os.environ else [])])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    """An empty bucket, once in a directory and once on the fake storage."""
+    """An empty bucket: in a directory, on the fake storage, and in a real one where it is named."""
     if request.param == "gcs":
         request.getfixturevalue("gcs")
         return open_bucket(f"gs://{BUCKET}")
+    if request.param == "real":
+        return open_bucket(f"gs://{os.environ[REAL_BUCKET]}/storecast-tests/{uuid.uuid4().hex}")
     return directory(tmp_path)
 
 
@@ -61,13 +67,21 @@ def gcs_shop(gcs: FakeGcs) -> Shop:
 
 
 @pytest.fixture(scope="session")
-def ray() -> Iterator[None]:
+def local_ray() -> Iterator[None]:
     """One local Ray with two CPUs for all tests that need it."""
-    from ray_job import job  # noqa: PLC0415 - only those tests load Ray
+    import ray  # noqa: PLC0415 - only those tests load Ray
 
-    os.environ.pop("RAY_ADDRESS", None)
-    with job.cluster(num_cpus=2):
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    try:
         yield
+    finally:
+        ray.shutdown()
 
 
 def directory(tmp_path: Path) -> Storage:

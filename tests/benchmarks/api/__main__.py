@@ -123,7 +123,8 @@ def requests(folder: Path, said: list[tuple[str, str, str, bool]]) -> None:
         to_bare = rates[f"ours{label}"] / rates[f"bare{label}"]
         said.append((f"of FastAPI{label}", f"{to_fastapi:.0%}", "≥ 85 %", to_fastapi >= 0.85))
         said.append((f"of bare uvicorn{label}", f"{to_bare:.0%}", "≥ 50 %", to_bare >= 0.5))
-    said.append(("304 of a 200", f"{rates['304'] / rates['ours']:.0%}", "> 100 %", True))
+    unchanged = rates["304"] / rates["ours"]
+    said.append(("304 of a 200", f"{unchanged:.0%}", "≥ 95 %", unchanged >= 0.95))
     slower = p99["ours"] / p99["bare"]
     said.append(("p99 of bare's", f"{slower:.1f} ×", "≤ 3 ×", slower <= 3))
     # The background look reads the pointer and the grants every few seconds, whatever is asked.

@@ -34,7 +34,9 @@ def test_everything_committed_and_nothing_else_is_known(ingests):
         for commits, files in ingests:
             entries = [entry(count + number) for number in range(files)]
             count += files
-            manifest = write_manifest(storage, read_past(storage, version), "a", entries, 0, NOW)
+            manifest = write_manifest(
+                storage, read_past(storage, version), str(len(written)), entries, 0, NOW
+            )
             written.append((manifest, commits))
             if commits:
                 version = manifest.number

@@ -1,0 +1,213 @@
+"""One suite over every kind of bucket: a directory, the fake storage, and a real one if named."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ray_job.bucket.errors import BucketMissingError, ConflictError, InputError, NotFoundError
+from ray_job.bucket.storage import open_bucket
+
+
+def test_what_was_created_is_read_back(storage):
+    storage.create("a/b.bin", b"one")
+    assert storage.read("a/b.bin") == b"one"
+    found = storage.read_versioned("a/b.bin")
+    assert found.data == b"one"
+    there = storage.stat("a/b.bin")
+    assert there is not None
+    assert (there.key, there.size, there.generation) == ("a/b.bin", 3, found.generation)
+    assert there.created.tzinfo is not None
+
+
+def test_an_empty_object(storage):
+    storage.create("empty", b"")
+    assert storage.read("empty") == b""
+    assert storage.stat("empty").size == 0
+
+
+def test_nothing_is_there(storage):
+    with pytest.raises(NotFoundError, match="^a/b: "):
+        storage.read("a/b")
+    with pytest.raises(NotFoundError, match="^a/b: "):
+        storage.read_versioned("a/b")
+    with pytest.raises(NotFoundError, match="^a/b: "):
+        storage.read_if_changed("a/b", "1")
+    assert storage.stat("a/b") is None
+    assert list(storage.list("a")) == []
+
+
+def test_create_never_overwrites(storage):
+    storage.create("a", b"one")
+    storage.create("a", b"one")  # its answer may have been lost
+    with pytest.raises(ConflictError, match="^a: "):
+        storage.create("a", b"two")
+    assert storage.read("a") == b"one"
+
+
+def test_replace_is_a_compare_and_set(storage):
+    first = storage.replace("a", b"one", None)
+    assert storage.read_versioned("a").generation == first
+    second = storage.replace("a", b"two", first)
+    assert second != first
+    with pytest.raises(ConflictError, match="^a: "):
+        storage.replace("a", b"three", first)
+    with pytest.raises(ConflictError, match="^a: "):
+        storage.replace("a", b"three", None)
+    assert storage.read("a") == b"two"
+
+
+def test_replace_again_after_a_lost_answer(storage):
+    first = storage.replace("a", b"one", None)
+    second = storage.replace("a", b"two", first)
+    assert storage.replace("a", b"two", first) == second
+
+
+def test_replace_what_is_gone(storage):
+    first = storage.replace("a", b"one", None)
+    storage.delete("a", first)
+    with pytest.raises(ConflictError):
+        storage.replace("a", b"two", first)
+
+
+def test_read_if_changed(storage):
+    first = storage.replace("a", b"one", None)
+    assert storage.read_if_changed("a", first) is None
+    second = storage.replace("a", b"two", first)
+    found = storage.read_if_changed("a", first)
+    assert (found.data, found.generation) == (b"two", second)
+
+
+def test_delete_asks_for_the_generation(storage):
+    first = storage.replace("a", b"one", None)
+    second = storage.replace("a", b"two", first)
+    with pytest.raises(ConflictError):
+        storage.delete("a", first)
+    storage.delete("a", second)
+    storage.delete("a", second)
+    assert storage.stat("a") is None
+
+
+def test_listing_is_sorted_and_by_prefix(storage):
+    for key in ("b/2", "a/1", "a/11", "a/b/3", "ab/4"):
+        storage.create(key, key.encode())
+    assert [info.key for info in storage.list("")] == ["a/1", "a/11", "a/b/3", "ab/4", "b/2"]
+    assert [info.key for info in storage.list("a/")] == ["a/1", "a/11", "a/b/3"]
+    assert [info.key for info in storage.list("a/1")] == ["a/1", "a/11"]
+    assert [info.key for info in storage.list("nothing/")] == []
+    listed = {info.key: info for info in storage.list("a/")}
+    assert listed["a/11"].generation == storage.stat("a/11").generation
+
+
+def test_checksums_are_of_the_content(storage):
+    storage.create("a", b"same")
+    storage.create("b", b"same")
+    storage.create("c", b"other")
+    told = [storage.checksum(storage.stat(key)) for key in "abc"]
+    assert told[0] == told[1] != told[2]
+    assert told[0].startswith("crc32c:")
+
+
+def test_files_come_and_go(storage, tmp_path):
+    path = tmp_path / "file.csv"
+    path.write_bytes(b"store_id,date\n")
+    storage.upload(path, "raw_data/file.csv")
+    storage.upload(path, "raw_data/file.csv")
+    storage.download("raw_data/file.csv", tmp_path / "copy.csv")
+    assert (tmp_path / "copy.csv").read_bytes() == b"store_id,date\n"
+    path.write_bytes(b"other\n")
+    with pytest.raises(ConflictError, match=r"^raw_data/file\.csv: "):
+        storage.upload(path, "raw_data/file.csv")
+    with pytest.raises(NotFoundError):
+        storage.download("raw_data/none.csv", tmp_path / "none.csv")
+
+
+def test_what_was_written_unseen_is_there(storage):
+    storage.write_unseen("a/b/c", b"one")
+    storage.sync()
+    assert storage.read("a/b/c") == b"one"
+
+
+def test_arrow_streams_read_keys(storage):
+    storage.create("a/b", b"0123456789")
+    with storage.files().open_input_stream("a/b") as stream:
+        assert stream.read() == b"0123456789"
+
+
+def test_the_url_opens_the_same_bucket(storage):
+    storage.create("a", b"one")
+    assert open_bucket(storage.url).read("a") == b"one"
+
+
+def test_of_racing_creators_one_wins(storage):
+    outcome = _race(12, lambda number: storage.create("a", b"%d" % number))
+    assert outcome.count(None) == 1
+    assert all(isinstance(one, ConflictError) for one in outcome if one is not None)
+
+
+def test_of_racing_replacers_one_wins(storage):
+    first = storage.replace("a", b"start", None)
+    outcome = _race(12, lambda number: storage.replace("a", b"%d" % number, first))
+    assert sum(isinstance(one, ConflictError) for one in outcome) == 11
+
+
+def test_counting_together_loses_nothing(storage):
+    storage.create("n", b"")
+
+    def add(number: int) -> None:
+        while True:
+            found = storage.read_versioned("n")
+            try:
+                storage.replace("n", found.data + b"%d," % number, found.generation)
+            except ConflictError:
+                continue
+            return
+
+    _race(12, add)
+    assert sorted(storage.read("n").decode().split(",")[:-1], key=int) == [
+        str(number) for number in range(12)
+    ]
+
+
+def test_a_bucket_that_does_not_exist(tmp_path, gcs):
+    with pytest.raises(BucketMissingError, match="nowhere: there is no such directory"):
+        open_bucket(str(tmp_path / "nowhere"))
+    with pytest.raises(BucketMissingError, match="gs://nowhere: there is no such bucket"):
+        open_bucket("gs://nowhere")
+    assert gcs.keys("chain") == []
+    with pytest.raises(InputError, match="a bucket is a directory"):
+        open_bucket("s3://bucket")
+
+
+def test_a_prefix_is_a_bucket_of_its_own(gcs):
+    one, other = open_bucket("gs://chain/one"), open_bucket("gs://chain/one2")
+    one.create("a", b"1")
+    other.create("a", b"2")
+    assert gcs.keys("chain") == ["one/a", "one2/a"]
+    assert [info.key for info in one.list("")] == ["a"]
+    assert one.read("a") == b"1"
+
+
+def test_a_directory_shows_no_unfinished_writes(tmp_path):
+    (tmp_path / "bucket").mkdir()
+    storage = open_bucket(f"file://{tmp_path / 'bucket'}")
+    generation = storage.replace("a", b"one", None)
+    (tmp_path / "bucket" / ".storecast-left").write_bytes(b"half")
+    storage.replace("a", b"two", generation)
+    assert [info.key for info in storage.list("")] == ["a"]
+
+
+def _race(writers, act):
+    """What each of the writers, who begin together, got: None or an error."""
+    barrier = threading.Barrier(writers)
+
+    def attempt(number):
+        barrier.wait()
+        try:
+            act(number)
+        except ConflictError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(writers) as pool:
+        return list(pool.map(attempt, range(writers)))
