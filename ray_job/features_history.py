@@ -31,7 +31,7 @@ _PRIOR = 2.0
 """A mean of few days leans on the coarser one, as if that had been seen on so many days."""
 _RECENT_DAYS = 210
 _LAST = (1, 3, 6, 12, 25, 50, 100)
-_HALF_LIVES = (10, 40)
+_HALF_LIVES = (5, 15, 40)
 _SAME_KIND = (1, 2, 4, 8)
 _SAME_KIND_WEEKS = 52
 _LONG_CLOSURE = 7
@@ -53,8 +53,6 @@ PER_AS_OF = (
     "residual_before_last",
     "residual_least_12",
     "residual_most_12",
-    "residual_promo_6",
-    "residual_plain_6",
     "spread_6",
     "spread",
     "spread_all",
@@ -75,6 +73,7 @@ PER_TARGET = (
     "residual_same_season_day",
     "residual_same_season_week",
     "residual_day_of_month",
+    "residual_3_days_of_month",
     "days_since_open",
     "days_since_reopening",
     "days_since_sales",
@@ -98,6 +97,8 @@ class History:
     """(n,): day numbers, the last day's being 0 and earlier ones negative; NaN where none."""
     days: Ints
     """(n,): how many days count."""
+    last_6: Floats
+    """(2, n): the mean residual of the last 6 days without and with promotion."""
     per_as_of: Mapping[str, Floats]
     """PER_AS_OF, each (n,)"""
 
@@ -111,6 +112,7 @@ def read_history(
     promoted = np.zeros((n, days), dtype=np.bool_)
     baseline = np.empty((n, 7, 2))
     lasts = np.empty((3, n))
+    last_6 = np.empty((2, n))
     counts = np.empty(n, dtype=np.int64)
     per_as_of = {name: np.empty(n) for name in PER_AS_OF}
     for start in range(0, n, _BLOCK):
@@ -139,6 +141,7 @@ def read_history(
             "residual_year": _window(residuals[rows], -_YEAR + 1, 0),
             "residual_year_ago_level": _window(residuals[rows], -_YEAR - 27, -_YEAR),
         }
+        last_6[:, rows] = found["plain_6"], found["promo_6"]
         for name in PER_AS_OF:
             per_as_of[name][rows] = found[name]
     return History(
@@ -150,6 +153,7 @@ def read_history(
         last_reopening=lasts[1],
         last_known=lasts[2],
         days=counts,
+        last_6=last_6,
         per_as_of=per_as_of,
     )
 
@@ -166,10 +170,12 @@ def history_features(history: History, target_date: date, promoted: Flags) -> di
     alike = counted & (_weekdays(history.promo, ahead) == promoted[:, None])
     same = np.where(counted, same, 0.0)
     season = (same_season(target_date, 1) - history.last_day).days
-    month = [
-        (same_day_of_month(target_date, months) - history.last_day).days
-        for months in range(1, _MONTHS + 1)
-    ]
+    month, around = [], []
+    for months in range(1, _MONTHS + 1):
+        day = (same_day_of_month(target_date, months) - history.last_day).days
+        usual = _window(residuals, day - 14, min(0, day + 14))
+        month.append(_window(residuals, day, day) - usual)
+        around.append(_window(residuals, day - 1, day + 1) - usual)
     week = _window(residuals, ahead - _YEAR - 3, ahead - _YEAR + 3)
     earlier = _window(residuals, ahead - 2 * _YEAR - 3, ahead - 2 * _YEAR + 3)
     changes = [
@@ -180,9 +186,7 @@ def history_features(history: History, target_date: date, promoted: Flags) -> di
         "baseline": baseline,
         "weekday_effect": baseline - per_as_of["level"],
         **_of_last(same, alike, {f"residual_same_kind_{k}": k for k in _SAME_KIND}),
-        "residual_same_promo_6": np.where(
-            promoted, per_as_of["residual_promo_6"], per_as_of["residual_plain_6"]
-        ),
+        "residual_same_promo_6": np.where(promoted, history.last_6[1], history.last_6[0]),
         **_of_last(same, counted, {f"residual_same_weekday_{k}": k for k in (1, 4)}),
         "residual_year_ago_day": _window(residuals, ahead - _YEAR, ahead - _YEAR),
         "residual_year_ago_3_days": _window(residuals, ahead - _YEAR - 1, ahead - _YEAR + 1),
@@ -190,10 +194,8 @@ def history_features(history: History, target_date: date, promoted: Flags) -> di
         "residual_year_ago_change": _mean(np.stack(changes, axis=1)),
         "residual_same_season_day": _window(residuals, season, season),
         "residual_same_season_week": _window(residuals, season - 3, season + 3),
-        "residual_day_of_month": _mean(
-            np.stack([_window(residuals, day - 1, day + 1) for day in month], axis=1)
-        )
-        - per_as_of["residual_year"],
+        "residual_day_of_month": _mean(np.stack(month, axis=1)),
+        "residual_3_days_of_month": _mean(np.stack(around, axis=1)),
         "days_since_open": ahead - history.last_open,
         "days_since_reopening": ahead - history.last_reopening,
         "days_since_sales": ahead - history.last_known,
@@ -258,8 +260,8 @@ def _recent(against: Floats, counted: Flags, promo: Flags) -> dict[str, Floats]:
     promo = promo[:, -_RECENT_DAYS:]
     values = np.where(counted, against[:, -_RECENT_DAYS:], 0.0)
     found = _of_last(values, counted, {f"residual_last_{k}": k for k in _LAST})
-    found |= _of_last(values, counted & promo, {"residual_promo_6": 6})
-    found |= _of_last(values, counted & ~promo, {"residual_plain_6": 6})
+    found |= _of_last(values, counted & promo, {"promo_6": 6})
+    found |= _of_last(values, counted & ~promo, {"plain_6": 6})
     ages = np.arange(values.shape[1])[::-1]
     for half_life in _HALF_LIVES:
         weights = np.where(counted, 0.5 ** (ages / half_life), 0.0)

@@ -95,6 +95,17 @@ class ContextTables:
         rows = [] if self.stores is None else self.stores.to_pylist()
         return {row["store_id"]: _told(row) for row in rows}
 
+    @property
+    def regions(self) -> dict[str, str | None]:
+        """The region of each store of the stores table; none where it names none."""
+        if self.stores is None or "region" not in self.stores.column_names:
+            return {}
+        return dict(
+            zip(
+                self.stores["store_id"].to_pylist(), self.stores["region"].to_pylist(), strict=True
+            )
+        )
+
     def expected(self, partitions: Sequence[str]) -> set[str]:
         """The stores of the stores table that are not closed for good, else every partition."""
         if self.stores is None:

@@ -6,18 +6,29 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_job import execution, inputs, merge, outcomes, provenance, publish, registry, scoring
+from ray_job import (
+    costs,
+    execution,
+    inputs,
+    merge,
+    outcomes,
+    provenance,
+    publish,
+    registry,
+    scoring,
+)
 from ray_job.bucket import pointer, receipts, releases
 from ray_job.bucket.errors import InputError, NotFoundError
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.receipts import ChunkRecord, Receipt, Status
 from ray_job.bucket.storage import Storage
+from ray_job.drift import drift
 from ray_job.forecast import PartitionGoneError
 from ray_job.intervals import total_interval
 from ray_job.model import Model
@@ -164,7 +175,7 @@ def run(
     seconds = clock() - began
     receipt = _receipt(
         prepared, request, publication, results, watch, seconds, now + timedelta(seconds=seconds)
-    )
+    ).model_copy(update={"scored": {day: table.num_rows for day, table in scores.items()}})
     receipts.write(storage, receipt)
     return receipt
 
@@ -320,6 +331,14 @@ def _receipt(
         bytes_read=sum(result.cost.bytes for result in results),
         cpu_seconds=round(sum(result.cost.cpu_seconds for result in results), 3),
         peak_memory_bytes=max((one.cost.peak_memory_bytes for one in results), default=0),
+        chunk_times=costs.chunk_times(results),
+        cost=costs.estimate(results, seconds, work.settings.prices),
+        drift=drift(
+            rows,
+            as_of=prepared.as_of,
+            regions=prepared.tables.regions,
+            limits=work.settings.sanity,
+        ),
         horizon=work.basis.horizon,
         model_version=prepared.model.description.version,
         model_sha256=work.artifact.sha256,
@@ -342,4 +361,9 @@ def _chunk_record(stores: int, result: Result) -> ChunkRecord:
         cpu_seconds=round(result.cost.cpu_seconds, 3),
         peak_memory_bytes=result.cost.peak_memory_bytes,
         adopted=result.adopted,
+        ended_at=_moment(result.cost.ended_at),
     )
+
+
+def _moment(timestamp: float) -> datetime | None:
+    return datetime.fromtimestamp(timestamp, UTC) if timestamp else None

@@ -104,6 +104,30 @@ class Gates(_Section):
     mean_factor: float = Field(default=2.0, gt=1)
 
 
+class Sanity(_Section):
+    """What makes a run warn. It publishes all the same: refusing is for the gates."""
+
+    silent_days: PositiveInt = 3
+    """A store without sales for so many days before the as-of has gone silent."""
+    silent_share: Share = 0.05
+    carried_share: Share = 0.05
+    fallback_share: Share = 0.1
+    missing_weather_share: Share = 0.1
+    level_factor: float = Field(default=1.5, gt=1)
+    """Between forecasts and the same weekday's recent means, in total and by region."""
+
+
+class Prices(_Section):
+    """What compute costs, for the estimate in receipts.
+
+    The defaults are Google's list prices of general-purpose GKE Autopilot pods in us-central1.
+    """
+
+    currency: str = "USD"
+    cpu_hour: Annotated[float, Field(ge=0)] = 0.0445
+    memory_gib_hour: Annotated[float, Field(ge=0)] = 0.0049225
+
+
 class Publish(_Section):
     keep_days: PositiveInt = 400
     history_entries: PositiveInt = 400
@@ -133,6 +157,8 @@ class Settings(BaseSettings):
     training: Training = Training()
     run: Run = Run()
     gates: Gates = Gates()
+    sanity: Sanity = Sanity()
+    prices: Prices = Prices()
     publish: Publish = Publish()
 
     @property

@@ -58,8 +58,8 @@ OUTCOME_SCHEMA = pa.schema(
 """One row per store of a chunk. All sums add up over the chunks of a store that was cut."""
 
 ROW_GROUP_ROWS = 65_536
-_FOOTER = b"storecast"
-_OUTCOMES = b"storecast.outcomes"
+_FOOTER = "storecast"
+_OUTCOMES = "storecast.outcomes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +80,22 @@ def encode(rows: pa.Table, outcomes: pa.Table, digest: str, **info: Any) -> byte
     ) as stream:
         stream.write_table(outcomes.cast(OUTCOME_SCHEMA))
     footer = {"digest": digest, **info}
-    table = rows.cast(PART_SCHEMA).replace_schema_metadata(
-        {
-            _FOOTER: json.dumps(footer, sort_keys=True).encode(),
-            _OUTCOMES: base64.b64encode(buffer.getvalue()),
-        }
-    )
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
+    with pq.ParquetWriter(
         sink,
-        row_group_size=ROW_GROUP_ROWS,
+        PART_SCHEMA,
         compression="zstd",
         use_dictionary=["store_id", "method", "data_through", "model_version", "target_date"],
         write_page_checksum=True,
         store_schema=False,
-    )
+    ) as writer:
+        writer.write_table(rows.cast(PART_SCHEMA), row_group_size=ROW_GROUP_ROWS)
+        writer.add_key_value_metadata(
+            {
+                _FOOTER: json.dumps(footer, sort_keys=True),
+                _OUTCOMES: base64.b64encode(buffer.getvalue()).decode(),
+            }
+        )
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
@@ -104,8 +104,8 @@ def decode(data: bytes, key: str) -> Part:
     """The part's footer. Raises CorruptError, naming `key`, where it is not a whole part."""
     try:
         metadata = pq.read_metadata(pa.BufferReader(data)).metadata
-        info = json.loads(metadata[_FOOTER])
-        with pa.ipc.open_stream(base64.b64decode(metadata[_OUTCOMES])) as stream:
+        info = json.loads(metadata[_FOOTER.encode()])
+        with pa.ipc.open_stream(base64.b64decode(metadata[_OUTCOMES.encode()])) as stream:
             outcomes = stream.read_all()
         return Part(info.pop("digest"), info, outcomes, sha256(data))
     except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:

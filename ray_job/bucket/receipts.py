@@ -61,6 +61,64 @@ class ChunkRecord(Record):
     cpu_seconds: float
     peak_memory_bytes: int
     adopted: bool = False
+    ended_at: datetime | None = None
+
+
+class ChunkTimes(Record):
+    """Over the chunks that the run did itself, in seconds."""
+
+    chunks: int = 0
+    shortest: float = 0.0
+    median: float = 0.0
+    longest: float = 0.0
+
+
+class Cost(Record):
+    """An estimate from the prices in the settings: CPU in chunks, memory while the run lasted."""
+
+    currency: str
+    cpu: float
+    memory: float
+    total: float
+    per_1000_stores: float | None
+
+
+class Level(Record):
+    """A night's forecasts against the same weekday's recent means, over the stores open then.
+
+    `region` None: all of them. `ratio` is the mean over the target dates of forecast / usual;
+    `lowest` and `highest` are those of single target dates.
+    """
+
+    region: str | None = None
+    stores: int = 0
+    forecast_per_store: float | None = None
+    usual_per_store: float | None = None
+    ratio: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
+
+
+class Drift(Record):
+    """Whether a night looks like the nights before it. Shares are of the expected stores.
+
+    `silent` stores have sent no sales for `silent_days` days or more before the as-of; those that
+    are closed on every target date are not among them. `warnings` are sentences for people.
+    """
+
+    total: Level = Level()
+    regions: tuple[Level, ...] = ()
+    carried_share: float = 0.0
+    fallback_share: float = 0.0
+    missing_weather_share: float = 0.0
+    silent_days: int = 0
+    silent: int = 0
+    silent_share: float = 0.0
+    silent_stores: tuple[str, ...] = ()
+    """The first hundred of them, those that stopped first before the others."""
+    data_through: dict[date, int] = {}
+    """How many stores have sales through each day; only the days up to the as-of less 1."""
+    warnings: tuple[str, ...] = ()
 
 
 class Receipt(Record):
@@ -89,6 +147,12 @@ class Receipt(Record):
     bytes_read: int = 0
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    chunk_times: ChunkTimes = ChunkTimes()
+    cost: Cost | None = None
+    """None where the settings name no prices."""
+    drift: Drift | None = None
+    scored: dict[date, int] = {}
+    """Rows of scores that the run wrote, by target date."""
     horizon: int = 0
     model_version: str = ""
     model_sha256: str = ""

@@ -1,0 +1,139 @@
+"""The commands that judge: accuracy and compare."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any
+
+import typer
+
+from ray_job.commands import telling
+from ray_job.commands.edge import AsOf, Bucket, Json, SettingsFile, day, edge
+
+app = typer.Typer()
+
+_FEW = 5
+
+
+@app.command()
+def accuracy(
+    days: Annotated[int, typer.Option(min=1, help="How many of the last days.")] = 28,
+    store: Annotated[
+        str | None, typer.Option(help="One store, day by day.", show_default=False)
+    ] = None,
+    bucket: Bucket = None,
+    settings: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """How good the forecasts that were live have been, beside last week's number."""
+    from ray_job import accuracy as judging
+    from ray_job.bucket import pointer
+
+    here = edge(bucket, settings, as_json=as_json)
+    storage = here.storage()
+    current, _ = pointer.read(storage)
+    scores = judging.read(storage, current, days)
+    if store is not None:
+        scores = scores.of(store)
+    found = judging.summarise(scores)
+    detail = judging.by_store(scores) if store is None else judging.day_by_day(scores)
+    here.tell({"store_id": store, **found, "by_store" if store is None else "days_said": detail})
+    if not as_json:
+        _tell_accuracy(found, store)
+        (_tell_stores if store is None else _tell_days)(detail)
+
+
+def _tell_accuracy(found: dict[str, Any], store: str | None) -> None:
+    whose = f"Store {store}" if store else f"{found['stores']:,} stores"
+    span = f"{whose}, {found['first']:%-d %B} to {found['last']:%-d %B %Y}"
+    if not found["rows"]:
+        telling.say(f"{span}: nothing but closed days.")
+        return
+    off = _percent(found["wape"])
+    line = f"{span}: ±{off}, inside the 80 % interval on {_percent(found['coverage_80'])} of days"
+    if found["days"]:
+        line += (
+            f"; better than last week's number (±{_percent(found['naive_wape'])})"
+            f" on {found['better_days']} of {found['days']} days"
+        )
+    telling.say(f"{line}.")
+    if found["days_without"]:
+        telling.say(f"Nothing was scored of {_spans(found['days_without'])}.")
+    telling.table(
+        ("days ahead", "forecasts", "off by", "bias", "inside 80 %"),
+        [
+            (int(ahead), row["rows"], *_percents(row, "wape", "bias", "coverage_80"))
+            for ahead, row in found["by_days_ahead"].items()
+        ],
+    )
+    if store is None:
+        telling.table(
+            ("day", "stores", "off by", "bias", "inside 80 %", "last week's number"),
+            [
+                (
+                    row["target_date"],
+                    row["rows"],
+                    *_percents(row, "wape", "bias", "coverage_80", "naive_wape"),
+                )
+                for row in found["by_day"]
+            ],
+        )
+
+
+def _tell_stores(stores: list[dict[str, Any]]) -> None:
+    columns = ("days", "off by", "bias", "inside 80 %", "last week's number")
+    few = min(_FEW, len(stores) // 2)
+    for title, rows in (("worst", stores[:few]), ("best", stores[::-1][:few])):
+        if rows:
+            telling.table(
+                (f"{title} stores", *columns),
+                [
+                    (
+                        row["store_id"],
+                        row["rows"],
+                        *_percents(row, "wape", "bias", "coverage_80", "naive_wape"),
+                    )
+                    for row in rows
+                ],
+            )
+
+
+def _tell_days(days: list[dict[str, Any]]) -> None:
+    telling.table(
+        ("day", "days ahead", "forecast", "80 % from", "to", "sold", "off by", "", "week before"),
+        [
+            (
+                row["target_date"],
+                row["days_ahead"],
+                row["predicted"],
+                row["lower_80"],
+                row["upper_80"],
+                row["actual"],
+                _percent(row["error"] / row["actual"]) if row["actual"] > 0 else "–",
+                "inside" if row["inside"] else "outside",
+                row["naive"],
+            )
+            for row in days
+        ],
+    )
+
+
+def _spans(days: list[date]) -> str:
+    """Days in a row told by the first and the last of them."""
+    spans: list[list[date]] = []
+    for one in days:
+        if spans and (one - spans[-1][-1]).days == 1:
+            spans[-1].append(one)
+        else:
+            spans.append([one])
+    return ", ".join(
+        f"{span[0]:%-d %b}" + (f" to {span[-1]:%-d %b}" if len(span) > 1 else "") for span in spans
+    )
+
+
+def _percents(row: dict[str, Any], *names: str) -> list[str]:
+    return [_percent(row[name]) for name in names]
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"

@@ -1,0 +1,141 @@
+"""Drift and sanity: whether a night looks like the nights before it. Pure.
+
+Nothing here stops a release, which is for the gates; it is what a person should look at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_job.bucket.receipts import Drift, Level
+from ray_job.outcomes import matrix
+from ray_job.settings import Sanity
+
+_NAMED = 100
+_FEW = 5
+_LEAST_STORES = 5
+"""A region of fewer open stores is shown and never warned of: one store's promotion moves it."""
+
+
+def drift(
+    rows: pa.Table, *, as_of: date, regions: Mapping[str, str | None], limits: Sanity
+) -> Drift:
+    """The figures of a merged release; `regions` of stores. Stores that nobody expects don't count.
+
+    `rows` are of RELEASE_SCHEMA.
+    """
+    rows = rows.filter(rows["expected"])
+    expected = max(rows.num_rows, 1)
+    own = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
+    tonight = rows.filter(own)
+    silent = _silent(rows, as_of - timedelta(days=limits.silent_days))
+    found = Drift(
+        total=_level(tonight, None),
+        regions=tuple(_by_region(tonight, regions)),
+        carried_share=_count(pc.and_(pc.is_valid(rows["as_of"]), pc.invert(own))) / expected,
+        fallback_share=_count(pc.equal(rows["outcome"], "fallback")) / expected,
+        missing_weather_share=_missing_weather(tonight) / expected,
+        silent_days=limits.silent_days,
+        silent=len(silent),
+        silent_share=len(silent) / expected,
+        silent_stores=tuple(silent[:_NAMED]),
+        data_through=_data_through(rows, as_of),
+    )
+    return found.model_copy(update={"warnings": tuple(_warnings(found, rows.num_rows, limits))})
+
+
+def _silent(rows: pa.Table, newest: date) -> list[str]:
+    """The stores whose newest sales are of `newest` or before, those that stopped first first."""
+    stopped = pc.and_(
+        pc.less_equal(rows["data_through"], pa.scalar(newest, pa.date32())),
+        pc.not_equal(rows["outcome"], "closed"),
+    )
+    found = rows.filter(pc.fill_null(stopped, False)).sort_by(
+        [("data_through", "ascending"), ("store_id", "ascending")]
+    )
+    ids: list[str] = found["store_id"].to_pylist()
+    return ids
+
+
+def _data_through(rows: pa.Table, as_of: date) -> dict[date, int]:
+    counted = Counter(day for day in rows["data_through"].to_pylist() if day is not None)
+    return {day: counted[day] for day in sorted(counted) if day < as_of}
+
+
+def _missing_weather(tonight: pa.Table) -> int:
+    """Stores for which the weather of some target date was not delivered."""
+    lists = tonight["missing"].combine_chunks()
+    at = pc.list_parent_indices(lists)
+    without = pc.match_substring_regex(pc.list_flatten(lists), r"(^|,)weather(,|$)")
+    return len(pc.unique(at.filter(without)))
+
+
+def _by_region(tonight: pa.Table, regions: Mapping[str, str | None]) -> list[Level]:
+    of_rows = pa.array(
+        [regions.get(store) for store in tonight["store_id"].to_pylist()], pa.string()
+    )
+    names = sorted(name for name in pc.unique(of_rows).to_pylist() if name is not None)
+    return [_level(tonight.filter(pc.equal(of_rows, name)), name) for name in names]
+
+
+def _level(tonight: pa.Table, region: str | None) -> Level:
+    """Over stores that are open on a target date and have sold on that weekday lately."""
+    if tonight.num_rows == 0:
+        return Level(region=region)
+    predicted, usual = matrix(tonight["predicted"]), matrix(tonight["usual"])
+    counted = (predicted > 0) & (usual > 0)
+    stores = int(counted.any(axis=1).sum())
+    if not stores:
+        return Level(region=region)
+    forecast = np.where(counted, predicted, 0.0).sum(axis=0)
+    before = np.where(counted, usual, 0.0).sum(axis=0)
+    days = counted.any(axis=0)
+    ratios = forecast[days] / before[days]
+    number = counted.sum()
+    return Level(
+        region=region,
+        stores=stores,
+        forecast_per_store=float(forecast.sum() / number),
+        usual_per_store=float(before.sum() / number),
+        ratio=float(ratios.mean()),
+        lowest=float(ratios.min()),
+        highest=float(ratios.max()),
+    )
+
+
+def _warnings(found: Drift, expected: int, limits: Sanity) -> list[str]:
+    told = []
+    if found.silent and found.silent_share >= limits.silent_share:
+        named = ", ".join(found.silent_stores[:_FEW]) + (" …" if found.silent > _FEW else "")
+        told.append(
+            f"{found.silent} of {expected} stores have sent no sales for {found.silent_days} days"
+            f" or more: {named}"
+        )
+    for share, limit, what in (
+        (found.carried_share, limits.carried_share, "have no newer forecast than an earlier one"),
+        (found.fallback_share, limits.fallback_share, "are forecast by the simple rule"),
+        (
+            found.missing_weather_share,
+            limits.missing_weather_share,
+            "lack the weather of a target date",
+        ),
+    ):
+        if share and share >= limit:
+            told.append(f"{share:.1%} of {expected} stores {what}")
+    for level in (found.total, *found.regions):
+        if level.ratio is None or (level.region is not None and level.stores < _LEAST_STORES):
+            continue
+        if max(level.ratio, 1 / level.ratio) >= limits.level_factor:
+            where = "in all" if level.region is None else f"in region {level.region}"
+            told.append(f"the forecasts {where} are {level.ratio:.2f} times the usual sales")
+    return told
+
+
+def _count(flags: pa.ChunkedArray) -> int:
+    return int(pc.sum(flags).as_py() or 0)
