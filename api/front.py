@@ -7,6 +7,7 @@ application, because a reply from memory should cost little more than sending it
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -28,6 +29,7 @@ from api.reply import REMEMBER, Remember
 from api.served import Served
 from api.service import Service
 
+_LOG = logging.getLogger("api.front")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _UNMATCHED = "unmatched"
 _UNCHANGED = 304
@@ -65,10 +67,12 @@ class Front:
             await self._refuse(error, scope, receive, send, started)
             return
         out = _Outgoing(scope, send, key, served)
-        await self._ask_routes(out, receive)
-        if out.entry is not None and key is not None:
-            self._memory.put(key, served, out.entry)
-        self._observe(scope, route_of(scope), out.status, started)
+        try:
+            await self._ask_routes(out, receive)
+        finally:
+            if out.entry is not None and key is not None:
+                self._memory.put(key, served, out.entry)
+            self._observe(scope, route_of(scope), out.status, started)
 
     async def _answer_from_memory(
         self, entry: Entry, scope: Scope, receive: Receive, send: Send, started: float
@@ -99,6 +103,12 @@ class Front:
             seconds = self._settings.request_seconds
             error = TooSlowError(f"no answer was ready within {seconds:g} seconds")
             await _problem(error, out.scope)(out.scope, receive, out.send)
+        except Exception:
+            # The routes have answered with a problem; handing the error on would cost the caller
+            # the connection.
+            if not out.is_complete:
+                raise
+            _LOG.exception("%s %s failed", out.scope["method"], route_of(out.scope))
 
     def _check_size(self, scope: Scope) -> None:
         headers = scope["headers"]
@@ -166,6 +176,7 @@ class _Outgoing:
     served: Served
     status: int = 0
     entry: Entry | None = None
+    is_complete: bool = False
     _start: Message | None = field(default=None)
     _remember: Remember = field(default_factory=Remember)
 
@@ -186,6 +197,8 @@ class _Outgoing:
             if start["status"] == _UNCHANGED:
                 message = _EMPTY
         await self.forward(message)
+        if message["type"] == "http.response.body":
+            self.is_complete = not message.get("more_body", False)
 
     def _complete(self, start: Message, body: Message) -> Message:
         """The head to send; the reply is kept if it may be remembered."""

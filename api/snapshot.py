@@ -176,8 +176,14 @@ def _forecast(row: dict[str, Any]) -> StoreForecast:
             PartRange(each["part"], each["sha256"], each["first_row"], each["rows"])
             for each in row["parts"] or ()
         ),
-        description=json.loads(row["description"]) if row["description"] else {},
+        description=_description(row["description"]),
     )
+
+
+def _description(text: str | None) -> dict[str, Any]:
+    """What JSON does not know (NaN, infinities) is absent."""
+    found = json.loads(text, parse_constant=lambda _: None) if text else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _days(row: dict[str, Any]) -> Iterator[Day]:

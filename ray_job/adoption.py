@@ -51,10 +51,16 @@ def find(
         yield from pool.map(lambda chunk: _find(storage, as_of, chunk, now, reachable), chunks)
 
 
-def read(storage: Storage, key: str, attempt: int) -> Done:
-    """A part's outcomes. Raises NotFoundError or CorruptError."""
+def read(storage: Storage, key: str, digest: str, attempt: int) -> Done:
+    """The outcomes of a part of the chunk `digest`, all of whose bytes were checked.
+
+    Raises NotFoundError or CorruptError.
+    """
     data = storage.read(key)
     part = parts.decode(data, key)
+    if part.digest != digest:
+        raise CorruptError(f"{key}: the part is of another chunk, {part.digest}")
+    parts.read_rows(data, key)
     try:
         return Done(
             part.outcomes,
@@ -82,7 +88,7 @@ def _find(
     while True:
         key = keys.part(as_of, chunk.digest, attempt)
         try:
-            done = read(storage, key, attempt)
+            done = read(storage, key, chunk.digest, attempt)
         except NotFoundError:
             return Found(valid, best, attempt)
         except CorruptError:

@@ -25,6 +25,7 @@ from ray_job.panel import Panel
 from ray_job.predict import METHODS, predict_days
 from ray_job.settings import Settings
 from ray_job.training import scored
+from ray_job.weather import with_forecast_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +76,12 @@ def backtest(
     settings: Settings,
     *,
     late: int = 0,
+    weather_noise: float = 0.0,
 ) -> Backtest:
     """Forecasts of `first` to `last`, each 1 to horizon days ahead.
 
-    `late` days' sales before each as-of are taken away, as if they had not arrived. Raises
+    `late` days' sales before each as-of are taken away, as if they had not arrived;
+    `weather_noise` adds errors to the weather after it, see `weather.with_forecast_errors`. Raises
     InputError where the model was trained on one of the days.
     """
     trained = model.description.trained_on
@@ -100,7 +103,8 @@ def backtest(
         known = _delivered(
             panel.window(as_of, settings.lookback_days, model.description.inputs.reach), late
         )
-        tables.append(_one_night(known, panel, answers, targets, context, model, settings))
+        around = with_forecast_errors(context, as_of, weather_noise)
+        tables.append(_one_night(known, panel, answers, targets, around, model, settings))
         as_of += timedelta(days=1)
     if not tables:
         raise InputError(f"there is no history before {last} to forecast from")

@@ -7,6 +7,7 @@ written under the chunk's own digest, so that no later run steps on the culprit 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +21,9 @@ from ray_job.progress import Progress
 from ray_job.tally import Share
 from ray_job.work import Executor, Result, Task, Work, failed
 
-KILLED = "killed_worker"
-_KILLED_REASON = "the worker process died each time that it worked on this store alone"
+_ATTEMPTS = 2
+_SHORTEST_DEADLINE = 60.0
+"""Seconds that a piece of a chunk has at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,15 @@ def execute(
     for todo in todos:
         done = todo.adopted(work.settings.run.attempts_per_as_of, force=force)
         if done is None:
-            tasks.append(Task(todo.chunk, todo.found.attempts))
+            deadline = float(work.settings.run.chunk_deadline_seconds)
+            tasks.append(Task(todo.chunk, todo.found.attempts, deadline))
         else:
             results.append(Result(todo.chunk.digest, done, adopted=True))
     if not tasks:
         return results
     with progress.stage("forecast", len(tasks), "chunks") as stage:
         missing = {task.chunk.digest: task for task in tasks}
-        for attempt in range(2):
+        for attempt in range(_ATTEMPTS):
             if not missing:
                 break
             for result in executor.run(list(missing.values()), work):
@@ -93,18 +96,34 @@ def _dissect(storage: Storage, task: Task, work: Work, executor: Executor) -> Re
 def _pieces(storage: Storage, task: Task, work: Work, executor: Executor) -> Iterator[Share]:
     halves = plan.halves(task.chunk, work.basis)
     if halves is None:
-        stores = task.chunk.store_ids
-        yield Share(
-            parts.PART_SCHEMA.empty_table(),
-            failed(stores, KILLED, _KILLED_REASON, work.run_id, work.generated_at).outcomes,
-        )
+        yield _alone(storage, task, work, executor)
         return
-    missing = {half.digest: Task(half) for half in halves}
+    deadline = _shorter(task.deadline_seconds)
+    missing = {half.digest: Task(half, deadline_seconds=deadline) for half in halves}
     for result in executor.run(list(missing.values()), work):
         del missing[result.digest]
         yield _share(storage, result.done)
     for lost in missing.values():
         yield from _pieces(storage, lost, work, executor)
+
+
+def _shorter(deadline: float) -> float:
+    """A piece has less to do; what hangs is to be found before the night is over."""
+    return max(deadline / 2, min(deadline, _SHORTEST_DEADLINE))
+
+
+def _alone(storage: Storage, task: Task, work: Work, executor: Executor) -> Share:
+    """One store by itself, for the last time: what happens now is its own doing."""
+    deadline = _shorter(task.deadline_seconds)
+    began = time.monotonic()
+    last = Task(task.chunk, task.attempt, deadline)
+    for result in executor.run([last], work):
+        return _share(storage, result.done)
+    code, reason = "killed_worker", "the worker process died each time that it met this store"
+    if time.monotonic() - began >= deadline:
+        code, reason = "deadline", f"the store alone took longer than {deadline:g} s"
+    gone = failed(task.chunk.store_ids, code, reason, work.run_id, work.generated_at)
+    return Share(parts.PART_SCHEMA.empty_table(), gone.outcomes)
 
 
 def _share(storage: Storage, done: Done) -> Share:

@@ -6,6 +6,7 @@ the computation over the whole chunk raises, the chunk is halved until the culpr
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import time
@@ -18,6 +19,7 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from ray_job import history
+from ray_job.adoption import is_final, read
 from ray_job.bucket import keys, parts
 from ray_job.bucket.errors import (
     ConflictError,
@@ -34,24 +36,33 @@ from ray_job.plan import Chunk
 from ray_job.predict import predict_days
 from ray_job.registry import Artifact
 from ray_job.tally import Share, Tally
-from ray_job.work import Cost, Result, Task, Work
+from ray_job.work import Cost, Result, Task, Work, failed
 
 
-class PartitionGoneError(NotFoundError):
-    """A file of the plan is not there any more: the table was vacuumed since; plan again."""
+_SLOW_SECONDS = 60.0
+"""A storage that keeps a chunk waiting this long in vain is not asked for its other stores."""
 
 
 def forecast_chunk(task: Task, work: Work) -> Result:
     """Do one chunk. Idempotent: whoever finds its part written already adopts it.
 
-    Stores whose data is bad are `failed` in the outcomes. Raises StorageError where the storage
-    fails, PartitionGoneError where a file of the plan is gone.
+    Stores whose data is bad are `failed` in the outcomes, and so are those whose files cannot be
+    read. Where the part itself cannot be written all stores are, and there is no part.
     """
     began, cpu = time.monotonic(), time.process_time()
-    storage = _storage(work.bucket)
-    with threadpool_limits(limits=_threads()):
-        share = _forecast(storage, task.chunk, work)
-    done = write(storage, task, work, share)
+    try:
+        storage = _storage(work.bucket)
+        with threadpool_limits(limits=_threads()):
+            share = _forecast(storage, task.chunk, work)
+        done = write(storage, task, work, share)
+    except (StorageError, MemoryError) as error:
+        done = failed(
+            task.chunk.store_ids,
+            *_told(error),
+            work.run_id,
+            work.generated_at,
+            task.attempt + 1,
+        )
     return Result(
         digest=task.chunk.digest,
         done=done,
@@ -67,10 +78,10 @@ def forecast_chunk(task: Task, work: Work) -> Result:
 
 
 def write(storage: Storage, task: Task, work: Work, share: Share) -> Done:
-    """Write the part of a chunk, or adopt the one that somebody else wrote meanwhile."""
-    from ray_job.adoption import read  # noqa: PLC0415
+    """Write the part of a chunk, or adopt the one that somebody else wrote meanwhile.
 
-    key = keys.part(work.basis.as_of, task.chunk.digest, task.attempt)
+    A rival's part that is broken, or lacks stores that this one has, is passed over.
+    """
     data = parts.encode(
         share.rows,
         share.outcomes,
@@ -78,13 +89,27 @@ def write(storage: Storage, task: Task, work: Work, share: Share) -> Done:
         run_id=work.run_id,
         generated_at=work.generated_at.isoformat(),
     )
-    try:
-        storage.create(key, data)
-    except ConflictError:
-        return read(storage, key, task.attempt)
+    digest = parts.sha256(data)
+    for attempt in itertools.count(task.attempt):
+        key = keys.part(work.basis.as_of, task.chunk.digest, attempt)
+        try:
+            storage.create(key, data)
+        except ConflictError:
+            rival = _rival(storage, key, task.chunk.digest, attempt)
+            if rival is None or (is_final(share.outcomes) and not is_final(rival.outcomes)):
+                continue
+            return rival
+        break
     return Done(
-        share.outcomes, key, parts.sha256(data), work.run_id, work.generated_at, task.attempt + 1
+        share.outcomes, key, digest, work.run_id, work.generated_at, attempt + 1
     )
+
+
+def _rival(storage: Storage, key: str, digest: str, attempt: int) -> Done | None:
+    try:
+        return read(storage, key, digest, attempt)
+    except CorruptError:
+        return None
 
 
 def merge(shares: Sequence[Share]) -> Share:
@@ -114,6 +139,24 @@ def failed_share(stores: Sequence[str], code: str, reason: str) -> Share:
     return Share(parts.PART_SCHEMA.empty_table(), pa.Table.from_pylist(rows, parts.OUTCOME_SCHEMA))
 
 
+def _told(error: Exception) -> tuple[str, str]:
+    """The reason code and the reason of a store that met this error."""
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code, str(error) or f"the worker had no memory left ({type(error).__name__})"
+    return "error", f"{type(error).__name__}: {error}"
+
+
+_CODES: tuple[tuple[type[Exception], str], ...] = (
+    (NotFoundError, "gone"),
+    (CorruptError, "corrupt"),
+    (InputError, "bad_column"),
+    (StorageError, "storage"),
+    (MemoryError, "memory"),
+)
+"""The first class that fits. `gone`: the table was vacuumed since the plan, or a file was lost."""
+
+
 def _forecast(storage: Storage, chunk: Chunk, work: Work) -> Share:
     model = _model(_ArtifactKey(work.artifact))
     columns = history.Columns(
@@ -121,16 +164,19 @@ def _forecast(storage: Storage, chunk: Chunk, work: Work) -> Share:
         categories=model.description.inputs.categories,
     )
     bad: list[dict[str, object]] = []
-    read: list[tuple[str, Sequence[pa.Table]]] = []
+    tables: list[tuple[str, Sequence[pa.Table]]] = []
+    waited = 0.0
     for store, paths in _paths(chunk):
+        began = time.monotonic()
         try:
-            read.append((store, history.read_store(storage, paths, columns, chunk.items)))
-        except NotFoundError as error:
-            raise PartitionGoneError(str(error)) from error
-        except (CorruptError, InputError) as error:
-            code = "corrupt" if isinstance(error, CorruptError) else "bad_column"
-            bad.append(_failed(store, code, str(error)))
-    share = _halving(read, columns, model, work)
+            if waited > _SLOW_SECONDS:
+                raise StorageError(f"{paths[0]}: not asked for, as the storage did not answer")
+            tables.append((store, history.read_store(storage, paths, columns, chunk.items)))
+        except tuple(kind for kind, _ in _CODES) as error:
+            bad.append(_failed(store, *_told(error)))
+            if isinstance(error, StorageError):
+                waited += time.monotonic() - began
+    share = _halving(tables, columns, model, work)
     if not bad:
         return share
     outcomes = pa.concat_tables(
@@ -148,12 +194,9 @@ def _halving(
     """All at once; where that raises, each half on its own, down to the store that does it."""
     try:
         return _together(stores, columns, model, work)
-    except (StorageError, MemoryError):
-        raise
     except Exception as error:  # noqa: BLE001 - whatever a store's data provokes is that store's failure
         if len(stores) == 1:
-            reason = f"{type(error).__name__}: {error}"
-            return failed_share([stores[0][0]], "error", reason)
+            return failed_share([stores[0][0]], *_told(error))
     middle = len(stores) // 2
     return merge(
         [_halving(half, columns, model, work) for half in (stores[:middle], stores[middle:])]

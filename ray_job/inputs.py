@@ -16,6 +16,7 @@ from ray_job.bucket.errors import CorruptError, InputError
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.storage import Storage
 from ray_job.context import Context
+from ray_job.ingest import manifest
 from ray_job.settings import Settings
 
 _DAY = timedelta(days=1)
@@ -67,7 +68,9 @@ def open_histories(storage: Storage) -> Histories:
         version=table.version(),
         files=files,
         columns=tables.arrow_schema(table),
-        newest_sales=pc.max(files["last_date"]).as_py(),
+        newest_sales=manifest.newest_sales(
+            storage, tables.transaction_version(table, manifest.APP_ID)
+        ),
     )
 
 
@@ -101,9 +104,7 @@ class ContextTables:
         if self.stores is None or "region" not in self.stores.column_names:
             return {}
         return dict(
-            zip(
-                self.stores["store_id"].to_pylist(), self.stores["region"].to_pylist(), strict=True
-            )
+            zip(self.stores["store_id"].to_pylist(), self.stores["region"].to_pylist(), strict=True)
         )
 
     def expected(self, partitions: Sequence[str]) -> set[str]:

@@ -7,8 +7,10 @@ needs lies once in the object store and is unpickled once per process.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import pickle
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,14 +24,16 @@ from ray.util.annotations import RayDeprecationWarning
 from ray_job.forecast import forecast_chunk
 from ray_job.work import Result, Task, Work
 
-_RETRIES = 1
+_RETRIES = 0
+"""`execution` tries again what was lost. Without retries of its own, Ray does not repeat without end
+what was killed for want of memory either."""
 
 
 class RayExecutor:
     """Works on the Ray cluster that this process is connected to; see `cluster`."""
 
     def run(self, tasks: Sequence[Task], work: Work) -> Iterator[Result]:
-        """Results as they come. A task whose worker died each time gives none."""
+        """Results as they come. A task whose worker died, or was ended for hanging, gives none."""
         shared = ray.put(pickle.dumps(work))
         rows = [{"task": pickle.dumps(task)} for task in tasks]
         dataset = _mapped(ray.data.from_items(rows, override_num_blocks=len(rows)), shared)
@@ -81,10 +85,21 @@ def _work_on(row: dict[str, Any], shared: ObjectRef[bytes]) -> dict[str, bytes]:
     """One chunk, in a worker process. What it raises is an answer, too: only death is a loss."""
     task: Task = pickle.loads(row["task"])  # noqa: S301 - our own driver's
     try:
-        found: Result | Exception = forecast_chunk(task, _work(shared))
+        with _watched(task.deadline_seconds):
+            found: Result | Exception = forecast_chunk(task, _work(shared))
     except Exception as error:  # noqa: BLE001 - handed to the driver, which raises it
         found = error
     return {"result": pickle.dumps(found)}
+
+
+@contextmanager
+def _watched(seconds: float) -> Iterator[None]:
+    """End this process if what it does takes longer, wherever it hangs: no lock can stop that."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 _works: dict[str, Work] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,7 @@ from ray_job.plan import Basis, Chunk
 from ray_job.registry import Artifact
 from ray_job.settings import Settings
 
-RETRIABLE = frozenset({"storage", "memory", "deadline", "worker_lost"})
+RETRIABLE = frozenset({"storage", "memory", "deadline", "gone"})
 """Reasons of failure that are not the data's own fault: another attempt may succeed."""
 
 
@@ -35,10 +36,14 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A chunk and which attempt at it this is: the part that it makes is `<digest>-<attempt>`."""
+    """A chunk and which attempt at it this is: the part that it makes is `<digest>-<attempt>`.
+
+    An executor with processes of its own ends one that is still at it after `deadline_seconds`.
+    """
 
     chunk: Chunk
     attempt: int = 0
+    deadline_seconds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,10 @@ class Executor(Protocol):
     """Where chunks are worked through."""
 
     def run(self, tasks: Sequence[Task], work: Work) -> Iterator[Result]:
-        """The results as they come. A task that was lost, with its worker, gives none."""
+        """The results as they come. A task that was lost, with its worker, gives none.
+
+        Each task is tried once: who asks decides what becomes of the lost ones.
+        """
 
 
 def failed(

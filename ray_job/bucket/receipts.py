@@ -116,7 +116,7 @@ class Drift(Record):
     silent_share: float = 0.0
     silent_stores: tuple[str, ...] = ()
     """The first hundred of them, those that stopped first before the others."""
-    data_through: dict[date, int] = {}
+    data_through: dict[date, int] = Field(default_factory=dict)
     """How many stores have sales through each day; only the days up to the as-of less 1."""
     warnings: tuple[str, ...] = ()
 
@@ -151,7 +151,7 @@ class Receipt(Record):
     cost: Cost | None = None
     """None where the settings name no prices."""
     drift: Drift | None = None
-    scored: dict[date, int] = {}
+    scored: dict[date, int] = Field(default_factory=dict)
     """Rows of scores that the run wrote, by target date."""
     horizon: int = 0
     model_version: str = ""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ray_job.commands import telling
-from ray_job.commands.edge import AsOf, Bucket, Json, SettingsFile, day, edge
+from ray_job.commands.edge import Bucket, Json, SettingsFile, edge
 
 app = typer.Typer()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -171,7 +171,7 @@ def execute(here: Edge, storage: Storage, request: Request) -> Receipt:
         )
     emit(
         "run_finished",
-        severity="INFO" if receipt.exit_code == 0 else "ERROR",
+        severity=_severity(receipt),
         status=receipt.status,
         seconds=receipt.seconds,
         exit_code=receipt.exit_code,
@@ -180,5 +180,34 @@ def execute(here: Edge, storage: Storage, request: Request) -> Receipt:
         release=receipt.release,
         stores=receipt.stores.model_dump(),
         late_share=receipt.stores.late / max(receipt.stores.expected, 1),
+        **_sanity(receipt),
     )
     return receipt
+
+
+def _severity(receipt: Receipt) -> str:
+    if receipt.exit_code:
+        return "ERROR"
+    return "WARNING" if receipt.drift is not None and receipt.drift.warnings else "INFO"
+
+
+def _sanity(receipt: Receipt) -> dict[str, Any]:
+    """What alerts and log-based metrics look at, flat; the receipt has it by region."""
+    found = receipt.drift
+    if found is None:
+        return {}
+    cost = receipt.cost
+    return {
+        "silent_stores": found.silent,
+        "silent_share": found.silent_share,
+        "carried_share": found.carried_share,
+        "fallback_share": found.fallback_share,
+        "missing_weather_share": found.missing_weather_share,
+        "forecast_to_usual": found.total.ratio,
+        "regions": {
+            level.region: level.ratio for level in found.regions if level.ratio is not None
+        },
+        "warnings": found.warnings,
+        "cpu_seconds": receipt.cpu_seconds,
+        "cost_per_1000_stores": None if cost is None else cost.per_1000_stores,
+    }

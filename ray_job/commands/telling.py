@@ -111,6 +111,8 @@ def tell_run(receipt: Receipt) -> None:
         say(f"  {failure.store_id}: {failure.reason} ({failure.reason_code}); {kept}")
     if len(receipt.failures) > _FEW:
         say(f"  … and {len(receipt.failures) - _FEW:,} more")
+    for warning in receipt.drift.warnings if receipt.drift is not None else ():
+        say(f"  look at this: {warning}")
     for gate in receipt.gates:
         if not gate.passed:
             say(f"  gate {gate.name}: {gate.message} (limit {gate.limit:g})")

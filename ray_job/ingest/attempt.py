@@ -40,7 +40,7 @@ from ray_job.ingest.manifest import (
 )
 from ray_job.ingest.partitions import PartitionWriter
 from ray_job.ingest.replace import replaced_days, take_out
-from ray_job.ingest.sales import sorted_sales
+from ray_job.ingest.sales import newest_sales, sorted_sales
 from ray_job.ingest.workspace import Workspace, workspace
 from ray_job.progress import Progress, SilentProgress
 from ray_job.settings import Settings
@@ -186,7 +186,8 @@ class _Attempt:
         self.storage.sync()
         stores = len({one.store_id for one in added})
         entries = delivered.entries(times)
-        manifest = write_manifest(self.storage, past, name, entries, stores, self.now)
+        newest = newest_sales(self.work, batch.of(SALES))
+        manifest = write_manifest(self.storage, past, name, entries, stores, self.now, newest)
         transaction = (APP_ID, manifest.number)
         try:
             commit(table, added, removed, transaction=transaction, now=self.now)

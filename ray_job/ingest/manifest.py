@@ -17,7 +17,7 @@ import builtins
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from ray_job.bucket import keys
@@ -57,9 +57,12 @@ class Manifest:
     stores: int
     repeated: tuple[tuple[str, str, str, int], ...] = ()
     """(key, generation, checksum, delivered) of the earlier manifests that this one covers."""
+    newest_sales: date | None = None
+    """The last date that has sales, in this ingest or one that it builds on."""
 
     def to_json(self) -> builtins.bytes:
-        told = asdict(self) | {"made_at": self.made_at.isoformat()}
+        newest = None if self.newest_sales is None else self.newest_sales.isoformat()
+        told = asdict(self) | {"made_at": self.made_at.isoformat(), "newest_sales": newest}
         delivered = [entry.delivered for entry in self.files]
         told["delivered"] = [min(delivered), max(delivered)] if delivered else None
         return json.dumps(told, indent=None, separators=(",", ":")).encode()
@@ -70,6 +73,8 @@ class Manifest:
             told: dict[str, Any] = json.loads(data)
             told.pop("delivered")
             told["made_at"] = datetime.fromisoformat(told["made_at"])
+            if told["newest_sales"] is not None:
+                told["newest_sales"] = date.fromisoformat(told["newest_sales"])
             told["files"] = tuple(Entry(**entry) for entry in told["files"])
             told["repeated"] = tuple(tuple(one) for one in told["repeated"])
             return cls(**told)
@@ -117,9 +122,19 @@ def read_past(storage: Storage, number: int) -> Past:
 
 
 def next_manifest(
-    past: Past, number: int, attempt: str, files: Sequence[Entry], stores: int, now: datetime
+    past: Past,
+    number: int,
+    attempt: str,
+    files: Sequence[Entry],
+    stores: int,
+    now: datetime,
+    newest_sales: date | None = None,
 ) -> Manifest:
-    """The manifest that follows `past`, under the free number `number`."""
+    """The manifest that follows `past`, under the free number `number`.
+
+    `newest_sales` is the last date of these files that has sales.
+    """
+    known = [*(manifest.newest_sales for manifest in past.chain[:1]), newest_sales]
     position = past.chain[0].position + 1 if past.chain else 1
     covered = position - (position & -position)
     repeated: list[tuple[str, str, str, int]] = []
@@ -143,6 +158,7 @@ def next_manifest(
         bytes=sum(entry.bytes for entry in files),
         stores=stores,
         repeated=tuple(repeated),
+        newest_sales=max((day for day in known if day is not None), default=None),
     )
 
 
@@ -153,6 +169,7 @@ def write_manifest(
     files: Sequence[Entry],
     stores: int,
     now: datetime,
+    newest_sales: date | None = None,
 ) -> Manifest:
     """Write the manifest that follows `past` under the first number that nobody used.
 
@@ -161,13 +178,21 @@ def write_manifest(
     """
     number = past.number + 1
     while True:
-        manifest = next_manifest(past, number, attempt, files, stores, now)
+        manifest = next_manifest(past, number, attempt, files, stores, now, newest_sales)
         try:
             storage.create(keys.manifest(number), manifest.to_json())
         except ConflictError:
             number += 1
         else:
             return manifest
+
+
+def newest_sales(storage: Storage, number: int) -> date | None:
+    """The last date that has sales, as of the table's transaction `number`."""
+    if not number:
+        return None
+    key = keys.manifest(number)
+    return Manifest.from_json(key, storage.read(key)).newest_sales
 
 
 def is_in(storage: Storage, number: int, manifest: Manifest) -> bool:

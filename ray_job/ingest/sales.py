@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 
 import pyarrow as pa
 
@@ -52,6 +53,18 @@ def sorted_sales(
         f" ORDER BY {_KEY}, __delivered"
     )
     return relation.to_arrow_reader(_BATCH_ROWS)
+
+
+def newest_sales(work: Workspace, loaded: Sequence[Loaded]) -> date | None:
+    """The last date of the files that has sales, and not only what is known ahead."""
+    days = [
+        work.connection.sql(
+            f"SELECT max(date) FROM {one.group.table} WHERE ({one.values['sales']}) IS NOT NULL"
+        ).fetchall()[0][0]
+        for one in loaded
+        if "sales" in one.values
+    ]
+    return max((day for day in days if day is not None), default=None)
 
 
 def _column(field: pa.Field, is_held: bool) -> str:

@@ -2,14 +2,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pyarrow as pa
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.settings import Settings
-from ray_job.bucket import keys
+from ray_job.bucket import keys, parts, releases
 from ray_job.bucket.errors import SettingsError
 from tests.api.bucket import AS_OF, STORES, Bucket, StoreSpec
-from tests.api.serving import serve
+from tests.api.serving import serve, wait_until
 
 
 def metrics_of(served) -> dict[tuple[str, ...], float]:
@@ -158,3 +159,91 @@ def test_settings_that_do_not_fit(monkeypatch, variables, says):
         monkeypatch.setenv(f"STORECAST_API_{name}", value)
     with pytest.raises(SettingsError, match=says):
         Settings.load()
+
+
+def test_an_error_of_its_own_is_a_problem_that_tells_nothing(tmp_path, monkeypatch):
+    Bucket.make(tmp_path).publish([StoreSpec("1")])
+    with serve(str(tmp_path)) as served:
+
+        async def fail(*_: object) -> None:
+            raise RuntimeError("a secret path")
+
+        monkeypatch.setattr(served.service, "as_of", fail)
+        answer = served.get("/v1/stores/1/forecast")
+        assert answer.status_code == 500
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "secret" not in answer.text
+        key = ("requests_total", "GET", "/v1/stores/{store_id}/forecast", "500")
+        assert metrics_of(served)[key] == 1
+
+
+def test_alive_is_a_process_that_still_looks_at_the_bucket(tmp_path):
+    with serve(str(tmp_path)) as served:
+        assert served.get("/livez").status_code == 200
+        served.loop.call_soon_threadsafe(served.service.refresh_task.cancel)
+        wait_until(lambda: served.get("/livez").status_code == 503)
+
+
+def test_a_restart_finds_its_parts_again(tmp_path):
+    bucket = Bucket.make(tmp_path / "bucket")
+    bucket.publish(STORES, parts_per_run=2)
+    cache = tmp_path / "cache"
+    for expected in (2, 0):
+        with serve(str(tmp_path / "bucket"), cache_dir=cache) as served:
+            assert served.get("/v1/stores/2/forecast").status_code == 200
+            assert metrics_of(served).get(("storage_reads_total", "part"), 0) == expected
+    with serve(str(tmp_path / "bucket"), cache_dir=cache) as served:
+        for name in ("b", "c"):
+            bucket.publish([StoreSpec("1")], name=name)
+            served.refresh()
+        # the parts of what is served and of what was served before
+        wait_until(lambda: len(list(cache.glob("*.arrow"))) == 2)
+
+
+def test_a_part_with_another_stores_rows_is_not_shown(tmp_path):
+    bucket = Bucket.make(tmp_path)
+    entry = bucket.publish([StoreSpec("1", items=("a",)), StoreSpec("2", items=("b",))])
+    release = releases.load(bucket.storage, entry.release, entry.sha256)
+    rows = release.stores.to_pylist()
+    rows[0]["parts"], rows[1]["parts"] = rows[1]["parts"], rows[0]["parts"]
+    swapped = releases.encode(
+        releases.Release(
+            release.header.model_copy(update={"release": "swapped"}),
+            pa.Table.from_pylist(rows, schema=releases.RELEASE_SCHEMA),
+        )
+    )
+    bucket.storage.create(keys.release("swapped"), swapped)
+    bucket.point(entry.model_copy(update={"release": "swapped", "sha256": parts.sha256(swapped)}))
+    with serve(str(tmp_path)) as served:
+        answer = served.get("/v1/stores/1/forecast")
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/corrupt")
+
+
+def test_a_time_zone_that_does_not_exist_is_refused(tmp_path):
+    bucket = Bucket.make(tmp_path)
+    bucket.publish([StoreSpec("1")])
+    with serve(str(tmp_path)) as served:
+        bucket.change(time_zone="Mars/Olympus")
+        served.refresh()
+        assert served.get("/readyz").json()["release_refused"] is True
+        assert served.get("/v1/stores/1/forecast").status_code == 200
+        bucket.storage.replace(
+            keys.POINTER, b"{", bucket.storage.read_versioned(keys.POINTER).generation
+        )
+        served.refresh()
+        assert served.get("/v1/stores/1/forecast").status_code == 200
+
+
+def test_nothing_that_can_be_verified(tmp_path):
+    bucket = Bucket.make(tmp_path)
+    bucket.publish([StoreSpec("1")], name="a")
+    bucket.publish([StoreSpec("1")], name="b")
+    for name in "ab":
+        (tmp_path / keys.release(name)).write_bytes(b"PAR1")
+    with serve(str(tmp_path)) as served:
+        assert served.get("/readyz").status_code == 503
+        answer = served.get("/v1/stores/1/forecast")
+        assert "cannot be verified" in answer.json()["detail"]
+        page = served.get("/")
+        assert page.status_code == 503
+        assert "cannot be verified" in page.text

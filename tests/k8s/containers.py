@@ -25,7 +25,7 @@ _LISTING = (
 
 
 def podman(
-    *arguments: object, check: bool = True, timeout: float = 280
+    *arguments: object, check: bool = True, timeout: float = 1100
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["podman", *map(str, arguments)],
@@ -81,12 +81,18 @@ def free_port() -> int:
         return port
 
 
-def wait_for(url: str, tell: Callable[[], str], seconds: float = 90) -> httpx.Response:
+def wait_for(
+    url: str,
+    tell: Callable[[], str],
+    *,
+    headers: dict[str, str] | None = None,
+    seconds: float = 120,
+) -> httpx.Response:
     """The first answer 200; `tell` says what there is to say when none comes."""
     end = time.monotonic() + seconds
     while True:
         try:
-            answer = httpx.get(url, timeout=5)
+            answer = httpx.get(url, headers=headers, timeout=5)
             if answer.status_code == httpx.codes.OK:
                 return answer
         except httpx.TransportError:

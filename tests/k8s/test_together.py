@@ -212,7 +212,13 @@ def test_memory_is_reserved_whole_and_disks_fit_autopilot(overlay):
         for container in pod.containers:
             requests, limits = container["resources"]["requests"], container["resources"]["limits"]
             assert requests["memory"] == limits["memory"], pod.owner
-            assert "cpu" in requests
+            # Ray, OpenMP and DuckDB take the CPU limit, and the whole node's CPUs without one.
+            works = pod.owner.split("/")[-1] not in {
+                "submitter",
+                "storecast-nightly",
+                "storecast-api",
+            }
+            assert limits.get("cpu") == (requests["cpu"] if works else None), pod.owner
             disk += bytes_of(requests["ephemeral-storage"])
         if pod.owner.endswith("/head"):
             disk += bytes_of("1Gi")  # the autoscaler's, which KubeRay adds

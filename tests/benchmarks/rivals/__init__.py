@@ -1,0 +1,1 @@
+"""The same nightly work as people commonly write it: each rival makes our predictions."""

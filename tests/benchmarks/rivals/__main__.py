@@ -1,0 +1,152 @@
+"""`python -m tests.benchmarks.rivals NAME BUCKET STORES HORIZON OUT`: one rival, measured.
+
+Time runs from the driver's imports on, without the start of Spark or Ray; the workers' imports and
+their loading of the model count. The predictions are written to OUT as Parquet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # a row at a time gives threads nothing to do
+
+import joblib
+import pandas as pd
+
+from ray_job.bucket import keys
+from tests.benchmarks.rivals import numpy_store, pandas_store
+from tests.benchmarks.rivals.shared import Night, handed, night
+
+WORKERS = 2
+Rows = list[dict[str, Any]]
+
+
+def main(name: str, bucket: str, stores: int, horizon: int, out: str) -> None:
+    known = night(bucket, horizon)
+    chosen = list(known.paths)[:stores]
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "night.joblib"))
+        joblib.dump(known, path)
+        seconds, frame = RIVALS[name](known, chosen, path)
+    frame.to_parquet(out)
+    print(json.dumps({"seconds": seconds, "stores": frame["store_id"].nunique()}))  # noqa: T201
+
+
+def by_pandas(store_id: str, path: str) -> Rows:
+    """One store in a worker, files and all, in pandas."""
+    known = handed(path)
+    frames = [pd.read_parquet(Path(known.bucket, key)) for key in known.paths[store_id]]
+    frame = frames[0] if len(frames) == 1 else pd.concat(frames)
+    return pandas_store.forecast(store_id, frame, known)
+
+
+def by_numpy(store_id: str, path: str) -> Rows:
+    known = handed(path)
+    paths = [str(Path(known.bucket, key)) for key in known.paths[store_id]]
+    return numpy_store.forecast(store_id, paths, known)
+
+
+def pandas_loop(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
+    began = time.monotonic()
+    rows = [row for store in stores for row in by_pandas(store, path)]
+    return _told(began, rows)
+
+
+def _joblib(one: Callable[[str, str], Rows]) -> Callable[..., tuple[float, pd.DataFrame]]:
+    def run(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
+        began = time.monotonic()
+        with joblib.Parallel(n_jobs=WORKERS) as pool:
+            found = pool(joblib.delayed(one)(store, path) for store in stores)
+        return _told(began, [row for rows in found for row in rows])
+
+    return run
+
+
+def dask(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
+    import dask as library  # noqa: PLC0415
+
+    began = time.monotonic()
+    wanted = [library.delayed(by_pandas)(store, path) for store in stores]
+    found = library.compute(*wanted, scheduler="processes", num_workers=WORKERS)
+    return _told(began, [row for rows in found for row in rows])
+
+
+def spark(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
+    from pyspark.sql import SparkSession  # noqa: PLC0415
+
+    session = (
+        SparkSession.builder.master(f"local[{WORKERS}]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.driver.memory", "4g")
+        .config("spark.sql.shuffle.partitions", 4 * WORKERS)
+        .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.sources.partitionColumnTypeInference.enabled", "false")
+        .config("spark.log.level", "ERROR")
+        .getOrCreate()
+    )
+
+    def group(key: tuple[str], frame: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame(pandas_store.forecast(key[0], frame, handed(path)))
+
+    began = time.monotonic()
+    rows = session.read.option("basePath", _root(known)).parquet(*_folders(known, stores))
+    schema = "store_id string, target_date date, predicted double"
+    frame = rows.groupBy("store_id").applyInPandas(group, schema).toPandas()
+    seconds = time.monotonic() - began
+    session.stop()
+    return seconds, frame
+
+
+def ray_groups(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
+    import ray  # noqa: PLC0415
+    from ray.data.datasource.partitioning import Partitioning  # noqa: PLC0415
+
+    ray.init(logging_level="ERROR", log_to_driver=False, num_cpus=WORKERS)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+    def group(frame: pd.DataFrame) -> pd.DataFrame:
+        store = str(frame["store_id"].iloc[0])
+        return pd.DataFrame(pandas_store.forecast(store, frame, handed(path)))
+
+    began = time.monotonic()
+    rows = ray.data.read_parquet(
+        _folders(known, stores),
+        partitioning=Partitioning("hive", base_dir=_root(known), field_types={"store_id": str}),
+    )
+    frame = rows.groupby("store_id").map_groups(group, batch_format="pandas").to_pandas()
+    seconds = time.monotonic() - began
+    ray.shutdown()
+    return seconds, frame
+
+
+def _root(known: Night) -> str:
+    return str(Path(known.bucket, keys.BATCH_DATA))
+
+
+def _folders(known: Night, stores: Sequence[str]) -> list[str]:
+    return [f"{_root(known)}/store_id={store}" for store in stores]
+
+
+def _told(began: float, rows: Iterator[dict[str, Any]] | Rows) -> tuple[float, pd.DataFrame]:
+    frame = pd.DataFrame(rows)
+    return time.monotonic() - began, frame
+
+
+RIVALS = {
+    "pandas loop": pandas_loop,
+    "joblib, pandas": _joblib(by_pandas),
+    "joblib, numpy features": _joblib(by_numpy),
+    "PySpark applyInPandas": spark,
+    "Dask": dask,
+    "Ray Data map_groups": ray_groups,
+}
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

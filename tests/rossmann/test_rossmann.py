@@ -1,0 +1,119 @@
+"""The whole way on real data that nobody here made: Kaggle's "Rossmann Store Sales".
+
+The files are not part of the project. They are looked for where STORECAST_ROSSMANN says, or in a
+folder `data/rossmann` beside the checkout's folder or one level below that. The model is a small
+one, to be quick: the accuracy of the real one is in the README, with the commands that gave it.
+"""
+
+import os
+import time
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from ray_job import ingest, inputs, registry, settings, study
+from ray_job.backtest import backtest
+from ray_job.bucket import parts, receipts
+from ray_job.bucket.storage import open_bucket
+from ray_job.commands.edge import Edge
+from ray_job.commands.models import training
+from ray_job.inline import InlineExecutor
+from ray_job.model import load as load_model
+from ray_job.progress import SilentProgress
+from ray_job.request import Request
+from ray_job.run import run
+
+HERE = Path(__file__).parent
+NOW = datetime(2015, 8, 1, 0, 10, tzinfo=UTC)
+LAST, AS_OF = date(2015, 7, 31), date(2015, 7, 30)
+
+
+def folder():
+    beside = HERE.parents[2]
+    places = [beside / "data" / "rossmann", *beside.glob("*/data/rossmann")]
+    if named := os.environ.get("STORECAST_ROSSMANN"):
+        places = [Path(named)]
+    return next((place for place in places if (place / "train.csv.gz").exists()), None)
+
+
+DATA = folder()
+pytestmark = pytest.mark.skipif(
+    DATA is None, reason="the Rossmann files are not here; STORECAST_ROSSMANN names their folder"
+)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    told = settings.load(HERE / "settings.toml", bucket=str(tmp_path_factory.mktemp("rossmann")))
+    quick = told.training.model_copy(update={"rows": 60_000, "trees": 40})
+    told = told.model_copy(update={"training": quick})
+    return Edge(settings=told, json=False, now=NOW, progress=SilentProgress())
+
+
+@pytest.fixture(scope="module")
+def storage(here):
+    bucket = open_bucket(here.settings.bucket)
+    deliveries = (
+        ("sales", "train.csv.gz", 1_017_209),
+        ("sales", "test.csv.gz", 41_088),
+        ("weather", "weather.csv.gz", 15_840),
+        ("stores", "store.csv", 1_115),
+    )
+    for kind, name, rows in deliveries:
+        report = ingest.ingest(bucket, here.settings, [DATA / name], kind=kind, now=NOW)
+        assert report.rows == rows
+    training(here, bucket, date(2015, 6, 19))
+    return bucket
+
+
+@pytest.fixture(scope="module")
+def receipt(here, storage):
+    return run(
+        storage,
+        here.settings,
+        Request(as_of=AS_OF),
+        InlineExecutor(),
+        now=NOW,
+        clock=time.monotonic,
+        progress=SilentProgress(),
+    )
+
+
+def test_every_store_gets_a_forecast(storage, receipt):
+    assert receipt.stores.expected == receipt.stores.ok + receipt.stores.closed == 1_115
+    assert receipt == receipts.read(storage, AS_OF, receipt.run_id)
+    histories = inputs.open_histories(storage)
+    assert len(histories.store_ids) == 1_115
+    assert pc.sum(histories.files["rows"]).as_py() == 1_017_209 + 41_088
+
+
+def test_the_newest_sales_are_those_of_the_last_day_that_has_any(storage):
+    assert inputs.open_histories(storage).newest_sales == LAST
+
+
+def test_the_run_of_a_date_gives_exactly_what_the_backtest_gives_for_it(here, storage, receipt):
+    artifact = registry.load(storage)
+    model = load_model(artifact.model, artifact.description, artifact.sha256)
+    data = study.load(
+        storage,
+        here.settings,
+        inputs.open_histories(storage),
+        LAST,
+        days=here.settings.lookback_days + here.settings.horizon + 1,
+        known_ahead=model.description.inputs.known_ahead,
+        categories=model.description.inputs.categories,
+    )
+    past = backtest(data.panel, LAST, LAST, data.context, model, here.settings).rows
+    past = past.filter(pc.equal(past["as_of"], pa.scalar(AS_OF))).sort_by("store_id")
+    made = pa.concat_tables(
+        parts.read_rows(storage.read(chunk.part), chunk.part) for chunk in receipt.chunks
+    )
+    made = made.filter(pc.equal(made["days_ahead"], 1))
+    made = made.filter(pc.is_in(made["store_id"], past["store_id"])).sort_by("store_id")
+    assert made.num_rows == past.num_rows > 1_000
+    for ours, theirs in (("predicted_sales", "predicted"), ("lower_80", "lower")):
+        np.testing.assert_array_equal(made[ours].to_numpy(), past[theirs].to_numpy())
