@@ -100,9 +100,7 @@ def write(storage: Storage, task: Task, work: Work, share: Share) -> Done:
                 continue
             return rival
         break
-    return Done(
-        share.outcomes, key, digest, work.run_id, work.generated_at, attempt + 1
-    )
+    return Done(share.outcomes, key, digest, work.run_id, work.generated_at, attempt + 1)
 
 
 def _rival(storage: Storage, key: str, digest: str, attempt: int) -> Done | None:

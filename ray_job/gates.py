@@ -2,45 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.bucket.receipts import Gate
 from ray_job.merge import late
-from ray_job.outcomes import matrix
 from ray_job.settings import Gates as Limits
 
+_FAR_OFF = 1e6
+"""A forecast that is this many times too low or too high; JSON knows no infinity."""
 
-def judge(rows: pa.Table, base: pa.Table | None, *, as_of: date, limits: Limits) -> list[Gate]:
+
+def judge(
+    rows: pa.Table,
+    base: pa.Table | None,
+    *,
+    as_of: date,
+    known: Collection[str],
+    limits: Limits,
+) -> list[Gate]:
     """Every gate with its value, whether it passed or not.
 
-    `rows` are those of the merged release; stores that nobody expects do not count.
+    `rows` are those of the merged release; stores that nobody expects do not count. `known` are the
+    stores that the inputs tell of, those that are closed for good included.
     """
     rows = rows.filter(rows["expected"])
     return [
         _missing(rows, as_of, limits),
         _late(rows, as_of, limits),
-        _vanished(rows, base, limits),
+        _vanished(base, known, limits),
         _level(rows, as_of, limits),
     ]
 
 
 def _missing(rows: pa.Table, as_of: date, limits: Limits) -> Gate:
-    """Expected stores without a forecast of the as-of: at most a share of them, or one."""
-    counted = rows.filter(pc.not_equal(rows["outcome"], "no_data"))
+    """Expected stores without a forecast of the as-of: at most a share of them, or one.
+
+    A store of which nothing was ever delivered does not count, one that lost its data does.
+    """
+    never = pc.and_(pc.equal(rows["outcome"], "no_data"), pc.is_null(rows["as_of"]))
+    counted = rows.filter(pc.invert(never))
     absent = counted.num_rows - _of_night(counted, as_of).num_rows
     allowed = max(limits.missing_share * counted.num_rows, 1.0)
+    told = f"{_number(absent)} of {_number(counted.num_rows)} stores"
     return Gate(
         name="missing_stores",
         passed=absent <= allowed and counted.num_rows > 0,
         value=absent,
         limit=allowed,
         message=(
-            f"{absent} of {counted.num_rows} stores have no forecast made from sales through"
-            f" {as_of}"
+            f"{told} have no forecast made from sales through {_day(as_of)}"
+            if counted.num_rows
+            else "no store has any sales"
         ),
     )
 
@@ -54,21 +70,29 @@ def _late(rows: pa.Table, as_of: date, limits: Limits) -> Gate:
         passed=share <= limits.late_share,
         value=share,
         limit=limits.late_share,
-        message=f"{n_late} of {tonight.num_rows} stores lack the sales of {as_of}",
+        message=(
+            f"{_number(n_late)} of {_number(tonight.num_rows)} stores lack the sales of"
+            f" {_day(as_of)}"
+        ),
     )
 
 
-def _vanished(rows: pa.Table, base: pa.Table | None, limits: Limits) -> Gate:
-    """Stores that the base expected and that are neither expected now nor marked as closed."""
+def _vanished(base: pa.Table | None, known: Collection[str], limits: Limits) -> Gate:
+    """Stores that the base expected and of which the inputs tell nothing any more."""
     before = [] if base is None else base.filter(base["expected"])["store_id"].to_pylist()
-    gone = sorted(set(before) - set(rows["store_id"].to_pylist()))
+    gone = sorted(set(before) - set(known))
     named = ", ".join(gone[:5]) + (" …" if len(gone) > 5 else "")  # noqa: PLR2004 - a short list
     return Gate(
         name="vanished_stores",
         passed=len(gone) <= limits.vanished_stores,
         value=len(gone),
         limit=limits.vanished_stores,
-        message=f"{len(gone)} stores are no longer expected{': ' if gone else ''}{named}",
+        message=(
+            f"{_number(len(gone))} stores were expected before and are not any more, without being"
+            f" marked as closed for good: {named}"
+            if gone
+            else "no store has vanished"
+        ),
     )
 
 
@@ -80,18 +104,21 @@ def _level(rows: pa.Table, as_of: date, limits: Limits) -> Gate:
     """
     tonight = _of_night(rows, as_of)
     worst, told = 1.0, "no store is open that was open lately"
-    if tonight.num_rows:
-        predicted, usual = matrix(tonight["predicted"]), matrix(tonight["usual"])
-        counted = (predicted > 0) & (usual > 0)
-        for k, day in enumerate(tonight["target_dates"][0].as_py()):
-            forecast = predicted[counted[:, k], k].sum()
-            before = usual[counted[:, k], k].sum()
-            if not counted[:, k].any():
-                continue
-            ratio = float(forecast / before)
-            if max(ratio, 1 / ratio) > worst or told.startswith("no"):
-                worst = float(np.maximum(ratio, 1 / ratio))
-                told = f"the mean forecast of {day} is {ratio:.2f} times the recent mean"
+    for k, day in enumerate(_target_dates(tonight)):
+        theirs = tonight.filter(pc.greater(pc.list_value_length(tonight["predicted"]), k))
+        predicted = pc.list_element(theirs["predicted"], k).to_numpy()
+        usual = pc.list_element(theirs["usual"], k).to_numpy()
+        counted = usual > 0
+        if not counted.any():
+            continue
+        ratio = float(predicted[counted].sum() / usual[counted].sum())
+        factor = min(max(ratio, 1 / ratio), _FAR_OFF) if ratio > 0 else _FAR_OFF
+        if factor >= worst:
+            worst = factor
+            told = (
+                f"the forecast of {_day(day)} is {ratio:.2f} times what the same stores sold on"
+                f" {day:%A}s lately"
+            )
     return Gate(
         name="level",
         passed=worst <= limits.mean_factor,
@@ -99,6 +126,19 @@ def _level(rows: pa.Table, as_of: date, limits: Limits) -> Gate:
         limit=limits.mean_factor,
         message=told,
     )
+
+
+def _target_dates(tonight: pa.Table) -> list[date]:
+    """The days of the longest forecast: kept stores may have been forecast for fewer."""
+    return sorted(set(pc.list_flatten(tonight["target_dates"]).to_pylist()))
+
+
+def _day(day: date) -> str:
+    return f"{day:%A %-d %B %Y}"
+
+
+def _number(count: int) -> str:
+    return f"{count:,}"
 
 
 def _of_night(rows: pa.Table, as_of: date) -> pa.Table:

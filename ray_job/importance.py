@@ -23,7 +23,7 @@ from ray_job.settings import Settings
 from ray_job.training import scored
 
 BASELINE = "baseline"
-"""What the default model's answer is added to; without it nothing is left, so it is not shuffled."""
+"""What the default model adds its answer to. Without it nothing is left, so it stays as it is."""
 
 _NIGHTS = 14
 _ROWS = 3000

@@ -117,6 +117,10 @@ class ContextTables:
         marks = self.stores[CLOSED_FOR_GOOD].to_pylist()
         return {store for store, mark in zip(ids, marks, strict=True) if not _is_marked(mark)}
 
+    def known(self, partitions: Sequence[str]) -> set[str]:
+        """The expected stores and those that are marked as closed for good."""
+        return set(partitions if self.stores is None else self.stores["store_id"].to_pylist())
+
 
 def open_context(storage: Storage) -> ContextTables:
     return ContextTables(

@@ -25,6 +25,7 @@ _SOURCES = (
     "panel.py",
     "predict.py",
     "tally.py",
+    "tally.py",
 )
 _LIBRARIES = ("holidays", "joblib", "numpy", "pyarrow", "scikit-learn")
 REVISION = "STORECAST_REVISION"

@@ -32,6 +32,8 @@ class Draft:
 
     rows: pa.Table
     expected: Collection[str]
+    known: Collection[str]
+    """The expected stores and those that are closed for good."""
     as_of: date
     run_id: str
     created_at: datetime
@@ -76,7 +78,9 @@ def publish(
             result = _merged(storage, current, draft, settings, "published", ours.release)
             return None
         if _held(current, draft):
-            message = f"publishing is held through {current.hold_through}"
+            message = (
+                f"publishing is held through {current.hold_through:%A %-d %B %Y}, after a rollback"
+            )
             result = _merged(storage, current, draft, settings, "held", None, message)
             return None
         base_name = merge.base_of(current, draft.as_of)
@@ -92,7 +96,9 @@ def publish(
             return _with_accuracy(current, accuracy, settings)
         judged = _judge(rows, base, draft, settings)
         if not draft.force and not all(gate.passed for gate in judged):
-            failed = "; ".join(gate.message for gate in judged if not gate.passed)
+            failed = "; ".join(
+                f"{gate.message} (limit {gate.limit:g})" for gate in judged if not gate.passed
+            )
             result = Publication("refused", None, rows, judged, failed)
             return None
         name = f"{draft.run_id}-{attempt}"
@@ -108,7 +114,10 @@ def publish(
             published_at=draft.created_at,
         )
         result = Publication("published", name, rows, judged)
-        return _with_accuracy(entered(current, entry, settings), accuracy, settings)
+        after = entered(current, entry, settings)
+        if draft.force and after.current == name:
+            after = after.model_copy(update={"hold_through": None})
+        return _with_accuracy(after, accuracy, settings)
 
     pointer.move(storage, next_state)
     if result is None:
@@ -199,7 +208,9 @@ def _judge(
     rows: pa.Table, base: Release | None, draft: Draft, settings: Settings
 ) -> tuple[Gate, ...]:
     before = None if base is None else base.stores
-    return tuple(gates.judge(rows, before, as_of=draft.as_of, limits=settings.gates))
+    return tuple(
+        gates.judge(rows, before, as_of=draft.as_of, known=draft.known, limits=settings.gates)
+    )
 
 
 def _same(before: pa.Table, after: pa.Table) -> bool:

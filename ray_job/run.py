@@ -29,15 +29,15 @@ from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.receipts import ChunkRecord, Receipt, Status
 from ray_job.bucket.storage import Storage
 from ray_job.drift import drift
-from ray_job.forecast import PartitionGoneError
 from ray_job.intervals import total_interval
 from ray_job.model import Model
 from ray_job.model import load as load_model
+from ray_job.outcomes import Done
 from ray_job.panel import Floats
 from ray_job.progress import Progress
 from ray_job.request import Request
 from ray_job.settings import Settings
-from ray_job.work import Executor, Result, Work
+from ray_job.work import Executor, Result, Work, without_data
 
 DONE, NOT_PUBLISHED, WITH_FAILURES = 0, 3, 4
 CONTEXT_DAYS = timedelta(days=28)
@@ -143,20 +143,22 @@ def run(
     with watch.stage("plan"):
         prepared = prepare(storage, settings, request, now)
     with watch.stage("forecast"):
-        try:
-            results = _execute(storage, prepared, executor, progress, request)
-        except PartitionGoneError:
-            # Vacuumed between plan and read: the table's newest snapshot names what replaced it.
+        results = _execute(storage, prepared, executor, progress, request)
+        if _lost_files(results):
+            # Vacuumed between plan and read: the table's newest snapshot names what replaced them.
+            planned_on = prepared.histories.version
             prepared = prepare(storage, settings, request, now)
-            results = _execute(storage, prepared, executor, progress, request)
+            if prepared.histories.version > planned_on:
+                results = _execute(storage, prepared, executor, progress, request)
     with watch.stage("publish"):
-        rows = _rows(prepared, results)
+        rows = _rows(prepared, results, request)
     with watch.stage("score"):
         scores = _scores(storage, settings, prepared, rows.combined) if request.publish else {}
     with watch.stage("publish"):
         draft = publish.Draft(
             rows=rows.release,
             expected=prepared.expected,
+            known=prepared.tables.known(prepared.histories.store_ids),
             as_of=prepared.as_of,
             run_id=prepared.work.run_id,
             created_at=now,
@@ -219,8 +221,15 @@ def _execute(
     )
 
 
-def _rows(prepared: Prepared, results: Sequence[Result]) -> _Rows:
-    combined = outcomes.combine([result.done for result in results])
+def _lost_files(results: Sequence[Result]) -> bool:
+    """Whether a file of the plan was gone when it was to be read."""
+    codes = [pc.equal(result.done.outcomes["reason_code"], "gone") for result in results]
+    return any(pc.any(code).as_py() for code in codes)
+
+
+def _rows(prepared: Prepared, results: Sequence[Result], request: Request) -> _Rows:
+    unplanned = _unplanned(prepared, request)
+    combined = outcomes.combine([*(result.done for result in results), unplanned])
     calibration = prepared.model.description.intervals
     origin = outcomes.Origin(
         as_of=prepared.as_of,
@@ -236,6 +245,16 @@ def _rows(prepared: Prepared, results: Sequence[Result]) -> _Rows:
 
     descriptions = prepared.tables.descriptions
     return _Rows(combined, outcomes.release_rows(combined, origin, interval, descriptions))
+
+
+def _unplanned(prepared: Prepared, request: Request) -> Done:
+    """The stores of the scope none of whose files reaches into the days of the plan."""
+    scope = set(prepared.histories.store_ids if request.stores is None else request.stores)
+    for todo in prepared.todos:
+        scope -= set(todo.chunk.store_ids)
+    on = prepared.work.basis
+    reason = f"no sales are known of any open day from {on.first_day} to {on.as_of}"
+    return without_data(sorted(scope), reason, prepared.work.run_id, prepared.work.generated_at)
 
 
 def _scores(
@@ -318,6 +337,7 @@ def _receipt(
         published=publication.state == "published",
         message=publication.message,
         forced=request.force,
+        hindsight=_is_hindsight(prepared, work.settings, work.generated_at),
         submission=request.submission,
         started_at=work.generated_at,
         finished_at=finished_at,

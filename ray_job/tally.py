@@ -67,7 +67,9 @@ class Tally:
         """Count a panel's predictions. Series of which nothing at all is known get no rows."""
         observed: Flags = ~np.isnan(panel.sales)
         sold_ever: Flags = np.asarray(observed.any(axis=1), dtype=np.bool_)
-        known: Flags = np.asarray(sold_ever & ~np.isnan(made.predicted).all(axis=1), dtype=np.bool_)
+        # Where the simple rule knows nothing of one day it has never seen the series open.
+        unseen = (np.isnan(made.predicted) & (made.method != MODEL)).any(axis=1)
+        known: Flags = np.asarray(sold_ever & ~unseen, dtype=np.bool_)
         edges = _edges(panel)
         at = np.array([self.place[store] for store in panel.store_ids[edges]], dtype=np.int64)
         self.items[at] += np.add.reduceat(known, edges, dtype=np.int64)
@@ -195,7 +197,7 @@ class Tally:
             elif kinds[index] == "no_data":
                 codes[index] = "no_data"
                 told[index] = (
-                    f"no sales are known of any day from {self.basis.first_day}"
+                    f"no sales are known of any open day from {self.basis.first_day}"
                     f" to {self.basis.as_of}"
                 )
             else:

@@ -27,7 +27,7 @@ WARM_UP_DAYS = 84
 
 _CALIBRATION_ROWS = 350_000
 _LEAF_ROWS = 30
-_EARLY_ROWS = 600_000
+_EARLY_ROWS = 450_000
 _EARLY_SHARE = 0.6
 """The model that is only fitted to be calibrated makes do with fewer rows and trees."""
 

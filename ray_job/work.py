@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,7 +42,7 @@ class Task:
 
     chunk: Chunk
     attempt: int = 0
-    deadline_seconds: float = math.inf
+    deadline_seconds: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +81,25 @@ def failed(
     stores: Sequence[str], code: str, reason: str, run_id: str, now: datetime, attempt: int = 1
 ) -> Done:
     """Outcomes of stores that failed, without a part."""
+    return _without_part("failed", stores, code, reason, run_id, now, attempt)
+
+
+def without_data(stores: Sequence[str], reason: str, run_id: str, now: datetime) -> Done:
+    """Outcomes of stores that have nothing to make a forecast from."""
+    return _without_part("no_data", stores, "no_data", reason, run_id, now, 1)
+
+
+def _without_part(
+    outcome: str,
+    stores: Sequence[str],
+    code: str,
+    reason: str,
+    run_id: str,
+    now: datetime,
+    attempt: int,
+) -> Done:
     rows = [
-        {"store_id": store, "outcome": "failed", "reason_code": code, "reason": reason}
+        {"store_id": store, "outcome": outcome, "reason_code": code, "reason": reason}
         for store in stores
     ]
     table = pa.Table.from_pylist(rows, schema=OUTCOME_SCHEMA)

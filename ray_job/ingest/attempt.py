@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, InputError, StorageError
 from ray_job.bucket.storage import Storage
-from ray_job.ingest.batch import Batch, read_batch
+from ray_job.ingest.batch import Batch, note_deliveries, read_batch
 from ray_job.ingest.compaction import CompactScope
 from ray_job.ingest.compaction import compact as compact_stores
 from ray_job.ingest.context import merge_context
@@ -176,13 +176,14 @@ class _Attempt:
     def _commit(self, past: Past, delivered: _Delivered) -> IngestReport:
         batch = delivered.batch
         times = delivered.times(past)
+        note_deliveries(self.work, times)
         for kind in keys.CONTEXT_KINDS:
             if loaded := batch.of(kind):
                 new = batch.new_columns.get(kind, ())
-                merge_context(self.work, self.storage, loaded, times, new, self.now)
+                merge_context(self.work, self.storage, loaded, new, self.now)
         table = self._table(past, batch)
         name = uuid4().hex
-        added, removed = self._write(table, batch, times, name)
+        added, removed = self._write(table, batch, name)
         self.storage.sync()
         stores = len({one.store_id for one in added})
         entries = delivered.entries(times)
@@ -226,7 +227,7 @@ class _Attempt:
         raise error
 
     def _write(
-        self, table: DeltaTable, batch: Batch, times: Mapping[int, int], name: str
+        self, table: DeltaTable, batch: Batch, name: str
     ) -> tuple[list[DataFile], list[DataFile]]:
         """Write the files of the commit, unseen; what it adds and what it removes."""
         loaded = batch.of(SALES)
@@ -234,7 +235,7 @@ class _Attempt:
             return [], []
         schema = arrow_schema(table)
         with self.progress.stage("sort") as stage, self.work.watched(stage):
-            rows = sorted_sales(self.work, self.settings, loaded, times, schema)
+            rows = sorted_sales(self.work, self.settings, loaded, schema)
         row_group_rows = self.settings.ingest.row_group_rows
         writer = PartitionWriter(
             self.storage, stored_schema(schema), row_group_rows, self.work.folder

@@ -11,7 +11,7 @@ import pyarrow as pa
 from ray_job.ingest.checks import drop_duplicates, expected_types, settle_types, value
 from ray_job.ingest.files import Source
 from ray_job.ingest.kinds import KINDS, SALES, delivery_of, kind_of
-from ray_job.ingest.load import Group, load
+from ray_job.ingest.load import FILE, Group, load
 from ray_job.ingest.shapes import columns_of, read_shape
 from ray_job.ingest.workspace import Workspace
 from ray_job.progress import Stage
@@ -121,3 +121,12 @@ def _groups(settings: Settings, sources: Sequence[Source]) -> list[Group]:
         groups.append(Group(kind, shape, taken, files, first))
         first += len(files)
     return groups
+
+
+def note_deliveries(work: Workspace, delivered: Mapping[int, int]) -> None:
+    """Tell DuckDB when each file was delivered, in microseconds since 1970, by its number."""
+    work.run(
+        f"CREATE TEMP TABLE deliveries AS"
+        f" SELECT unnest(?::INTEGER[]) AS {FILE}, unnest(?::BIGINT[]) AS __delivered",
+        [list(delivered), list(delivered.values())],
+    )

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import uuid4
 
@@ -39,14 +39,14 @@ def merge_context(
     work: Workspace,
     storage: Storage,
     loaded: Sequence[Loaded],
-    delivered: Mapping[int, int],
     new_columns: Sequence[pa.Field],
     now: datetime,
 ) -> None:
     """Bring files of one kind into its table: of each key the row that was delivered last stays.
 
-    Idempotent, and indifferent to the order in which deliveries are merged: whoever loses a race,
-    or its answer, merges again. The table is one file, rewritten as a whole.
+    The deliveries are noted already. Idempotent, and indifferent to the order in which deliveries
+    are merged: whoever loses a race, or its answer, merges again. The table is one file, rewritten
+    as a whole.
     """
     kind = loaded[0].group.kind.name
     root = keys.context(kind)
@@ -57,7 +57,7 @@ def merge_context(
         try:
             if missing:
                 add_columns(table, missing)
-            if not _merge(work, storage, table, loaded, delivered, now):
+            if not _merge(work, storage, table, loaded, now):
                 return
         except ConflictError:
             continue
@@ -69,7 +69,6 @@ def _merge(
     storage: Storage,
     table: DeltaTable,
     loaded: Sequence[Loaded],
-    delivered: Mapping[int, int],
     now: datetime,
 ) -> bool:
     """Merge into this snapshot and commit; False where nothing was left to change."""
@@ -77,7 +76,7 @@ def _merge(
     root = keys.context(kind.name)
     schema = arrow_schema(table)
     before = read_table(storage, root, table)
-    merged = _newest(work, kind.key, before, loaded, delivered)
+    merged = _newest(work, kind.key, before, loaded)
     if merged.equals(before):
         return False
     sink = pa.BufferOutputStream()
@@ -117,21 +116,16 @@ def _newest(
     key: Sequence[str],
     before: pa.Table,
     loaded: Sequence[Loaded],
-    delivered: Mapping[int, int],
 ) -> pa.Table:
     """Of the table's rows and the files' the last delivered of each key, sorted by key."""
     columns = ", ".join(map(name, key))
     work.connection.register("before", before)
-    work.connection.register(
-        "deliveries_of_context",
-        pa.table({FILE: list(delivered), "moment": list(delivered.values())}),
-    )
     parts = [f"SELECT * FROM {name('before')}"]
     for one in loaded:
         further = "".join(f", {sql} AS {name(column)}" for column, sql in one.values.items())
         parts.append(
-            f"SELECT {columns}{further}, make_timestamptz(moment) AS delivered_at"
-            f" FROM {one.group.table} JOIN deliveries_of_context USING ({FILE})"
+            f"SELECT {columns}{further}, make_timestamptz(__delivered) AS delivered_at"
+            f" FROM {one.group.table} JOIN deliveries USING ({FILE})"
         )
     wanted = ", ".join(map(name, before.schema.names))
     try:
@@ -142,5 +136,4 @@ def _newest(
         ).to_arrow_table()
     finally:
         work.connection.unregister("before")
-        work.connection.unregister("deliveries_of_context")
     return merged.cast(before.schema)

@@ -42,10 +42,10 @@ def cut_by_store(batches: Iterable[pa.RecordBatch]) -> Iterator[Piece]:
         stores = batch.column(place)
         rows = batch.remove_column(place)
         starts = _starts(stores)
-        days = batch.column("date").cast(pa.int32()).to_numpy(zero_copy_only=False)
+        days = np.from_dlpack(batch.column("date").cast(pa.int32()))
         first = np.minimum.reduceat(days, starts).tolist()
         last = np.maximum.reduceat(days, starts).tolist()
-        names = stores.take(pa.array(starts)).to_pylist()
+        names = stores.take(_arrow(starts)).to_pylist()
         bounds = [*starts.tolist(), batch.num_rows]
         for number, store_id in enumerate(names):
             start = bounds[number]
@@ -58,9 +58,15 @@ def cut_by_store(batches: Iterable[pa.RecordBatch]) -> Iterator[Piece]:
 
 
 def _starts(stores: pa.Array) -> npt.NDArray[np.int64]:
-    """Where a run of equal values begins."""
+    """Where a run of equal values begins. (`Array.to_numpy` would import pandas.)"""
     changes = pc.not_equal(stores.slice(1), stores.slice(0, len(stores) - 1))
-    return np.concatenate(([0], np.flatnonzero(changes.to_numpy(zero_copy_only=False)) + 1))
+    places = np.from_dlpack(pc.indices_nonzero(changes)).astype(np.int64)
+    return np.concatenate((np.zeros(1, np.int64), places + 1))
+
+
+def _arrow(places: npt.NDArray[np.int64]) -> pa.Array:
+    """Without `pa.array`, whose first call imports pandas."""
+    return pa.Array.from_buffers(pa.int64(), len(places), [None, pa.py_buffer(places)])
 
 
 @dataclass(frozen=True, slots=True)

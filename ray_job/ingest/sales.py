@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 
 import pyarrow as pa
@@ -23,21 +23,14 @@ def sorted_sales(
     work: Workspace,
     settings: Settings,
     loaded: Sequence[Loaded],
-    delivered: Mapping[int, int],
     schema: pa.Schema,
 ) -> pa.RecordBatchReader:
     """Rows in the columns of `schema` (the table's, whose `op` follows from the settings).
 
-    `delivered` tells for each file when it was delivered, in microseconds. What an earlier file
-    says of a (store, date) that a later one replaces is left out.
+    The deliveries are noted already. What an earlier file says of a (store, date) that a later one
+    replaces is left out.
     """
     transactions = settings.sales.rows == "transactions"
-    work.run("CREATE OR REPLACE TEMP TABLE deliveries (__file INTEGER, __delivered BIGINT)")
-    work.connection.register(
-        "delivered", pa.table({FILE: list(delivered), "moment": list(delivered.values())})
-    )
-    work.run(f"INSERT INTO deliveries SELECT {FILE}, moment FROM delivered")
-    work.connection.unregister("delivered")
     rows = " UNION ALL BY NAME ".join(
         _summed(one) if transactions else _daily(one) for one in loaded
     )
