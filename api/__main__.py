@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
+from api import logs
 from api.main import create_app
 from api.server import Server
 from api.settings import Settings
@@ -14,11 +14,7 @@ _WRONG_USE = 2
 
 
 def main() -> int:
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
+    logs.install()
     try:
         settings = Settings.load()
         app = create_app(settings)

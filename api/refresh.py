@@ -30,6 +30,7 @@ _LOG = logging.getLogger("api.refresh")
 _PATIENCE_SECONDS = 8.0
 """After so long without an answer the bucket counts as unreadable, whatever the client retries."""
 _MOST_EARLIER = 3
+_RAREST_LOOKS = 16
 
 
 class Refresher:
@@ -51,6 +52,7 @@ class Refresher:
         self._clock = clock
         self._patience = patience_seconds
         self._threads = ThreadPoolExecutor(1, "refresh")
+        # The generation of a pointer that was refused, and how often it was seen since.
         self._refused: tuple[str | None, int] = (None, 0)
         self.before: Snapshot | None = None
         """What was served before the last swap: its pages are still being turned."""
@@ -183,17 +185,21 @@ class Refresher:
         )
 
     def _is_waiting(self, generation: str) -> bool:
-        """Whether a refused pointer is not yet worth another try: they become rarer."""
-        refused, tries = self._refused
+        """Whether a refused pointer is not yet worth another try: after 1, 2, 4, 8, 16, 32 … looks.
+
+        What it names may be large, and is not likely to mend.
+        """
+        refused, looks = self._refused
         if refused != generation:
             self._refused = (None, 0)
             return False
-        self._refused = (generation, tries + 1)
-        return tries & (tries - 1) != 0 and tries % 16 != 0
+        self._refused = (generation, looks + 1)
+        is_due = looks & (looks - 1) == 0 or looks % _RAREST_LOOKS == 0
+        return not is_due
 
     def _refuse(self, generation: str, error: StorecastError) -> None:
-        tries = self._refused[1] if self._refused[0] == generation else 1
-        self._refused = (generation, max(tries, 1))
+        refused, looks = self._refused
+        self._refused = (generation, looks if refused == generation else 1)
         self._failed("refused", error)
         if self.served.refused != str(error):
             self.served = replace(self.served, refused=str(error))

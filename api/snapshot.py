@@ -103,19 +103,19 @@ class Snapshot:
             raise CorruptError(f"{self.name}: the release names two digests for one part")
         return found
 
-    def seen_by(self, access: Access) -> list[int]:
+    def seen_by(self, access: Access) -> Sequence[int]:
         """The rows of the stores that somebody may see, in order of store ids."""
         if access.every_store:
-            return list(range(len(self.rows)))
+            return range(len(self.rows))
         return sorted(self.rows[each] for each in access.stores if each in self.rows)
 
     def rows_where(
         self, outcome: str | None, expected_as_of: date | None = None, is_older: bool = False
-    ) -> list[int]:
+    ) -> Sequence[int]:
         """Rows of that outcome and, with `expected_as_of`, of older forecasts or of no older."""
         stores = self.release.stores
         if outcome is None and expected_as_of is None:
-            return list(range(stores.num_rows))
+            return range(stores.num_rows)
         wanted = pa.chunked_array([pa.repeat(pa.scalar(value=True), stores.num_rows)])
         if outcome is not None:
             wanted = pc.equal(stores.column("outcome"), outcome)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -63,7 +64,8 @@ async def list_stores(
         position = token.position
     view = ask.service.view(ask.served, snapshot, ask.now)
     seen = _seen(ask, snapshot, outcome, stale, view)
-    page = [row for row in seen if row >= position][: page_size + 1]
+    begin = bisect_left(seen, position)
+    page = list(seen[begin : begin + page_size + 1])
     next_token = None
     if len(page) > page_size:
         next_token = paging.PageToken(_list_of(outcome, stale), snapshot.name, page.pop()).encode()
@@ -159,7 +161,7 @@ def _batch(
 
 def _seen(
     ask: Question, snapshot: Snapshot, outcome: str | None, stale: bool | None, view: View
-) -> list[int]:
+) -> Sequence[int]:
     """The rows of the release that the caller may and wants to see, in order of store ids."""
     expected = view.schedule.expected_as_of(view.now)
     rows = snapshot.rows_where(outcome, expected if stale is not None else None, stale is True)

@@ -19,6 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ray_job.along_days import (
+    last_flagged,
+    mean_between,
+    mean_known,
+    means_of_last,
+    rank_from_end,
+    spread_of,
+)
 from ray_job.calendar_days import same_day_of_month, same_season
 from ray_job.panel import Floats, Floats32
 
@@ -129,17 +137,17 @@ def read_history(
         against = logs - _along(table, promoted[rows], last_day)
         residuals[rows] = np.where(counted, against, np.nan)
         baseline[rows] = table
-        lasts[:, rows] = _last(counted), _last_reopening(counted), _last(known)
+        lasts[:, rows] = last_flagged(counted), _last_reopening(counted), last_flagged(known)
         counts[rows] = counted.sum(axis=1)
         found = {
             "history_days": np.minimum(counts[rows], _LONG_HISTORY).astype(np.float64),
             "share_without_sales": share,
             "level": level,
             "promo_effect": promo_effect,
-            "spread_all": _spread(np.where(counted, against, 0.0), counted),
+            "spread_all": spread_of(np.where(counted, against, 0.0), counted),
             **_recent(against, counted, promoted[rows]),
-            "residual_year": _window(residuals[rows], -_YEAR + 1, 0),
-            "residual_year_ago_level": _window(residuals[rows], -_YEAR - 27, -_YEAR),
+            "residual_year": mean_between(residuals[rows], -_YEAR + 1, 0),
+            "residual_year_ago_level": mean_between(residuals[rows], -_YEAR - 27, -_YEAR),
         }
         last_6[:, rows] = found["plain_6"], found["promo_6"]
         for name in PER_AS_OF:
@@ -173,29 +181,29 @@ def history_features(history: History, target_date: date, promoted: Flags) -> di
     month, around = [], []
     for months in range(1, _MONTHS + 1):
         day = (same_day_of_month(target_date, months) - history.last_day).days
-        usual = _window(residuals, day - 14, min(0, day + 14))
-        month.append(_window(residuals, day, day) - usual)
-        around.append(_window(residuals, day - 1, day + 1) - usual)
-    week = _window(residuals, ahead - _YEAR - 3, ahead - _YEAR + 3)
-    earlier = _window(residuals, ahead - 2 * _YEAR - 3, ahead - 2 * _YEAR + 3)
+        usual = mean_between(residuals, day - 14, min(0, day + 14))
+        month.append(mean_between(residuals, day, day) - usual)
+        around.append(mean_between(residuals, day - 1, day + 1) - usual)
+    week = mean_between(residuals, ahead - _YEAR - 3, ahead - _YEAR + 3)
+    earlier = mean_between(residuals, ahead - 2 * _YEAR - 3, ahead - 2 * _YEAR + 3)
     changes = [
         week - per_as_of["residual_year_ago_level"],
-        earlier - _window(residuals, -2 * _YEAR - 27, -2 * _YEAR),
+        earlier - mean_between(residuals, -2 * _YEAR - 27, -2 * _YEAR),
     ]
     return {
         "baseline": baseline,
         "weekday_effect": baseline - per_as_of["level"],
-        **_of_last(same, alike, {f"residual_same_kind_{k}": k for k in _SAME_KIND}),
+        **means_of_last(same, alike, {f"residual_same_kind_{k}": k for k in _SAME_KIND}),
         "residual_same_promo_6": np.where(promoted, history.last_6[1], history.last_6[0]),
-        **_of_last(same, counted, {f"residual_same_weekday_{k}": k for k in (1, 4)}),
-        "residual_year_ago_day": _window(residuals, ahead - _YEAR, ahead - _YEAR),
-        "residual_year_ago_3_days": _window(residuals, ahead - _YEAR - 1, ahead - _YEAR + 1),
+        **means_of_last(same, counted, {f"residual_same_weekday_{k}": k for k in (1, 4)}),
+        "residual_year_ago_day": mean_between(residuals, ahead - _YEAR, ahead - _YEAR),
+        "residual_year_ago_3_days": mean_between(residuals, ahead - _YEAR - 1, ahead - _YEAR + 1),
         "residual_year_ago_week": week,
-        "residual_year_ago_change": _mean(np.stack(changes, axis=1)),
-        "residual_same_season_day": _window(residuals, season, season),
-        "residual_same_season_week": _window(residuals, season - 3, season + 3),
-        "residual_day_of_month": _mean(np.stack(month, axis=1)),
-        "residual_3_days_of_month": _mean(np.stack(around, axis=1)),
+        "residual_year_ago_change": mean_known(np.stack(changes, axis=1)),
+        "residual_same_season_day": mean_between(residuals, season, season),
+        "residual_same_season_week": mean_between(residuals, season - 3, season + 3),
+        "residual_day_of_month": mean_known(np.stack(month, axis=1)),
+        "residual_3_days_of_month": mean_known(np.stack(around, axis=1)),
         "days_since_open": ahead - history.last_open,
         "days_since_reopening": ahead - history.last_reopening,
         "days_since_sales": ahead - history.last_known,
@@ -259,9 +267,9 @@ def _recent(against: Floats, counted: Flags, promo: Flags) -> dict[str, Floats]:
     counted = np.ascontiguousarray(counted[:, -_RECENT_DAYS:])
     promo = promo[:, -_RECENT_DAYS:]
     values = np.where(counted, against[:, -_RECENT_DAYS:], 0.0)
-    found = _of_last(values, counted, {f"residual_last_{k}": k for k in _LAST})
-    found |= _of_last(values, counted & promo, {"promo_6": 6})
-    found |= _of_last(values, counted & ~promo, {"plain_6": 6})
+    found = means_of_last(values, counted, {f"residual_last_{k}": k for k in _LAST})
+    found |= means_of_last(values, counted & promo, {"promo_6": 6})
+    found |= means_of_last(values, counted & ~promo, {"plain_6": 6})
     ages = np.arange(values.shape[1])[::-1]
     for half_life in _HALF_LIVES:
         weights = np.where(counted, 0.5 ** (ages / half_life), 0.0)
@@ -270,11 +278,11 @@ def _recent(against: Floats, counted: Flags, promo: Flags) -> dict[str, Floats]:
         found[f"residual_half_life_{half_life}"] = np.where(
             known, (values * weights).sum(axis=1) / np.where(known, total, 1.0), np.nan
         )
-    rank = _rank(counted)
-    found |= _of_last(values, counted & (rank != 1), {"residual_before_last": 1})
+    rank = rank_from_end(counted)
+    found |= means_of_last(values, counted & (rank != 1), {"residual_before_last": 1})
     for name, days in (("spread_6", 6), ("spread", _SPREAD_DAYS)):
         last = counted & (rank <= days)
-        found[name] = _spread(np.where(last, values, 0.0), last)
+        found[name] = spread_of(np.where(last, values, 0.0), last)
     last = counted & (rank <= _EXTREME_DAYS)
     some = last.any(axis=1)
     for name, extreme, nothing in (
@@ -285,44 +293,13 @@ def _recent(against: Floats, counted: Flags, promo: Flags) -> dict[str, Floats]:
     return found
 
 
-def _spread(values: Floats, counted: Flags) -> Floats:
-    """The standard deviation of what counts; NaN for fewer than five days."""
-    days = counted.sum(axis=1)
-    mean = values.sum(axis=1) / np.maximum(days, 1)
-    apart = np.where(counted, values - mean[:, None], 0.0)
-    enough = days >= 5  # noqa: PLR2004
-    return np.where(enough, np.sqrt((apart * apart).sum(axis=1) / np.maximum(days, 1)), np.nan)
-
-
-def _of_last(values: Floats, counted: Flags, wanted: Mapping[str, int]) -> dict[str, Floats]:
-    """Means of the last k days that count, where `values` is 0 on all others."""
-    rank = _rank(counted)
-    found = {}
-    for name, k in wanted.items():
-        chosen = counted & (rank <= k)
-        days = chosen.sum(axis=1)
-        sums = np.where(chosen, values, 0.0).sum(axis=1)
-        found[name] = np.where(days > 0, sums / np.maximum(days, 1), np.nan)
-    return found
-
-
-def _rank(counted: Flags) -> npt.NDArray[np.int16]:
-    """1 for the last day that counts, 2 for the one before it, …"""
-    return np.cumsum(counted[:, ::-1], axis=1, dtype=np.int16)[:, ::-1]
-
-
-def _last(flags: Flags) -> Floats:
-    """The day number of the last day that is flagged."""
-    return np.where(flags.any(axis=1), -np.argmax(flags[:, ::-1], axis=1), np.nan)
-
-
 def _last_reopening(counted: Flags) -> Floats:
     """The day number of the last day that counts after a week and more of days that don't."""
     counted = np.ascontiguousarray(counted[:, -_RECENT_DAYS:])
     places = np.where(counted, np.arange(counted.shape[1], dtype=np.int32), np.int32(-1))
     before = np.maximum.accumulate(places, axis=1)[:, :-1]
     gap = places[:, 1:] - before
-    return _last(counted[:, 1:] & (before >= 0) & (gap > _LONG_CLOSURE))
+    return last_flagged(counted[:, 1:] & (before >= 0) & (gap > _LONG_CLOSURE))
 
 
 def _weekdays(values: npt.NDArray[np.generic], ahead: int) -> npt.NDArray[Any]:
@@ -330,18 +307,3 @@ def _weekdays(values: npt.NDArray[np.generic], ahead: int) -> npt.NDArray[Any]:
     days = values.shape[1]
     newest = days - 1 + ahead - 7 * -(-ahead // 7)
     return np.ascontiguousarray(values[:, newest % 7 : newest + 1 : 7][:, -_SAME_KIND_WEEKS:])
-
-
-def _window(residuals: Floats32, first: int, last: int) -> Floats:
-    """The mean residual of the days `first` to `last`, 0 being the as-of; NaN if there is none."""
-    end = residuals.shape[1]
-    inside = residuals[:, max(0, end - 1 + first) : max(0, min(end, end + last))]
-    return _mean(np.ascontiguousarray(inside, dtype=np.float64))
-
-
-def _mean(values: Floats) -> Floats:
-    """The mean of each row's known values."""
-    known = ~np.isnan(values)
-    days = known.sum(axis=1)
-    sums = np.where(known, values, 0.0).sum(axis=1)
-    return np.where(days > 0, sums / np.maximum(days, 1), np.nan)

@@ -38,7 +38,6 @@ from ray_job.registry import Artifact
 from ray_job.tally import Share, Tally
 from ray_job.work import Cost, Result, Task, Work, failed
 
-
 _SLOW_SECONDS = 60.0
 """A storage that keeps a chunk waiting this long in vain is not asked for its other stores."""
 

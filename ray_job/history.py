@@ -25,6 +25,7 @@ from ray_job.plan import ItemRange, RowGroup
 
 REQUIRED = ("item_id", "date", "sales", "delivered_at", "op")
 _EPOCH = date(1970, 1, 1)
+_WHOLE_BYTES = 16 * 2**20
 _BLOCK_CELLS = 8_000_000
 """Series × days of one panel: 64 MB of sales."""
 
@@ -45,11 +46,26 @@ class Columns:
 
 
 def row_groups(storage: Storage, key: str) -> list[RowGroup]:
-    """The row groups of a file, from its footer. Raises CorruptError or NotFoundError."""
-    with _parquet(storage, key, whole=False) as file:
-        column = file.schema_arrow.get_field_index("item_id")
-        groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
-        return [RowGroup(group.column(column).statistics.min, group.num_rows) for group in groups]
+    """The row groups of a file, from its footer.
+
+    Raises CorruptError, NotFoundError or StorageError.
+    """
+    try:
+        return _row_groups(_sought(storage, key), key)
+    except OSError:
+        return _row_groups(_whole(storage, key), key)
+
+
+def _row_groups(source: pa.NativeFile, key: str) -> list[RowGroup]:
+    try:
+        with pq.ParquetFile(source) as file:
+            column = file.schema_arrow.get_field_index("item_id")
+            groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
+            return [RowGroup(one.column(column).statistics.min, one.num_rows) for one in groups]
+    except (pa.ArrowException, OSError, AttributeError) as error:
+        if isinstance(error, OSError) and not isinstance(source, pa.BufferReader):
+            raise
+        raise CorruptError(f"{key}: the file cannot be read: {_first_line(error)}") from error
 
 
 def read_store(
@@ -180,6 +196,8 @@ class _Rows:
             _fold(sales, cells, self.sales[rows], self.adds[rows], self.delivered[rows])
         past = np.ascontiguousarray(sales.reshape(count, n_all)[:, :n_days])
         whole = {name: values.reshape(count, n_all) for name, values in dense.items()}
+        if "open" in whole:
+            _close(past, whole["open"][:, :n_days])
         return Panel(
             store_ids=self.store_ids[first : first + count],
             item_ids=self.item_ids[first : first + count],
@@ -190,6 +208,14 @@ class _Rows:
                 name: np.ascontiguousarray(whole[name][:, :n_days]) for name in columns.observed
             },
         )
+
+
+def _close(sales: Floats, opened: Floats32) -> None:
+    """A day that was declared closed is known without a delivery, once a series has begun: 0."""
+    unknown = np.isnan(sales)
+    if unknown.any():
+        begun = np.logical_or.accumulate(~unknown, axis=1)
+        sales[unknown & begun & (opened == 0)] = 0.0
 
 
 def _set(dense: npt.NDArray[np.floating], cells: Ints, values: npt.NDArray[np.floating]) -> None:
@@ -266,26 +292,37 @@ def _in_order(tables: list[pa.Table]) -> list[pa.Table]:
 
 
 def _read_file(storage: Storage, key: str, columns: Columns, items: ItemRange | None) -> pa.Table:
-    with _parquet(storage, key, whole=items is None) as file:
-        there = set(file.schema_arrow.names)
-        if missing := [name for name in REQUIRED if name not in there]:
-            raise InputError(f"{key}: the column {missing[0]!r} is missing")
-        wanted = [*REQUIRED, *(name for name in columns.names if name in there)]
-        try:
-            if items is None:
-                table = file.read(columns=wanted, use_threads=False)
-            else:
-                groups = _overlapping(file, items)
-                table = file.read_row_groups(groups, columns=wanted, use_threads=False)
-                table = table.filter(_within(table["item_id"], items))
-        except (pa.ArrowException, OSError) as error:
-            raise CorruptError(f"{key}: the file cannot be read: {error}") from error
+    if items is None:
+        return _decode(_whole(storage, key), key, columns, None)
+    try:
+        return _decode(_sought(storage, key), key, columns, items)
+    except OSError:
+        # The storage or the file: read whole, the one is told from the other.
+        return _decode(_whole(storage, key), key, columns, items)
+
+
+def _decode(source: pa.NativeFile, key: str, columns: Columns, items: ItemRange | None) -> pa.Table:
+    in_memory = isinstance(source, pa.BufferReader)
+    try:
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            there = set(file.schema_arrow.names)
+            if missing := [name for name in REQUIRED if name not in there]:
+                raise InputError(f"{key}: the column {missing[0]!r} is missing")
+            wanted = [*REQUIRED, *(name for name in columns.names if name in there)]
+            groups = range(file.num_row_groups) if items is None else _overlapping(file, items)
+            table = file.read_row_groups(list(groups), columns=wanted, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and not in_memory:
+            raise
+        raise CorruptError(f"{key}: the file cannot be read: {_first_line(error)}") from error
+    _check_types(table, key)
+    if items is not None:
+        table = table.filter(_within(table["item_id"], items))
     for name in columns.names:
         if name not in there:
             is_text = name in (columns.categories or {})
             nulls = pa.nulls(table.num_rows, pa.string() if is_text else pa.float64())
             table = table.append_column(name, nulls)
-    _check_types(table, key)
     return table
 
 
@@ -320,16 +357,17 @@ def _within(ids: pa.ChunkedArray, items: ItemRange) -> pa.ChunkedArray:
     return inside
 
 
-def _parquet(storage: Storage, key: str, *, whole: bool) -> pq.ParquetFile:
-    """Open a file: `whole` in one request, else by its footer and what is asked for."""
-    source = pa.BufferReader(storage.read(key)) if whole else _open(storage, key)
-    try:
-        return pq.ParquetFile(source, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptError(f"{key}: the file is not Parquet: {error}") from error
+def _whole(storage: Storage, key: str) -> pa.BufferReader:
+    return pa.BufferReader(storage.read(key))
 
 
-def _open(storage: Storage, key: str) -> pa.NativeFile:
-    if storage.stat(key) is None:
-        storage.read(key)
+def _sought(storage: Storage, key: str) -> pa.NativeFile:
+    """A file of which only a part is wanted: a small one whole, since that is one request."""
+    there = storage.stat(key)
+    if there is None or there.size <= _WHOLE_BYTES:
+        return _whole(storage, key)
     return storage.files().open_input_file(key)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from ray_job import history, plan, provenance, registry, tables
 from ray_job.bucket import keys
-from ray_job.bucket.errors import CorruptError, InputError
+from ray_job.bucket.errors import CorruptError, InputError, NotFoundError, StorageError
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.storage import Storage
 from ray_job.context import Context
@@ -174,8 +174,16 @@ def make_plan(
             raise InputError(f"--stores: store {unknown[0]!r} has no history")
     files = plan.relevant(histories.files, on, stores)
     big = plan.oversized(files, settings.plan)
-    groups = {store: history.row_groups(storage, path) for store, path in big.items()}
+    groups = {store: _row_groups(storage, path) for store, path in big.items()}
     return plan.make(files, on, settings.plan, groups)
+
+
+def _row_groups(storage: Storage, path: str) -> list[plan.RowGroup]:
+    """None where the file cannot be read: whoever works on the store's one chunk says why."""
+    try:
+        return history.row_groups(storage, path)
+    except (CorruptError, NotFoundError, StorageError):
+        return []
 
 
 def _context_table(storage: Storage, kind: str) -> pa.Table | None:

@@ -25,8 +25,8 @@ from ray_job.forecast import forecast_chunk
 from ray_job.work import Result, Task, Work
 
 _RETRIES = 0
-"""`execution` tries again what was lost. Without retries of its own, Ray does not repeat without end
-what was killed for want of memory either."""
+"""`execution` tries again what was lost. Without retries, Ray does not repeat without end what was
+killed for want of memory either."""
 
 
 class RayExecutor:
@@ -95,7 +95,8 @@ def _work_on(row: dict[str, Any], shared: ObjectRef[bytes]) -> dict[str, bytes]:
 @contextmanager
 def _watched(seconds: float) -> Iterator[None]:
     """End this process if what it does takes longer, wherever it hangs: no lock can stop that."""
-    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    told = sys.__stderr__ or sys.stderr
+    faulthandler.dump_traceback_later(seconds, exit=True, file=told)
     try:
         yield
     finally:

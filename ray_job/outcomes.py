@@ -106,9 +106,15 @@ def sold(outcomes: pa.Table, as_of: date) -> tuple[list[str], npt.NDArray[np.dat
 
 
 def matrix(column: pa.ChunkedArray) -> Floats:
-    """A column of equally long lists as an array; null is NaN."""
+    """A column of lists as an array, shorter ones filled up with NaN; null is NaN."""
     flat: Floats = pc.list_flatten(column).to_numpy().astype(np.float64)
-    return flat.reshape(len(column), -1)
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+    width = int(lengths.max(initial=0))
+    if len(flat) == len(lengths) * width:
+        return flat.reshape(len(lengths), width)
+    padded = np.full((len(lengths), width), np.nan)
+    padded[np.arange(width) < lengths[:, None]] = flat
+    return padded
 
 
 def _with_parts(chunk: Done) -> pa.Table:

@@ -62,6 +62,11 @@ def current(storage: Storage) -> Promotion | None:
     return CurrentModel.from_bytes(data, keys.CURRENT_MODEL).current
 
 
+def history(storage: Storage) -> tuple[Promotion, ...]:
+    """Every promotion, newest first: the first is current."""
+    return _read(storage)[1]
+
+
 def load(storage: Storage, version: str | None = None) -> Artifact:
     """The current artifact, or the registered one of `version`.
 

@@ -167,8 +167,8 @@ def density(title: str, actual: Floats, predicted: Floats) -> str:
     counts, _, _ = np.histogram2d(
         np.clip(x, low, high), np.clip(y, low, high), bins=cells, range=[[low, low + span]] * 2
     )
-    left, top = _LEFT, 8
-    size = side - 50
+    top, size = 8, side - 50
+    left = (WIDTH - size) / 2
     cell = size / cells
     body = [
         _rect("ground", left, top, size, size),
@@ -185,11 +185,9 @@ def density(title: str, actual: Floats, predicted: Floats) -> str:
         at = (math.log10(value) - low) / span * size
         body.append(_text("tick", left + at, top + size + 16, number(value), "middle"))
         body.append(_text("tick", left - 6, top + size - at + 4, number(value), "end"))
-    body.append(
-        f'<text class="name" x="{left + size / 2}" y="{side - 4}" text-anchor="middle">sold</text>'
-    )
+    body.append(_text("name", left + size / 2, side - 4, "sold", "middle"))
     body.append(_text("name", left + 6, top + 16, "forecast", "start"))
-    return _figure(title, body, [], width=left + size + 12, height=side)
+    return _figure(title, body, [], height=side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +234,6 @@ def _figure(
     body: Sequence[str],
     legend: Sequence[tuple[str, str]],
     *,
-    width: float = WIDTH,
     height: float = HEIGHT,
 ) -> str:
     named = "".join(
@@ -246,7 +243,7 @@ def _figure(
     )
     return (
         f"<figure><figcaption>{escape(title)}{named}</figcaption>"
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}">'
+        f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(title)}">'
         f"{''.join(body)}</svg></figure>"
     )
 

@@ -25,6 +25,8 @@ from ray_job.settings import Settings
 WARM_UP_DAYS = 84
 """As-ofs with less history than this would teach what no nightly run meets."""
 
+_MOST_QUESTIONS = 3
+"""Per as-of: more numbers of days ahead would repeat the same sales, and tell little more."""
 _CALIBRATION_ROWS = 350_000
 _LEAF_ROWS = 30
 _EARLY_ROWS = 450_000
@@ -98,7 +100,7 @@ def scored(panel: Panel) -> Flags:
 def training_set(
     panel: Panel, as_of: date, context: Context, inputs: Inputs, settings: Settings
 ) -> Examples:
-    """Past days up to `as_of`, each with random days ahead, about `settings.training.rows` rows.
+    """Past days up to `as_of`, each with random days ahead: `settings.training.rows` at most.
 
     The same arguments give the same rows. Raises InputError where there is nothing to train on.
     """
@@ -117,7 +119,7 @@ def training_set(
     questions = []
     for start in starts:
         possible = min(inputs.horizon, days - 1 - start)
-        number = max(1, int(wanted) + int(rng.random() < wanted % 1))
+        number = min(_MOST_QUESTIONS, max(1, int(wanted) + int(rng.random() < wanted % 1)))
         ahead = rng.permutation(possible)[:number] + 1
         series = np.flatnonzero(rng.random(past.n_series) < wanted)
         questions.append((start, sorted(int(h) for h in ahead), series))

@@ -67,12 +67,13 @@ def gcs_shop(gcs: FakeGcs) -> Shop:
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    """One local Ray with two CPUs for all tests that need it."""
+def local_ray(served: FakeGcs) -> Iterator[None]:
+    """One local Ray with two CPUs for all tests that need it; its workers find the fake storage."""
     import ray  # noqa: PLC0415 - only those tests load Ray
 
     ray.init(
         address="local",
+        runtime_env={"env_vars": {"STORAGE_EMULATOR_HOST": served.url}},
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,

@@ -25,7 +25,7 @@ from ray_job.bucket.errors import (
     NotFoundError,
     StorageError,
 )
-from ray_job.bucket.storage import ObjectInfo, Versioned
+from ray_job.bucket.interface import ObjectInfo, Versioned
 
 _TEMPORARY = ".storecast-"
 _BLOCK = 4 * 2**20

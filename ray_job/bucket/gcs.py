@@ -33,7 +33,7 @@ from ray_job.bucket.errors import (
     NotFoundError,
     StorageError,
 )
-from ray_job.bucket.storage import ObjectInfo, Versioned
+from ray_job.bucket.interface import ObjectInfo, Versioned
 
 _PATIENCE = 120.0
 _RETRY = DEFAULT_RETRY.with_timeout(_PATIENCE)

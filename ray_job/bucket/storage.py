@@ -1,93 +1,14 @@
-"""Storage: the one interface to the bucket, a local directory or Google Cloud Storage.
-
-Both sides behave the same, which one suite of tests shows. What must not be blind is conditional:
-`create` never overwrites, `replace` is a compare-and-set on the generation that was read. Both are
-idempotent for the same bytes: a caller whose acknowledgement was lost may call again.
-"""
+"""Opening a bucket by its address; what it then can do says `Storage`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
-from pyarrow.fs import FileSystem
-
+from ray_job.bucket.directory import DirectoryStorage
 from ray_job.bucket.errors import InputError
+from ray_job.bucket.interface import ObjectInfo, Storage, Versioned
 
-
-@dataclass(frozen=True, slots=True)
-class ObjectInfo:
-    """An object's description. Generations can be compared for equality, nothing more."""
-
-    key: str
-    size: int
-    generation: str
-    created: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Versioned:
-    data: bytes
-    generation: str
-
-
-class Storage(Protocol):
-    """Objects by key. Every method may raise StorageError; CorruptError where a checksum fails."""
-
-    @property
-    def url(self) -> str:
-        """What `open_bucket` takes to open the same storage again, in another process."""
-
-    def read(self, key: str) -> bytes:
-        """The object's bytes, in one request. Raises NotFoundError."""
-
-    def read_versioned(self, key: str) -> Versioned:
-        """The object's bytes with their generation. Raises NotFoundError."""
-
-    def read_if_changed(self, key: str, generation: str) -> Versioned | None:
-        """The object, or None while it is still of that generation. Raises NotFoundError."""
-
-    def stat(self, key: str) -> ObjectInfo | None:
-        """The object's description, None where there is none."""
-
-    def checksum(self, info: ObjectInfo) -> str:
-        """The CRC32C of an object's content, as text."""
-
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object whose key begins with `prefix`, in order of keys."""
-
-    def create(self, key: str, data: bytes) -> None:
-        """Write a new object. Raises ConflictError where other bytes lie there already."""
-
-    def replace(self, key: str, data: bytes, generation: str | None) -> str:
-        """Write if the object is still of `generation` (None: if there is none).
-
-        Returns the new generation. Raises ConflictError where somebody else was first.
-        """
-
-    def write_unseen(self, key: str, data: bytes) -> None:
-        """Write an object that nobody reads before something names it: blind, maybe unsynced."""
-
-    def sync(self) -> None:
-        """Make everything that was written unseen durable."""
-
-    def delete(self, key: str, generation: str) -> None:
-        """Delete that generation. Does nothing where it is gone; ConflictError if it changed."""
-
-    def upload(self, path: Path, key: str) -> None:
-        """Write a file's content as a new object. Raises ConflictError like `create`."""
-
-    def download(self, key: str, path: Path) -> None:
-        """Write an object's content to a new file. Raises NotFoundError."""
-
-    def files(self) -> FileSystem:
-        """The bucket as an Arrow file system whose paths are keys: for partitions and parts."""
-
-    def delta(self, root: str) -> tuple[str, dict[str, str]]:
-        """A Delta table's address and delta-rs's storage options for it."""
+__all__ = ["ObjectInfo", "Storage", "Versioned", "open_bucket"]
 
 
 def open_bucket(url: str) -> Storage:
@@ -95,10 +16,10 @@ def open_bucket(url: str) -> Storage:
 
     Raises BucketMissingError where it does not exist, InputError for another kind of address.
     """
-    from ray_job.bucket.directory import DirectoryStorage  # noqa: PLC0415 - each imports its client
-    from ray_job.bucket.gcs import GcsStorage  # noqa: PLC0415
-
     if url.startswith("gs://"):
+        # Google's client takes most of a second to import, which a directory need not wait for.
+        from ray_job.bucket.gcs import GcsStorage  # noqa: PLC0415
+
         return GcsStorage.open(url)
     if "://" in url and not url.startswith("file://"):
         raise InputError(f"{url}: a bucket is a directory, file://… or gs://name[/prefix]")

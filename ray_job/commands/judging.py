@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from ray_job.bucket.freshness import Schedule
+from ray_job.bucket.storage import Storage
 from ray_job.commands import telling
-from ray_job.commands.edge import Bucket, Json, SettingsFile, edge
+from ray_job.commands.edge import AsOf, Bucket, Edge, Json, SettingsFile, day, edge
 
 app = typer.Typer()
 
@@ -41,6 +43,90 @@ def accuracy(
     if not as_json:
         _tell_accuracy(found, store)
         (_tell_stores if store is None else _tell_days)(detail)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A registered model.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    days: Annotated[int, typer.Option(min=7, help="How many of the last days.")] = 28,
+    as_of: AsOf = None,
+    bucket: Bucket = None,
+    settings: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Two models on the same days, that neither was trained on, and whether chance explains it."""
+    here = edge(bucket, settings, as_json=as_json)
+    found = compared(here, here.storage(), first, second, days, day(as_of))
+    here.tell(found)
+    if not as_json:
+        _tell_comparison(found)
+
+
+def compared(
+    here: Edge,
+    storage: Storage,
+    first: str,
+    second: str,
+    days: int,
+    as_of: date | None = None,
+) -> dict[str, Any]:
+    """`compare.compare` of two registered models, with their names and the days.
+
+    Raises InputError where there are too few days that neither was trained on.
+    """
+    from ray_job import compare as comparing
+    from ray_job import inputs, trial
+
+    histories = inputs.open_histories(storage)
+    models = [trial.load(storage, version) for version in (first, second)]
+    schedule = Schedule(here.settings.zone, here.settings.deadline)
+    last = inputs.resolve_as_of(as_of, histories, schedule, here.now)
+    begin, last = comparing.common_days(models[0], models[1], last, days)
+    rows = [
+        trial.run(
+            storage,
+            here.settings,
+            histories,
+            model,
+            begin,
+            last,
+            trial.Conditions(),
+            here.progress,
+        ).result.rows
+        for model in models
+    ]
+    found = comparing.compare(rows[0], rows[1])
+    return {"models": [first, second], "from": str(begin), "to": str(last), **found}
+
+
+def _tell_comparison(found: dict[str, Any]) -> None:
+    one, other = found["models"]
+    test = found["test"]
+    telling.say(
+        f"{test['days']} days from {found['from']} to {found['to']}, one day ahead:"
+        f" {one} is off by {found['first']['wape']:.2%} of sales, {other} by"
+        f" {found['second']['wape']:.2%}; {other} was nearer on {test['days_better']} days."
+    )
+    chance = f"p = {test['p_value']:.3f}; difference {test['low']:+.2%} to {test['high']:+.2%}"
+    if found["better"] is None:
+        telling.say(f"That may be chance ({chance}).")
+    else:
+        telling.say(f"{other if found['better'] == 'second' else one} is better ({chance}).")
+    telling.table(
+        ("days ahead", "rows", f"wape {one}", f"wape {other}", "difference", "p"),
+        [
+            (
+                int(ahead),
+                row["first"]["rows"],
+                row["first"]["wape"],
+                row["second"]["wape"],
+                row["test"]["difference"],
+                row["test"]["p_value"],
+            )
+            for ahead, row in found["by_days_ahead"].items()
+        ],
+    )
 
 
 def _tell_accuracy(found: dict[str, Any], store: str | None) -> None:

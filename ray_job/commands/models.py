@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,9 @@ from ray_job.bucket.storage import Storage
 from ray_job.commands import telling
 from ray_job.commands.edge import AsOf, Bucket, Edge, Json, SettingsFile, day, edge
 
+if TYPE_CHECKING:
+    from ray_job.trial import Conditions, Trial
+
 app = typer.Typer()
 
 
@@ -20,12 +24,15 @@ app = typer.Typer()
 def train(
     as_of: AsOf = None,
     bucket: Bucket = None,
+    without_weather: Annotated[
+        bool, typer.Option("--without-weather", help="A model that knows of no weather.")
+    ] = False,
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
     """Fit the default model, calibrate its intervals and register it."""
     here = edge(bucket, settings, as_json=as_json)
-    told = training(here, here.storage(), day(as_of))
+    told = training(here, here.storage(), day(as_of), weather=not without_weather)
     here.tell(told)
     if not as_json:
         state = "and is current" if told["current"] else "and waits for `storecast promote`"
@@ -33,10 +40,13 @@ def train(
         telling.table(("on held-out days", ""), sorted(told["metrics"].items()))
 
 
-def training(here: Edge, storage: Storage, as_of: date | None) -> dict[str, Any]:
+def training(
+    here: Edge, storage: Storage, as_of: date | None, *, weather: bool = True
+) -> dict[str, Any]:
     """Train and register; the first model of a bucket becomes current."""
     from ray_job import inputs, model, provenance, registry, study
     from ray_job import training as fitting
+    from ray_job.weather import without_weather
 
     settings = here.settings
     histories = inputs.open_histories(storage)
@@ -44,8 +54,9 @@ def training(here: Edge, storage: Storage, as_of: date | None) -> dict[str, Any]
     last = inputs.resolve_as_of(as_of, histories, schedule, here.now)
     with here.progress.stage("read histories"):
         data = study.load(storage, settings, histories, last, days=settings.lookback_days)
+    context = data.context if weather else without_weather(data.context)
     with here.progress.stage("fit"):
-        fitted = fitting.fit(data.panel, last, data.context, settings, categories=data.categories)
+        fitted = fitting.fit(data.panel, last, context, settings, categories=data.categories)
     version = _version(last, here.now)
     described = model.describe(
         version=version,
@@ -76,18 +87,38 @@ def training(here: Edge, storage: Storage, as_of: date | None) -> dict[str, Any]
 @app.command()
 def promote(
     version: Annotated[str, typer.Argument(help="As `storecast train` named it.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Whether it is better than the current one or not.")
+    ] = False,
+    days: Annotated[int, typer.Option(min=7, help="How many of the last days to compare on.")] = 28,
     bucket: Bucket = None,
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Make a registered model the current one."""
+    """Make a registered model the current one, if it is better, or was current before."""
     from ray_job import registry
+    from ray_job.commands.judging import compared
 
     here = edge(bucket, settings, as_json=as_json)
-    promotion = registry.promote(here.storage(), version, here.now)
+    storage = here.storage()
+    before = registry.history(storage)
+    registry.load(storage, version)
+    known = {promotion.version for promotion in before}
+    if before and version not in known and not force:
+        found = compared(here, storage, before[0].version, version, days)
+        wape = {which: found[which]["wape"] for which in ("first", "second")}
+        if wape["second"] >= wape["first"]:
+            raise InputError(
+                f"{version}: off by {wape['second']:.2%} from {found['from']} to {found['to']}, where"
+                f" the current model {before[0].version} is off by {wape['first']:.2%}; --force"
+                " promotes it all the same"
+            )
+    promotion = registry.promote(storage, version, here.now)
     here.tell(promotion)
     if not as_json:
         telling.say(f"Model {promotion.version} is current.")
+        if before and before[0].version != version:
+            telling.say(f"`storecast promote {before[0].version}` goes back.")
 
 
 @app.command()
@@ -96,53 +127,96 @@ def backtest(
     late: Annotated[
         int, typer.Option(min=0, help="As if the last N days' sales had not arrived.")
     ] = 0,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a page of HTML about it to this file.", show_default=False),
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option("--model", help="Default: the current one.", show_default=False)
+    ] = None,
+    weather_noise: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="Errors in the weather of the target dates, as a share of its own variation: 0.3"
+            " is what a forecast of the next day is off by.",
+        ),
+    ] = 0.0,
+    without_weather: Annotated[
+        bool, typer.Option("--without-weather", help="As if no weather were delivered.")
+    ] = False,
     as_of: AsOf = None,
     bucket: Bucket = None,
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
     """Forecast past days as if on the evening before, and say how good that was."""
-    from ray_job import backtest as backtesting
-    from ray_job import inputs, registry, study
-    from ray_job.model import load as load_model
+    from ray_job import inputs, trial
+    from ray_job.report_figures import coverage_of_stores
+    from ray_job.slices import slices
 
     here = edge(bucket, settings, as_json=as_json)
     storage = here.storage()
     histories = inputs.open_histories(storage)
-    artifact = registry.load(storage)
-    model = load_model(artifact.model, artifact.description, artifact.sha256)
+    model = trial.load(storage, version)
     schedule = Schedule(here.settings.zone, here.settings.deadline)
     last = inputs.resolve_as_of(day(as_of), histories, schedule, here.now)
     first = last - timedelta(days=days - 1)
-    if first <= model.description.trained_on.last:
-        raise InputError(
-            f"--days {days}: model {model.description.version} was trained on days up to"
-            f" {model.description.trained_on.last}, and {first} would flatter it;"
-            f" `storecast train --as-of {first - timedelta(days=1)}` makes one that was not"
-        )
-    with here.progress.stage("read histories"):
-        data = study.load(
-            storage,
-            here.settings,
-            histories,
-            last,
-            days=here.settings.lookback_days + days + here.settings.horizon,
-            known_ahead=model.description.inputs.known_ahead,
-            categories=model.description.inputs.categories,
-        )
-    with here.progress.stage("forecast"):
-        made = backtesting.backtest(
-            data.panel, first, last, data.context, model, here.settings, late=late
-        )
-    report = made.report()
+    under = trial.Conditions(late, not without_weather, weather_noise)
+    made = trial.run(storage, here.settings, histories, model, first, last, under, here.progress)
+    found = made.result.report()
+    kinds = slices(made.result.rows, made.panel, made.context)
+    if report is not None:
+        with here.progress.stage("report"):
+            _write(report, here, made, (first, last), under, found, kinds)
     here.tell(
-        {"model": model.description.version, "first": str(first), "last": str(last), **report}
+        {
+            "model": model.description.version,
+            "first": str(first),
+            "last": str(last),
+            **found,
+            "slices": kinds,
+            "stores": coverage_of_stores(made.result.rows),
+        }
     )
     if not as_json:
-        _tell(report, first, last)
+        _tell(found, kinds, first, last)
+        if report is not None:
+            telling.say(f"The report is in {report}.")
 
 
-def _tell(report: dict[str, Any], first: date, last: date) -> None:
+def _write(
+    path: Path,
+    here: Edge,
+    made: Trial,
+    days: tuple[date, date],
+    under: Conditions,
+    found: dict[str, Any],
+    kinds: dict[str, Any],
+) -> None:
+    from ray_job.importance import importance
+    from ray_job.report import Material, remarks, render
+
+    page = render(
+        Material(
+            model=made.model.description,
+            first=days[0],
+            last=days[1],
+            rows=made.result.rows,
+            figures=found,
+            slices=kinds,
+            importance=importance(made.panel, *days, made.context, made.model, here.settings),
+            remarks=remarks(made.model.description, under),
+            made_at=here.now.astimezone(here.settings.zone),
+        )
+    )
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--report {path}: {error.strerror}") from error
+
+
+def _tell(report: dict[str, Any], kinds: dict[str, Any], first: date, last: date) -> None:
     names = ("rows", "rmspe", "wape", "mae", "bias", "coverage_80")
     rows = [
         (f"{ahead} days ahead", *(told[name] for name in names))
@@ -152,6 +226,13 @@ def _tell(report: dict[str, Any], first: date, last: date) -> None:
     telling.table(
         ("naive rule, one day ahead", "rmspe", "wape"),
         [(rule, told["rmspe"], told["wape"]) for rule, told in report["naive"].items()],
+    )
+    telling.table(
+        ("kind of day, one day ahead", "rows", "rmspe", "wape", "best rule", "coverage_80"),
+        [
+            (name, *(told[n] for n in ("rows", "rmspe", "wape", "naive_wape", "coverage_80")))
+            for name, told in kinds.items()
+        ],
     )
 
 

@@ -22,6 +22,8 @@ from ray_job.ingest.parallel import in_order, is_local
 from ray_job.ingest.shapes import FORMATS, has_known_format
 from ray_job.progress import Stage
 
+_HIDDEN = (".", "_")
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -59,7 +61,7 @@ def new_objects(storage: Storage, known: Mapping[str, Known]) -> list[ObjectInfo
     found = []
     for info in storage.list(keys.RAW_DATA):
         name = PurePosixPath(info.key).name
-        if info.key.endswith("/") or name.startswith((".", "_")):
+        if info.key.endswith("/") or name.startswith(_HIDDEN):
             continue
         earlier = known.get(info.key)
         if earlier is not None and earlier.generation == info.generation:
@@ -119,12 +121,7 @@ def given(
     """
     sources: dict[str, Source] = {}
     for path in files:
-        if not path.exists():
-            raise InputError(f"{path}: there is no such file")
-        if not path.is_file():
-            raise InputError(f"{path}: this is a directory, not a file")
-        if not has_known_format(path.name):
-            raise InputError(f"{path}: a delivered file ends in {', '.join(FORMATS)}")
+        _check_path(path)
         try:
             checksum, size = crc32c_of_file(path), path.stat().st_size
         except OSError as error:
@@ -143,6 +140,17 @@ def given(
         else:
             raise ConflictError(f"{candidate}: the object is there already")
     return list(sources.values())
+
+
+def _check_path(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise InputError(f"{path}: this is a directory, not a file")
+    if path.name.startswith(_HIDDEN):
+        raise InputError(f"{path}: a name that begins with . or _ is nobody's delivery")
+    if not has_known_format(path.name):
+        raise InputError(f"{path}: a delivered file ends in {', '.join(FORMATS)}")
 
 
 def _distinct(key: str, path: Path) -> str:

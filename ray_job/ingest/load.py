@@ -11,15 +11,16 @@ header of a CSV file is its row 1; Parquet files have no header, their first row
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import uuid4
 
 import duckdb
 
 from ray_job.bucket.errors import InputError, StorageError
 from ray_job.ingest.files import Source
 from ray_job.ingest.kinds import Kind
-from ray_job.ingest.shapes import Column, Shape
+from ray_job.ingest.shapes import FORMATS, Column, Shape
 from ray_job.ingest.workspace import Workspace, name, text
 from ray_job.progress import Stage
 from ray_job.settings import ColumnType
@@ -28,6 +29,7 @@ FILE = "__file"
 PROBLEM = "__problem"
 _FILES_AT_ONCE = 1_000
 """In one query DuckDB keeps a buffer for each file: 100,000 of them would not fit in memory."""
+_PATTERN = frozenset("*?[")
 _DAYS = "DATE '1900-01-01' AND DATE '2199-12-31'"
 
 
@@ -76,7 +78,7 @@ def load(
     expressions, problems = _expressions(group, types)
     problem = f"CASE {' '.join(problems)} END" if problems else "NULL"
     selected = ", ".join(f"{sql} AS {name(known)}" for known, sql in expressions.items())
-    paths = [str(source.path) for source in group.sources]
+    paths = [_literal(work, source) for source in group.sources]
     for start in range(0, len(paths), _FILES_AT_ONCE):
         into = f"INSERT INTO {group.table}" if start else f"CREATE TEMP TABLE {group.table} AS"
         some = paths[start : start + _FILES_AT_ONCE]
@@ -88,9 +90,19 @@ def load(
             )
         except duckdb.Error as error:
             sources = group.sources[start : start + _FILES_AT_ONCE]
-            raise _unreadable(work, group, sources, error) from error
+            raise _unreadable(work, group, dict(zip(some, sources, strict=True)), error) from error
         stage.advance(len(some))
     return _check_rows(work, group)
+
+
+def _literal(work: Workspace, source: Source) -> str:
+    """A path that DuckDB takes for one file: it reads some characters of a name as a pattern."""
+    if not _PATTERN & set(str(source.path)):
+        return str(source.path)
+    ending = next(one for one in FORMATS if source.path.name.lower().endswith(one))
+    link = work.folder / f"link-{uuid4().hex}{ending}"
+    link.symlink_to(source.path.resolve())
+    return str(link)
 
 
 def _reader(group: Group) -> str:
@@ -204,9 +216,12 @@ def row_of(work: Workspace, group: Group, number: int, row: int) -> int:
 
 
 def _unreadable(
-    work: Workspace, group: Group, sources: Sequence[Source], error: duckdb.Error
+    work: Workspace, group: Group, sources: Mapping[str, Source], error: duckdb.Error
 ) -> Exception:
-    """The error as one sentence that names the file, if it is a file's fault."""
+    """The error as one sentence that names the file, if it is a file's fault.
+
+    `sources` are the files of the query by the paths that DuckDB was given.
+    """
     told = str(error)
     if isinstance(error, duckdb.OutOfMemoryException):
         return StorageError(f"ingest.memory_limit is too small: {told.splitlines()[0]}")
@@ -228,15 +243,16 @@ _REASONS = (
 )
 
 
-def _culprit(work: Workspace, group: Group, sources: Sequence[Source], told: str) -> Source:
+def _culprit(work: Workspace, group: Group, sources: Mapping[str, Source], told: str) -> Source:
     """The file that an error speaks of: the one that it names, else the first that fails alone."""
-    named = [source for source in sources if str(source.path) in told]
+    named = [path for path in sources if path in told]
     if named:
-        return max(named, key=lambda source: len(str(source.path)))
-    for source in sources[:-1]:
+        return sources[max(named, key=len)]
+    *others, last = sources
+    columns = ", ".join(f"count({_raw(group, column)})" for column in group.columns)
+    for path in others:
         try:
-            columns = ", ".join(f"count({_raw(group, column)})" for column in group.columns)
-            work.run(f"SELECT {columns} FROM {_reader(group)}", [[str(source.path)]])
+            work.run(f"SELECT {columns} FROM {_reader(group)}", [[path]])
         except duckdb.Error:
-            return source
-    return sources[-1]
+            return sources[path]
+    return sources[last]

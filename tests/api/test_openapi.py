@@ -75,7 +75,10 @@ def test_a_typed_client_compiles(tmp_path):
     for name in ("package.json", "client.ts"):
         shutil.copy(HERE / "typescript" / name, tmp_path)
     installed = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"],
+        [
+            *(npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"),
+            *("--fetch-retries=0", "--fetch-timeout=20000"),
+        ],
         capture_output=True,
         text=True,
         cwd=tmp_path,

@@ -7,7 +7,9 @@ from datetime import timedelta
 import jwt
 import pytest
 
+from api.settings import Issuer
 from ray_job.bucket import keys, receipts
+from ray_job.tokens import open_key
 from tests.api.bucket import NOON, Bucket, StoreSpec
 from tests.api.serving import Clock, Served, serve
 from tests.api.test_runs import receipt
@@ -334,3 +336,17 @@ def test_an_identity_that_asks_too_often(tmp_path):
         assert ask("all") == 200  # somebody else may
         served.clock.now += timedelta(seconds=2)
         assert [ask("anna") for _ in range(2)] == [200, 429]
+
+
+def test_development_tokens_are_real_ones(tmp_path):
+    key = open_key(tmp_path / "keys")
+    bucket = Bucket.make(tmp_path / "bucket")
+    bucket.publish(STORES)
+    issuer = Issuer.model_validate(key.issuer)
+    write_grants(bucket.storage, {"issuer": issuer.issuer, "subject": "dev", "stores": ["1"]})
+    text = key.token(
+        subject="dev", email=None, audience=issuer.audience, now=NOON, lifetime=timedelta(hours=1)
+    )
+    with serve(str(tmp_path / "bucket"), issuers=(issuer,)) as served:
+        assert served.get("/v1/stores/1/forecast", headers=bearer(text)).status_code == 200
+        assert served.get("/v1/stores/2/forecast", headers=bearer(text)).status_code == 403

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -104,7 +105,9 @@ def test_sigterm_is_unready_first_and_drops_nothing(tmp_path):
         assert process.wait(20) == 0
     finally:
         process.kill()
-        process.communicate()
+        _, said = process.communicate()
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert "unready" in next(line for line in lines if line["logger"] == "api.server")["message"]
 
 
 def test_what_it_does_not_start_with(tmp_path):

@@ -16,19 +16,15 @@ import pyarrow.parquet as pq
 
 from ray_job import ingest, sample_files, settings
 from ray_job.bucket.storage import open_bucket
-from ray_job.commands.edge import Edge
-from ray_job.commands.models import training as train
-from ray_job.progress import SilentProgress
 from ray_job.sample import SampleSpec, iter_sales
 from ray_job.settings import Settings
+from tests.benchmarks import fitting
 
 LAST = date(2025, 6, 30)
 """The last day with sales of every bucket."""
 NOW = datetime(2025, 7, 1, 0, 5, tzinfo=UTC)
 DAYS = 730
 SEED = 29
-TREES = 300
-TRAINED_ROWS = 150_000
 _READY = "ready"
 
 
@@ -94,7 +90,7 @@ class Data:
             shutil.rmtree(raw)
 
     def _give_model(self, root: Path) -> None:
-        """The same model for all buckets: it is trained once, on a thousand stores."""
+        """The same model for all buckets: it is fitted once, on a thousand stores."""
         origin = self.folder / "model"
         if not (origin / _READY).exists():
             shutil.rmtree(origin, ignore_errors=True)
@@ -102,8 +98,7 @@ class Data:
             sample_files.write_blocks(spec, origin / "raw_data")
             storage = open_bucket(str(origin))
             ingest.ingest(storage, measured(origin), now=NOW)
-            here = Edge(measured(origin), json=True, now=NOW, progress=SilentProgress())
-            train(here, storage, LAST - timedelta(days=45))
+            fitting.register(storage, measured(origin, horizon=7), NOW)
             (origin / _READY).touch()
         shutil.copytree(origin / "models", root / "models")
 
@@ -111,8 +106,7 @@ class Data:
 def measured(bucket: Path, horizon: int = 1) -> Settings:
     """The settings under which everything is measured: the defaults, but for the horizon."""
     chosen = settings.load(None, bucket=str(bucket))
-    tuned = chosen.training.model_copy(update={"trees": TREES, "rows": TRAINED_ROWS})
-    return chosen.model_copy(update={"horizon": horizon, "training": tuned})
+    return chosen.model_copy(update={"horizon": horizon})
 
 
 def forget(bucket: Path) -> None:

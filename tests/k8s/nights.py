@@ -31,8 +31,8 @@ def make_bucket(folder: Path) -> Path:
     bucket = folder / "bucket"
     raw = bucket / "raw_data"
     raw.mkdir(parents=True)
-    spec = sample.SampleSpec(last_day=YESTERDAY, stores=12, days=200, days_ahead=7)
-    files = sample_files.write(sample.generate(spec), raw, days_per_file=199)
+    spec = sample.SampleSpec(last_day=YESTERDAY, stores=12, days=450, days_ahead=7)
+    files = sample_files.write(sample.generate(spec), raw, days_per_file=449)
     late = next(path for path in files if path.name == f"sales-{YESTERDAY}.csv")
     aside = folder / late.name
     late.rename(aside)

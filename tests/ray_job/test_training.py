@@ -12,12 +12,12 @@ from ray_job.settings import Settings
 from ray_job.training import calibration_set, fit, scored, training_set
 from tests import panels
 
-PANEL = panels.panel(stores=8, days=240)
+PANEL = panels.panel(stores=8, days=180)
 CONTEXT = panels.context(PANEL)
 INPUTS = panels.inputs(PANEL, CONTEXT)
-AS_OF = PANEL.first_day + timedelta(days=219)
+AS_OF = PANEL.first_day + timedelta(days=159)
 SETTINGS = Settings(
-    training={"rows": 1500, "trees": 8, "leaves": 15, "calibration_days": 28}, lookback_days=150
+    training={"rows": 1500, "trees": 8, "leaves": 15, "calibration_days": 28}, lookback_days=120
 )
 
 

@@ -80,6 +80,8 @@ CASES = {
     "narrow row": ("a.csv", GOOD + "1,2026-01-02\n", "line 3: there are 2 columns instead of 3"),
     "open quote": ("a.csv", GOOD + '1,2026-01-02,"5\n', "line 3: a quotation mark is not closed"),
     "latin": ("a.csv", "store_id,date,sales,n\n1,2026-01-01,5,é\n".encode("latin1"), "not UTF-8"),
+    "latin header": ("a.csv", "store_id,date,é\n".encode("latin1"), "the file is not UTF-8 text"),
+    "blank lines": ("a.csv", "\n\n", "the file is empty"),
     "twice": ("a.csv", "store_id,date,sales,Date\n1,2026-01-01,5,6\n", "more than one column"),
     "unnamed": ("a.csv", ",store_id,date,sales\n0,1,2026-01-01,5\n", "column 1 has no name"),
     "capitals": (
@@ -113,6 +115,8 @@ CASES = {
         parquet(store_id=["1"], date=[date(2026, 1, 1)], sales=[datetime(2026, 1, 1, tzinfo=UTC)]),
         "sales holds dates where numbers are expected",
     ),
+    "hidden": ("_a.csv", GOOD, "a name that begins with . or _"),
+    "damaged pattern": ("a[*].csv", GOOD + "1,2026-01-02\n", "line 3: there are 2 columns"),
     "other ending": ("a.xlsx", b"PK", "a delivered file ends in .csv, .csv.gz, .parquet"),
 }
 

@@ -1,5 +1,6 @@
 """Compaction: fewer files, the same rows."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -97,3 +98,25 @@ def test_a_file_that_is_gone_or_damaged_stops_it(crowded):
     with pytest.raises(NotFoundError, match=key):
         compact(crowded.storage, crowded.settings, night_of("1"), now=NOW)
     assert len(crowded.files_of("1")) == 3
+
+
+def test_rewriting_at_once_doubles_and_loses_nothing(crowded):
+    replacement = crowded.file("r.csv", "store_id,item_id,date,sales\n1,a,2026-01-05,50\n")
+    with ThreadPoolExecutor(4) as pool:
+        again = [
+            pool.submit(compact, crowded.storage, crowded.settings, night_of("1"), now=NOW)
+            for _ in range(3)
+        ]
+        taken = pool.submit(crowded.ingest, replacement, replace=True)
+        assert sum(one.result() > 0 for one in again) <= 1
+        assert taken.result().files == 1
+    rows = crowded.rows("store_id", "item_id", "date", "sales")
+    assert [row[1:] for row in rows if row[0] == "1"] == [
+        ("a", "2026-01-01", 1.0),
+        ("a", "2026-01-02", 2.0),
+        ("a", "2026-01-03", 3.0),
+        ("a", "2026-01-05", 50.0),
+        ("b", "2026-01-01", 1.0),
+        ("b", "2026-01-02", 2.0),
+        ("b", "2026-01-03", 3.0),
+    ]

@@ -2,12 +2,15 @@
 
 import gzip
 import io
-from datetime import date
+from datetime import date, datetime
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_job.settings import Sales
+from ray_job.bucket.storage import open_bucket
+from ray_job.settings import Sales, Settings
+from tests.ray_job.ingest.conftest import Desk
 
 
 def parquet(**columns):
@@ -98,6 +101,26 @@ def test_all_three_formats_and_delimiters(desk):
     assert desk.rows("open")[3] == (1.0,)
 
 
+def test_parquet_columns_of_all_kinds(desk):
+    desk.ingest(
+        desk.file(
+            "a.parquet",
+            parquet(
+                store_id=pa.array(["1"]).dictionary_encode(),
+                date=pa.array([datetime(2026, 1, 1, 13)], pa.timestamp("us")),
+                sales=pa.array([Decimal("1.25")]),
+                opened=pa.array([date(2020, 5, 1)]),
+                nothing=pa.nulls(1),
+                note=pa.array([""]),
+            ),
+        )
+    )
+    assert desk.rows("store_id", "date", "sales", "opened") == [
+        ("1", "2026-01-01", 1.25, "2020-05-01")
+    ]
+    assert {"nothing", "note"}.isdisjoint(desk.history().schema.names)
+
+
 def test_exact_duplicates_within_a_file_are_dropped(desk):
     desk.ingest(
         desk.file(
@@ -162,3 +185,24 @@ def test_many_files_of_one_shape_make_one_commit_with_one_file_per_store(desk):
     report = desk.ingest()
     assert (report.files, report.rows, report.stores) == (60, 60, 20)
     assert all(len(desk.files_of(f"s{number}")) == 1 for number in range(20))
+
+
+def test_names_of_files_and_columns_may_be_anything(desk):
+    header = 'store_id,date,sales,"Max ""T"", °C",it\'s\n'
+    desk.drop("a [1]*?'#%20é.csv", f"{header}1,2026-01-01,5,2.5,x\n")
+    desk.drop("A.CSV.GZ", gzip.compress(f"{header}1,2026-01-02,6,,\n".encode()))
+    assert desk.ingest(desk.file("[b].csv", f"{header}1,2026-01-03,7,1,y\n")).files == 3
+    assert desk.rows("sales", 'Max "T", °C', "it's") == [
+        (5.0, 2.5, "x"),
+        (6.0, None, None),
+        (7.0, 1.0, "y"),
+    ]
+
+
+def test_a_bucket_may_lie_anywhere(tmp_path):
+    root = tmp_path / "my [shop] 100% é"
+    root.mkdir()
+    desk = Desk(open_bucket(str(root)), Settings(), tmp_path / "desk")
+    for day in (1, 2):
+        desk.ingest(desk.file("a.csv", f"store_id,date,sales\n1,2026-01-0{day},5\n"))
+    assert len(desk.rows("sales")) == 2

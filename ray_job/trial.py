@@ -1,0 +1,96 @@
+"""A registered model on past days that it was not trained on: for backtests and comparisons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from ray_job import registry, study
+from ray_job.backtest import Backtest, backtest
+from ray_job.bucket.errors import InputError
+from ray_job.bucket.storage import Storage
+from ray_job.context import Context
+from ray_job.inputs import Histories
+from ray_job.model import Model
+from ray_job.model import load as load_model
+from ray_job.panel import Panel
+from ray_job.progress import Progress
+from ray_job.settings import Settings
+from ray_job.weather import without_weather
+
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What is taken from the model: the last days' sales, the weather, its exactness."""
+
+    late: int = 0
+    weather: bool = True
+    weather_noise: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    model: Model
+    panel: Panel
+    context: Context
+    result: Backtest
+
+
+def load(storage: Storage, version: str | None = None) -> Model:
+    """A registered model, by default the current one. Raises InputError, CorruptError."""
+    artifact = registry.load(storage, version)
+    return load_model(artifact.model, artifact.description, artifact.sha256)
+
+
+def unseen(model: Model, first: date) -> None:
+    """Raise InputError where `first` lies among the days that the model was trained on."""
+    known = model.description
+    if first <= known.trained_on.last:
+        raise InputError(
+            f"model {known.version} was trained on days up to {known.trained_on.last}, and"
+            f" {first} would flatter it; `storecast train --as-of {first - _DAY}` makes one that"
+            " was not"
+        )
+
+
+def run(
+    storage: Storage,
+    settings: Settings,
+    histories: Histories,
+    model: Model,
+    first: date,
+    last: date,
+    conditions: Conditions,
+    progress: Progress,
+) -> Trial:
+    """Every day from `first` to `last`, 1 to horizon days ahead.
+
+    Raises InputError where the model was trained on one of them.
+    """
+    unseen(model, first)
+    known = model.description.inputs
+    with progress.stage("read histories"):
+        data = study.load(
+            storage,
+            settings,
+            histories,
+            last,
+            days=settings.lookback_days + (last - first).days + 1 + settings.horizon,
+            known_ahead=known.known_ahead,
+            categories=known.categories,
+        )
+    context = data.context if conditions.weather else without_weather(data.context)
+    with progress.stage("forecast"):
+        result = backtest(
+            data.panel,
+            first,
+            last,
+            context,
+            model,
+            settings,
+            late=conditions.late,
+            weather_noise=conditions.weather_noise,
+        )
+    return Trial(model, data.panel, context, result)

@@ -1,0 +1,103 @@
+"""Nights on a real Ray: the same rows as without it, whatever becomes of the workers."""
+
+from pathlib import Path
+
+import pytest
+
+from ray_job.job import RayExecutor
+from ray_job.settings import Plan, Run
+from tests.faults import KILLED, Trapped, hang, killed_once
+from tests.fake_gcs import Fault
+from tests.shop import LAST, STORES, generations
+
+pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(280)]
+POISONED = "s003"
+
+
+def has_poisoned(task):
+    return POISONED in task.chunk.store_ids
+
+
+def test_the_same_rows_as_without_ray(shop):
+    receipt = shop.by(RayExecutor()).run()
+    assert (receipt.status, receipt.stores.ok) == ("published", 8)
+    assert receipt.peak_memory_bytes > 0
+    made = shop.all_rows()
+    before = generations(shop.storage)
+    assert shop.run() == receipt
+    assert generations(shop.storage) == before
+    shop.having(plan=Plan(chunk_rows=421)).run(force=True)
+    assert shop.all_rows().equals(made)
+
+
+def test_a_killed_workers_chunk_is_done_again(shop, tmp_path):
+    mark = tmp_path / "mark"
+    trapped = Trapped(RayExecutor(), has_poisoned, lambda task: killed_once(mark, task.attempt))
+    receipt = shop.by(trapped).run()
+    assert mark.exists()
+    assert (receipt.status, receipt.stores.failed) == ("published", 0)
+    assert sum(POISONED in stores for stores in trapped.seen) == 2
+    assert len(shop.part_keys()) == len(receipt.chunks)
+    assert shop.all_rows().num_rows == (len(STORES) - 1 + 12) * 7
+    shop.check()
+
+
+def test_a_store_that_kills_its_worker_stands_alone(shop):
+    shop = shop.having(plan=Plan(chunk_rows=700))
+    shop.run(LAST.replace(day=27))
+    trapped = Trapped(RayExecutor(), has_poisoned, lambda _: KILLED)
+    receipt = shop.by(trapped).run()
+    assert (receipt.status, receipt.exit_code) == ("published_with_failures", 4)
+    assert [one.store_id for one in receipt.failures] == [POISONED]
+    assert receipt.failures[0].reason_code == "killed_worker"
+    assert receipt.failures[0].last_good_as_of == LAST.replace(day=27)
+    theirs = [stores for stores in trapped.seen if POISONED in stores]
+    assert len(theirs[0]) > 1
+    assert theirs[0] == theirs[1]
+    assert theirs[-1] == [POISONED]
+    stores = shop.stores()
+    assert stores[POISONED]["carried_since"] == LAST
+    assert {row["as_of"] for name, row in stores.items() if name != POISONED} == {LAST}
+    # No later run steps on the culprit again.
+    before = generations(shop.storage)
+    again = Trapped(RayExecutor(), has_poisoned, lambda _: KILLED)
+    assert shop.by(again).run() == receipt
+    assert again.seen == []
+    assert generations(shop.storage) == before
+    shop.check()
+
+
+def test_a_store_that_hangs_is_ended(shop):
+    shop = shop.having(plan=Plan(chunk_rows=1), run=Run(chunk_deadline_seconds=3))
+    shop.run(LAST.replace(day=27))
+    for key in shop.partition_files(POISONED):
+        hang(Path(shop.storage.url) / key)
+    receipt = shop.by(RayExecutor()).run()
+    assert receipt.exit_code == 4
+    assert [(one.store_id, one.reason_code) for one in receipt.failures] == [
+        (POISONED, "deadline")
+    ]
+    assert "3 s" in receipt.failures[0].reason
+    assert shop.stores()[POISONED]["as_of"] == LAST.replace(day=27)
+
+
+def test_transient_faults_of_the_storage(gcs_shop, gcs, shop):
+    shop.run()
+    gcs.faults.transient(0.15, seed=4)
+    receipt = gcs_shop.by(RayExecutor()).run()
+    gcs.faults.clear()
+    assert receipt.status == "published"
+    assert gcs_shop.all_rows().equals(shop.all_rows())
+
+
+def test_a_partition_that_the_storage_refuses(gcs_shop, gcs):
+    gcs_shop.run(LAST.replace(day=27))
+    gcs.faults.add(
+        Fault("status", op="get", key=f"*store_id={POISONED}/*", status=403, times=None)
+    )
+    receipt = gcs_shop.by(RayExecutor()).run()
+    assert [(one.store_id, one.reason_code) for one in receipt.failures] == [(POISONED, "storage")]
+    gcs.faults.clear()
+    again = gcs_shop.run()
+    assert (again.status, again.exit_code) == ("published", 0)
+    assert gcs_shop.stores()[POISONED]["as_of"] == LAST
