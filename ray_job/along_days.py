@@ -58,4 +58,6 @@ def rank_from_end(counted: Flags) -> npt.NDArray[np.int16]:
 
 def last_flagged(flags: Flags) -> Floats:
     """The day number of the last day that is flagged."""
+    if not flags.shape[1]:
+        return np.full(len(flags), np.nan)
     return np.where(flags.any(axis=1), -np.argmax(flags[:, ::-1], axis=1), np.nan)

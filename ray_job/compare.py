@@ -34,7 +34,7 @@ _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class Verdict:
     """`difference`: WAPE of the second less that of the first; negative where the second is better.
 
     `low` and `high` bound it with 95 % confidence. `statistic` is the corrected one; two-sided.
@@ -85,7 +85,7 @@ def compare(first: pa.Table, second: pa.Table) -> dict[str, Any]:
     return {**by_days_ahead["1"], "by_days_ahead": by_days_ahead}
 
 
-def test(losses: Floats, others: Floats, sold: float, days_ahead: int) -> Test:
+def diebold_mariano(losses: Floats, others: Floats, sold: float, days_ahead: int) -> Verdict:
     """The test of two series of daily losses (Σ|error| over the stores), oldest day first.
 
     `sold` is the sum of sales over all the days.
@@ -99,7 +99,7 @@ def test(losses: Floats, others: Floats, sold: float, days_ahead: int) -> Test:
     error /= math.sqrt(max(correction, 1 / n))
     statistic = mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
     reach = error * float(special.stdtrit(n - 1, 1 - _SIGNIFICANT / 2))
-    return Test(
+    return Verdict(
         days=n,
         lags=lags,
         difference=mean,
@@ -120,7 +120,7 @@ def _joined(first: pa.Table, second: pa.Table) -> pa.Table:
         right_suffix="_second",
     )
     known = pc.and_(pc.is_finite(joined["predicted"]), pc.is_finite(joined["predicted_second"]))
-    return joined.filter(known).sort_by("target_date").combine_chunks()
+    return joined.filter(known).sort_by([(key, "ascending") for key in _KEYS])
 
 
 def _compared(rows: pa.Table, days_ahead: int) -> dict[str, Any]:
@@ -128,10 +128,10 @@ def _compared(rows: pa.Table, days_ahead: int) -> dict[str, Any]:
     actual = column["actual"]
     _, day = np.unique(rows["target_date"].to_numpy(), return_inverse=True)
     losses = [
-        np.bincount(day, weights=np.abs(column[name] - actual))
+        np.bincount(day, weights=np.abs(column[name] - actual)).astype(np.float64)
         for name in ("predicted", "predicted_second")
     ]
-    tested = test(losses[0], losses[1], float(actual.sum()), days_ahead)
+    tested = diebold_mariano(*losses, float(actual.sum()), days_ahead)
     better = "second" if tested.difference < 0 else "first"
     return {
         "first": measures(actual, column["predicted"], column["lower"], column["upper"]),

@@ -109,9 +109,9 @@ def promote(
         wape = {which: found[which]["wape"] for which in ("first", "second")}
         if wape["second"] >= wape["first"]:
             raise InputError(
-                f"{version}: off by {wape['second']:.2%} from {found['from']} to {found['to']}, where"
-                f" the current model {before[0].version} is off by {wape['first']:.2%}; --force"
-                " promotes it all the same"
+                f"{version}: off by {wape['second']:.2%} from {found['from']} to {found['to']},"
+                f" where the current model {before[0].version} is off by {wape['first']:.2%};"
+                " --force promotes it all the same"
             )
     promotion = registry.promote(storage, version, here.now)
     here.tell(promotion)

@@ -168,6 +168,20 @@ def test_closures_around_the_target_date():
     assert value(matrix, "days_since_sales") == 1
 
 
+@pytest.mark.parametrize("days", [1, 2, 6, 7, 8, 30])
+def test_a_short_history_is_a_history(days):
+    for ahead in range(1, 8):
+        matrix = made(one_series([99.0] * days), AS_OF + timedelta(days=ahead))
+        assert value(matrix, "baseline") == pytest.approx(np.log(100))
+        assert value(matrix, "history_days") == days
+        assert value(matrix, "days_since_open") == ahead
+
+
+def test_no_series_make_no_rows():
+    nothing = PANEL.take(np.array([], dtype=np.int64))
+    assert made(nothing).shape == (0, len(NAMES))
+
+
 def test_late_sales_show_their_age():
     sales = [50.0] * 200
     sales[-3:] = [np.nan] * 3

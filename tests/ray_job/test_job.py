@@ -10,7 +10,11 @@ from tests.faults import KILLED, Trapped, hang, killed_once
 from tests.fake_gcs import Fault
 from tests.shop import LAST, STORES, generations
 
-pytestmark = [pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(280)]
+pytestmark = [
+    pytest.mark.usefixtures("local_ray"),
+    pytest.mark.timeout(280),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray, about itself
+]
 POISONED = "s003"
 
 

@@ -31,6 +31,8 @@ def clean(frame: pd.DataFrame, night: Night) -> pd.DataFrame:
     frame = frame.set_index(pd.DatetimeIndex(frame["date"]))[["sales", "open", "promo"]]
     days = pd.date_range(night.first_day, night.as_of + timedelta(days=night.reach))
     frame = frame.reindex(days)
+    begun = frame["sales"].notna().cummax()
+    frame.loc[frame["sales"].isna() & begun & (frame["open"] == 0), "sales"] = 0.0
     frame.loc[pd.Timestamp(night.as_of + _DAY) :, "sales"] = np.nan
     return frame
 
@@ -116,7 +118,7 @@ def summarise(past: pd.DataFrame, as_of: date) -> Summary:
     }
     for k in (1, 3, 6, 12, 25, 50, 100):
         found[f"residual_last_{k}"] = recent.tail(k).mean()
-    for half_life in (10, 40):
+    for half_life in (5, 15, 40):
         weights = 0.5 ** (ages / half_life)
         found[f"residual_half_life_{half_life}"] = (
             (recent * weights).sum() / weights.sum() if len(recent) else np.nan
@@ -162,10 +164,12 @@ def features(
         earlier - _window(residuals, as_of, -2 * _YEAR - 27, -2 * _YEAR),
     ]
     season = (same_season(target, 1) - as_of).days
-    month = [
-        _window(residuals, as_of, day - 1, day + 1)
-        for day in ((same_day_of_month(target, back) - as_of).days for back in range(1, 13))
-    ]
+    month, around = [], []
+    for back in range(1, 13):
+        day = (same_day_of_month(target, back) - as_of).days
+        usual = _window(residuals, as_of, day - 14, min(0, day + 14))
+        month.append(_window(residuals, as_of, day, day) - usual)
+        around.append(_window(residuals, as_of, day - 1, day + 1) - usual)
     recent = residuals.loc[pd.Timestamp(as_of) - pd.Timedelta(days=209) :]
     gaps = recent.index.to_series().diff().dt.days
     reopened = gaps[gaps > 7]
@@ -185,7 +189,8 @@ def features(
         "residual_year_ago_change": pd.Series(changes).mean(),
         "residual_same_season_day": _window(residuals, as_of, season, season),
         "residual_same_season_week": _window(residuals, as_of, season - 3, season + 3),
-        "residual_day_of_month": pd.Series(month).mean() - summary.found["residual_year"],
+        "residual_day_of_month": pd.Series(month).mean(),
+        "residual_3_days_of_month": pd.Series(around).mean(),
         "days_since_open": (stamp - residuals.index[-1]).days,
         "days_since_reopening": (stamp - reopened.index[-1]).days if len(reopened) else np.nan,
         "days_since_sales": (stamp - summary.known).days,
@@ -228,6 +233,7 @@ def calendar(target: date, region: str, night: Night) -> dict[str, float]:
         "day_of_month": target.day,
         "days_to_month_end": stamp.days_in_month - target.day,
         "day_of_year": stamp.dayofyear,
+        "month_of_quarter": (target.month - 1) % 3,
         "days_from_christmas": days_from_christmas(target),
         "days_from_easter": days_from_easter(target),
         "holiday_today": float(target in holidays),

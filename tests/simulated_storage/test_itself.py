@@ -1,0 +1,99 @@
+"""The fake storage itself: its log, its listings, its life."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fake_gcs import FakeGcs
+from tests.fake_gcs.clients import storage_client
+from tests.fake_gcs.objects import Store
+from tests.simulated_storage.asking import BODY, request
+
+
+def test_the_log_counts_requests_and_bytes(gcs):
+    request(gcs, "/b/k", "PUT", BODY)
+    request(gcs, "/b/k", Range="bytes=0-9")
+    request(gcs, "/storage/v1/b/b/o?prefix=k")
+    put, get, listing = gcs.log.entries
+    assert (put.op, put.key, put.received, put.status) == ("insert", "k", len(BODY), 200)
+    assert (get.op, get.sent, get.status) == ("get", 10, 206)
+    assert (listing.op, listing.query) == ("list", {"prefix": "k"})
+    assert gcs.log.count(method="P*", key="*k", status=200) == 1
+    gcs.log.clear()
+    assert len(gcs.log) == 0
+
+
+def test_latency_is_added_to_every_request(gcs):
+    gcs.latency = 0.1
+    begun = time.monotonic()
+    request(gcs, "/b/k")
+    assert time.monotonic() - begun >= 0.1
+
+
+def test_generations_grow_and_are_not_dense(gcs):
+    generations = [gcs.put("b", "k", b"") for _ in range(50)]
+    assert generations == sorted(set(generations))
+    assert max(later - earlier for earlier, later in pairwise(generations)) > 1000
+    gcs.delete("b", "k")
+    assert gcs.put("b", "k", b"") not in generations
+
+
+NAMES = st.text("ab/", min_size=1, max_size=5)
+
+
+@given(st.sets(NAMES, max_size=30), st.text("ab/", max_size=2), st.integers(1, 4), st.booleans())
+def test_pages_add_up_to_the_whole_listing(names, prefix, size, folders):
+    store = Store(lambda: datetime(2026, 11, 3, tzinfo=UTC))
+    store.create_bucket("b")
+    for name in names:
+        store.put("b", name, b"")
+    chosen = sorted(name for name in names if name.startswith(prefix))
+    delimiter = "/" if folders else ""
+    rest = {name: name[len(prefix) :].partition("/") for name in chosen if folders}
+    common = {prefix + first + cut for first, cut, _ in rest.values() if cut}
+    found, prefixes, resume = [], [], ""
+    while resume is not None:
+        page = store.page("b", prefix=prefix, delimiter=delimiter, resume=resume, size=size)
+        assert len(page.items) + len(page.prefixes) <= size
+        found += [item.key for item in page.items]
+        prefixes += page.prefixes
+        resume = page.resume
+    assert prefixes == sorted(common)
+    assert found == [name for name in chosen if not folders or not rest[name][1]]
+    assert store.keys("b", prefix) == chosen
+
+
+def test_a_hundred_thousand_objects_are_listed_by_prefix(gcs):
+    for number in range(100_000):
+        gcs.put("b", f"batch_data/store_id={number * 7919 % 100_000}/p.parquet", b"x")
+    path = "/storage/v1/b/b/o?prefix=batch_data/store_id=99&maxResults=1000"
+    listing = json.loads(request(gcs, path)[2])
+    assert len(listing["items"]) == 1000
+    assert "nextPageToken" in listing
+    assert len(gcs.keys("b", "batch_data/store_id=99")) == 1111
+
+
+def test_an_unknown_request_is_refused_not_guessed(gcs):
+    assert request(gcs, "/storage/v1/b/b/acl")[0] == 400
+    assert request(gcs, "/storage/v2/b")[0] == 404
+    assert request(gcs, "/storage/v1/b/b/o?matchGlob=*")[0] == 400
+
+
+def serving():
+    return [thread for thread in threading.enumerate() if thread.name == "fake-gcs"]
+
+
+def test_servers_start_and_stop_without_leaks():
+    before = serving()
+    for _ in range(5):
+        with FakeGcs.serve("b") as gcs, closing(storage_client(gcs.url)) as own:
+            own.bucket("b").blob("k").upload_from_string(BODY)
+        assert serving() == before
