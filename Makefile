@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 # them again at every start of Ray.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test check fix image k8s-check clean
+.PHONY: help setup demo serve test check fix bench-api image k8s-check clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,9 +36,13 @@ check: $(READY)  ## format, lint, types, import directions; changes nothing
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-fix: $(READY)  ## repairs what check can repair
+fix: $(READY)  ## repairs what check can repair, and writes api/openapi.json anew
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+	$(BIN)/python -m api.openapi
+
+bench-api: $(READY)  ## the API's requests per second, beside what FastAPI and uvicorn alone do
+	$(BIN)/python -m tests.benchmarks.api
 
 image: $(READY)  ## both container images, with podman
 	podman build --target job -t storecast:job .

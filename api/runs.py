@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import date
 from typing import Annotated, Any
 
@@ -11,9 +12,10 @@ from starlette.responses import Response
 from api import paging
 from api.documentation import Documented, documented
 from api.forecasts import PageSize, PageTokenText
+from api.formats import MEDIA_TYPES
 from api.problems import ReleaseGoneError, UnknownRunError
 from api.question import Ask, Question
-from api.reply import reply_json
+from api.reply import reply, reply_json
 from api.schemas import ReleaseList
 from ray_job.bucket.errors import NotFoundError
 from ray_job.bucket.pointer import Pointer
@@ -21,7 +23,8 @@ from ray_job.bucket.receipts import Receipt
 
 router = APIRouter(tags=["operators"])
 
-_ISO_DATE = 10
+_ISO_DATES = (8, 10)
+"""Lengths of a date in ISO 8601, basic and extended."""
 _LIST = "releases"
 
 
@@ -106,7 +109,8 @@ async def _receipt(ask: Question, as_of: date, run_id: str) -> Response:
         receipt = await ask.service.receipts.get(as_of, run_id)
     except NotFoundError:
         raise UnknownRunError(f"there is no receipt of run {run_id}") from None
-    return reply_json(ask, receipt.model_dump(), published_at=receipt.finished_at)
+    body = receipt.model_dump_json().encode()
+    return reply(ask, body, MEDIA_TYPES["json"], published_at=receipt.finished_at)
 
 
 def _as_of(pointer: Pointer, run_id: str) -> date | None:
@@ -114,7 +118,7 @@ def _as_of(pointer: Pointer, run_id: str) -> date | None:
     for entry in pointer.history:
         if entry.run_id == run_id:
             return entry.as_of
-    try:
-        return date.fromisoformat(run_id[:_ISO_DATE])
-    except ValueError:
-        return None
+    for length in _ISO_DATES:
+        with suppress(ValueError):
+            return date.fromisoformat(run_id[:length])
+    return None

@@ -68,7 +68,9 @@ def moment(value: datetime, zone: ZoneInfo) -> str:
 
 
 def described(store: StoreForecast) -> str:
-    return ", ".join(f"{name} {value}" for name, value in store.description.items() if value)
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value}" for name, value in store.description.items() if value
+    )
 
 
 def percent(share: float | None) -> str:

@@ -131,7 +131,7 @@ def _compared(rows: pa.Table, days_ahead: int) -> dict[str, Any]:
         np.bincount(day, weights=np.abs(column[name] - actual)).astype(np.float64)
         for name in ("predicted", "predicted_second")
     ]
-    tested = diebold_mariano(*losses, float(actual.sum()), days_ahead)
+    tested = diebold_mariano(losses[0], losses[1], float(actual.sum()), days_ahead)
     better = "second" if tested.difference < 0 else "first"
     return {
         "first": measures(actual, column["predicted"], column["lower"], column["upper"]),

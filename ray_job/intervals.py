@@ -106,6 +106,8 @@ def calibrate(
 ) -> Calibration:
     """The calibration from held-out rows: what was sold, what was predicted, the recent spread.
 
+    Days ahead of which there are few rows get the bounds of all.
+
     `totals` numbers the rows: those of one store, as-of and target date share a number. Rows must
     not have been trained on, and must not all be of one store.
     """
@@ -123,11 +125,12 @@ def calibrate(
     )
     plain = plain.model_copy(update={"exponent": exponent})
     scale = plain.scale(spread)
-    bounds = [
-        _quantiles(errors[days_ahead == ahead] / scale[days_ahead == ahead])
-        for ahead in range(1, int(days_ahead.max()) + 1)
-        if (days_ahead == ahead).any()
-    ]
+    pooled = _quantiles(errors / scale)
+    bounds = []
+    for ahead in range(1, int(days_ahead.max()) + 1):
+        chosen = days_ahead == ahead
+        enough = chosen.sum() >= _FEW_ROWS
+        bounds.append(_quantiles(errors[chosen] / scale[chosen]) if enough else pooled)
     items = plain.model_copy(
         update={
             "lower": tuple(min(0.0, low) for low, _ in bounds),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import os
 import pickle
 import sys
 import warnings
@@ -22,11 +23,17 @@ from ray.data import Dataset
 from ray.util.annotations import RayDeprecationWarning
 
 from ray_job.forecast import forecast_chunk
+from ray_job.plan import Chunk
 from ray_job.work import Result, Task, Work
 
 _RETRIES = 0
 """`execution` tries again what was lost. Without retries, Ray does not repeat without end what was
 killed for want of memory either."""
+
+
+_PROCESS_BYTES = 450 * 2**20
+"""What a worker takes before it reads anything: its libraries and the model."""
+_MEMORY_STEP = 256 * 2**20
 
 
 class RayExecutor:
@@ -35,8 +42,7 @@ class RayExecutor:
     def run(self, tasks: Sequence[Task], work: Work) -> Iterator[Result]:
         """Results as they come. A task whose worker died, or was ended for hanging, gives none."""
         shared = ray.put(pickle.dumps(work))
-        rows = [{"task": pickle.dumps(task)} for task in tasks]
-        dataset = _mapped(ray.data.from_items(rows, override_num_blocks=len(rows)), shared)
+        dataset = _dataset(tasks, shared)
         context = dataset.context
         context.max_errored_blocks = -1
         context.enable_progress_bars = False
@@ -49,7 +55,32 @@ class RayExecutor:
             yield found
 
 
-def _mapped(chunks: Dataset, shared: ObjectRef[bytes]) -> Dataset:
+def memory_to_ask(chunk: Chunk, largest_node: int) -> int:
+    """The memory in bytes that a task reserves, in steps, so that few kinds of tasks arise.
+
+    A chunk that no node could hold asks for the largest whole: it may be killed there, which is an
+    outcome, while a request that nothing fulfils would wait for ever.
+    """
+    steps = -(-(_PROCESS_BYTES + chunk.memory_bytes) // _MEMORY_STEP)
+    return min(steps * _MEMORY_STEP, largest_node)
+
+
+def _dataset(tasks: Sequence[Task], shared: ObjectRef[bytes]) -> Dataset:
+    """One row for each task, in their order among those that ask for the same memory."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    largest = max(int(node["Resources"].get("memory", 0)) for node in nodes if node["Alive"])
+    asking: dict[int, list[dict[str, bytes]]] = {}
+    for task in tasks:
+        memory = memory_to_ask(task.chunk, largest)
+        asking.setdefault(memory, []).append({"task": pickle.dumps(task)})
+    first, *others = [
+        _mapped(ray.data.from_items(rows, override_num_blocks=len(rows)), shared, memory)
+        for memory, rows in sorted(asking.items(), reverse=True)
+    ]
+    return first.union(*others) if others else first
+
+
+def _mapped(chunks: Dataset, shared: ObjectRef[bytes], memory: int) -> Dataset:
     with warnings.catch_warnings():
         # None of the named parameters bounds the retries, and by default a chunk that kills its
         # worker is tried again for ever.
@@ -58,6 +89,7 @@ def _mapped(chunks: Dataset, shared: ObjectRef[bytes]) -> Dataset:
             _work_on,  # type: ignore[arg-type]  # ray types the function without its fn_args
             fn_args=(shared,),
             num_cpus=1,
+            memory=memory,
             max_retries=_RETRIES,
         )
 
@@ -71,14 +103,31 @@ def cluster() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    local = "RAY_ADDRESS" not in os.environ
     ray.init(
         logging_level=logging.ERROR,
         log_to_driver=False,
+        # Nobody looks at a cluster that ends with this process, and its dashboard takes seconds.
+        include_dashboard=False if local else None,
     )
     try:
+        if local:
+            _warm_up()
         yield
     finally:
         ray.shutdown()
+
+
+def _warm_up() -> None:
+    """Let every worker import what chunks need while the driver still plans."""
+    load = ray.remote(num_cpus=1, max_retries=0)(_load)
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    for _ in range(int(resources.get("CPU", 1))):
+        load.remote()
+
+
+def _load() -> None:
+    """Has loaded this module, and thereby all that a chunk needs, by being called at all."""
 
 
 def _work_on(row: dict[str, Any], shared: ObjectRef[bytes]) -> dict[str, bytes]:

@@ -55,29 +55,14 @@ class Examples:
     def column(self, name: str) -> Floats32:
         return self.features[:, self.names.index(name)]
 
-    def first(self, rows: int) -> Examples:
+    def at(self, rows: Ints | slice) -> Examples:
         return Examples(
             self.names,
-            self.features[:rows],
-            self.sales[:rows],
-            self.series[:rows],
-            self.as_of[:rows],
-            self.target[:rows],
-        )
-
-    def thinned(self, rows: int) -> Examples:
-        """About so many of the rows, evenly."""
-        step = max(1, len(self.sales) // rows)
-        return self.where(np.arange(len(self.sales)) % step == 0)
-
-    def where(self, chosen: Flags) -> Examples:
-        return Examples(
-            self.names,
-            self.features[chosen],
-            self.sales[chosen],
-            self.series[chosen],
-            self.as_of[chosen],
-            self.target[chosen],
+            self.features[rows],
+            self.sales[rows],
+            self.series[rows],
+            self.as_of[rows],
+            self.target[rows],
         )
 
 
@@ -186,21 +171,22 @@ def fit(
     )
     examples = training_set(panel, as_of, context, inputs, settings)
     held_out = as_of.toordinal() - settings.training.calibration_days
-    before = examples.where(examples.target <= held_out)
-    if not len(before.sales):
-        raise InputError(
-            f"there is too little history to calibrate on: none of the days up to {as_of} lies "
-            f"{settings.training.calibration_days} days and {WARM_UP_DAYS} more after the first"
-        )
-    early, known = _fitted(before.thinned(_EARLY_ROWS), settings, _EARLY_SHARE)
+    before = np.flatnonzero(examples.target <= held_out)
     held = calibration_set(panel, as_of, context, inputs, settings)
+    if not len(before) or not len(held.sales):
+        raise InputError(
+            f"there is too little history to calibrate on: the {settings.training.calibration_days}"
+            f" days up to {as_of} or those before them have no sales to learn from"
+        )
+    thinned = before[:: max(1, len(before) // _EARLY_ROWS)]
+    early, known = _fitted(examples.at(thinned), settings, _EARLY_SHARE)
     predicted = _sales(early, held, known)
     stores = np.unique(panel.store_ids.astype(np.str_), return_inverse=True)[1]
     intervals = calibrate(
         held.sales,
         predicted,
         held.column("spread").astype(np.float64),
-        held.days_ahead,
+        np.clip(held.column("days_since_sales"), 1, inputs.horizon).astype(np.int64),
         totals=np.ravel_multi_index(
             (stores[held.series], held.as_of - held.as_of.min(), held.days_ahead),
             (len(stores), int(np.ptp(held.as_of)) + 1, inputs.horizon + 1),
@@ -263,7 +249,7 @@ def _ask(
             found.as_of[rows] = as_of.toordinal()
             found.target[rows] = target.toordinal()
             filled = rows.stop
-    return found.first(filled)
+    return found.at(slice(filled))
 
 
 def _fitted(

@@ -37,9 +37,7 @@ def test_the_api_imports_nothing_of_the_job_but_the_bucket(graph):
 
 
 def test_the_job_does_not_import_the_api(graph):
-    assert not graph.direct_import_exists(
-        importer="ray_job", imported="api", as_packages=True
-    )
+    assert not graph.direct_import_exists(importer="ray_job", imported="api", as_packages=True)
 
 
 def test_the_bucket_stands_alone(graph):

@@ -28,6 +28,7 @@ MARK = ".storecast-demo"
 
 _NIGHTS = 14
 _TREES = 100
+_ROWS = 200_000
 _STORES = 40
 _BIG_STORE_ITEMS = 300
 _DAYS = 500
@@ -48,7 +49,7 @@ def demo(
     """
     here = edge(bucket, settings, as_json=as_json)
     folder = _fresh(here.settings.bucket)
-    quick = here.settings.training.model_copy(update={"trees": _TREES})
+    quick = here.settings.training.model_copy(update={"trees": _TREES, "rows": _ROWS})
     here = replace(here, settings=here.settings.model_copy(update={"training": quick}))
     storage = here.storage()
     _deliver(here, storage)

@@ -20,6 +20,7 @@ from ray_job.ingest.partitions import PartitionWriter
 from ray_job.ingest.workspace import workspace
 from ray_job.progress import Progress, SilentProgress
 from ray_job.settings import Settings
+from ray_job.table_files import read_batches
 from ray_job.tables import (
     STORE,
     DataFile,
@@ -28,7 +29,6 @@ from ray_job.tables import (
     list_files,
     open_table,
     partition_key,
-    read_batches,
     stored_schema,
 )
 

@@ -20,6 +20,7 @@ from ray_job.ingest.kinds import kind_of
 from ray_job.ingest.load import FILE
 from ray_job.ingest.manifest import APP_ID
 from ray_job.ingest.workspace import Workspace, name
+from ray_job.table_files import read_batches
 from ray_job.tables import (
     DataFile,
     add_columns,
@@ -28,7 +29,6 @@ from ray_job.tables import (
     list_files,
     open_or_create,
     parquet_writer,
-    read_batches,
     transaction_version,
 )
 

@@ -231,6 +231,8 @@ def _unreadable(
     for pattern, sentence in _REASONS:
         if found := re.search(pattern, told):
             return InputError(f"{where}: {sentence.format(*found.groups())}")
+    if group.shape.format == "parquet":
+        return InputError(f"{where}: the Parquet file is damaged or cut off")
     return InputError(f"{where}: {told.splitlines()[0]}")
 
 
@@ -239,7 +241,6 @@ _REASONS = (
     (r"Expected Number of Columns: (\d+) Found: (\d+)", "there are {1} columns instead of {0}"),
     (r"unterminated quote", "a quotation mark is not closed"),
     (r"Invalid unicode|not utf-8", "the text is not UTF-8"),
-    (r"(?i)parquet|thrift|snappy|zstd|decompress", "the Parquet file is damaged or cut off"),
 )
 
 
@@ -249,7 +250,7 @@ def _culprit(work: Workspace, group: Group, sources: Mapping[str, Source], told:
     if named:
         return sources[max(named, key=len)]
     *others, last = sources
-    columns = ", ".join(f"count({_raw(group, column)})" for column in group.columns)
+    columns = ", ".join(f"max(hash({_raw(group, column)}))" for column in group.columns)
     for path in others:
         try:
             work.run(f"SELECT {columns} FROM {_reader(group)}", [[path]])

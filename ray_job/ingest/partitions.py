@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from ray_job.bucket.storage import Storage
 from ray_job.ingest.parallel import in_order
 from ray_job.progress import Stage
-from ray_job.tables import STORE, DataFile, conform, parquet_writer, partition_key
+from ray_job.table_files import conform
+from ray_job.tables import STORE, DataFile, parquet_writer, partition_key
 
 _MEMORY_ROWS = 1_000_000
 """A store with more rows than this is written through a file, so that memory stays bounded."""

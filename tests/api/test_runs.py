@@ -29,7 +29,9 @@ def test_receipts(tmp_path):
     bucket.publish([StoreSpec("1")])
     receipts.write(bucket.storage, receipt("run-2026-11-22-a"))
     receipts.write(bucket.storage, receipt("2026-11-22-refused", status="refused", published=False))
+    receipts.write(bucket.storage, receipt("20261122-20261123T000512-4f", status="held"))
     with serve(str(tmp_path)) as served:
+        assert served.get("/v1/runs/20261122-20261123T000512-4f").json()["status"] == "held"
         current = served.get("/v1/runs/current")
         assert Receipt.model_validate_json(current.content) == receipt("run-2026-11-22-a")
         assert served.get("/v1/runs/run-2026-11-22-a").content == current.content

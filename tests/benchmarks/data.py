@@ -62,7 +62,9 @@ class Data:
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
         storage = open_bucket(str(root))
-        first = replace(spec, last_day=spec.last_day - timedelta(days=daily), days=spec.days - daily)
+        first = replace(
+            spec, last_day=spec.last_day - timedelta(days=daily), days=spec.days - daily
+        )
         raw = root / "raw_data"
         sample_files.write_blocks(first, raw)
         ingest.ingest(storage, measured(root), now=NOW - timedelta(days=daily + 1))

@@ -20,8 +20,8 @@ from ray_job.training import scored
 
 TREES = 300
 LEAVES = 127
-_AS_OFS = 40
-_SPACING = timedelta(days=8)
+_AS_OFS = 16
+_SPACING = timedelta(days=20)
 
 
 def register(storage: Storage, settings: Settings, now: datetime) -> None:
@@ -42,17 +42,20 @@ def register(storage: Storage, settings: Settings, now: datetime) -> None:
         matrices.append(features(data.panel, as_of, target, data.context, wanted)[rows])
         answers.append(np.log1p(np.maximum(data.panel.sales[rows, column], 0.0)))
     matrix = np.concatenate(matrices)
-    baseline = matrix[:, feature_names(wanted).index("baseline")]
+    names = np.array(feature_names(wanted))
+    baseline = matrix[:, list(names).index("baseline")]
     known = ~np.isnan(baseline)
+    usable = ~np.isnan(matrix[known]).all(axis=0)
     regressor = HistGradientBoostingRegressor(
         max_iter=TREES, max_leaf_nodes=LEAVES, learning_rate=0.05, random_state=1
     )
-    regressor.fit(matrix[known], (np.concatenate(answers) - baseline)[known])
+    regressor.fit(matrix[known][:, usable], (np.concatenate(answers) - baseline)[known])
     described = describe(
         version="measured",
         created_at=now,
         as_of=last,
         inputs=wanted,
+        features=names[usable].tolist(),
         trained_on=TrainedOn(
             first=last - _AS_OFS * _SPACING,
             last=last,

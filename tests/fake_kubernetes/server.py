@@ -28,11 +28,13 @@ _VERBS = {"GET": "get", "POST": "create", "DELETE": "delete"}
 class Fault:
     """What happens to the next `times` requests with this verb.
 
-    `status` answers with it; `ack_lost` does the work and hangs up; `hang_up` only hangs up.
+    `status` answers with it, with `text` instead of a Status where a proxy would have answered;
+    `ack_lost` does the work and hangs up; `hang_up` only hangs up.
     """
 
     verb: str
     status: int = 0
+    text: str = ""
     ack_lost: bool = False
     hang_up: bool = False
     times: int = 1
@@ -143,17 +145,22 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, "NotFound", "no such path")
         self.fake.requests.append(request)
         fault = self.fake.strike(request.verb)
-        if fault is not None and fault.hang_up:
-            return self._hang_up()
-        if fault is not None and fault.status:
-            return self._refuse(fault.status, "Injected", "an injected fault")
+        if fault is not None and not fault.ack_lost:
+            return self._fail(fault)
         rules = self.fake.rules
         if rules is not None and not allows(
             rules, request.verb, request.group, request.resource, request.name
         ):
             return self._refuse(403, "Forbidden", f"may not {request.verb} {request.resource}")
-        lost = fault is not None and fault.ack_lost
-        return self._do(request, json.loads(body) if body else {}, lost=lost)
+        return self._do(request, json.loads(body) if body else {}, lost=fault is not None)
+
+    def _fail(self, fault: Fault) -> None:
+        if fault.hang_up:
+            self._hang_up()
+        elif fault.text:
+            self._send_bytes(fault.status, fault.text.encode())
+        else:
+            self._refuse(fault.status, "Injected", "an injected fault")
 
     def _do(self, request: Request, body: Resource, *, lost: bool) -> None:
         kind = f"{request.resource}.{request.group}".rstrip(".")
@@ -231,7 +238,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _send(self, status: int, document: Resource) -> None:
-        data = json.dumps(document).encode()
+        self._send_bytes(status, json.dumps(document).encode())
+
+    def _send_bytes(self, status: int, data: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))

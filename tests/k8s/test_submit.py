@@ -16,7 +16,7 @@ import pytest
 from ray_job import rayjob, settings
 from ray_job.bucket import receipts
 from ray_job.bucket.directory import DirectoryStorage
-from ray_job.bucket.errors import InputError
+from ray_job.bucket.errors import InputError, StorageError, StorecastError
 from ray_job.bucket.receipts import Receipt
 from ray_job.cluster import Cluster, ClusterError, Pace, TransientError
 from ray_job.submit import TERMINATED, submit
@@ -324,6 +324,102 @@ def test_a_cluster_without_the_template_is_told(hand_in, fake):
     fake.objects.delete(place(rayjob.TEMPLATE))
     with pytest.raises(InputError, match="apply k8s/"):
         hand_in()
+
+
+def test_a_template_without_a_head_is_told(hand_in, fake):
+    template = fake.objects.delete(place(rayjob.TEMPLATE))
+    del template["spec"]["rayClusterSpec"]["headGroupSpec"]
+    fake.objects.create(place(rayjob.TEMPLATE), template)
+    with pytest.raises(InputError, match="no container for the head"):
+        hand_in()
+
+
+def test_a_schedule_that_is_no_time_is_told(hand_in, fake, monkeypatch):
+    wrong = {"batch.kubernetes.io/cronjob-scheduled-timestamp": "midnight"}
+    fake.objects.create(
+        Place("jobs.batch", NAMESPACE, "odd"), {"metadata": {"name": "odd", "annotations": wrong}}
+    )
+    monkeypatch.setenv("STORECAST_JOB_NAME", "odd")
+    with pytest.raises(InputError, match="Job odd"):
+        hand_in(as_of=None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "match"),
+    [
+        ({"status": 403}, "403 .*an injected fault"),
+        ({"status": 403, "text": "<html>sign in\n first</html>"}, "<html>sign in first</html>"),
+        ({"status": 422}, "422 .*an injected fault"),
+    ],
+)
+def test_a_refusal_is_told_in_the_api_s_words(hand_in, fake, fault, match):
+    fake.faults.append(Fault("create", **fault))
+    with pytest.raises(StorecastError, match=match):
+        hand_in()
+    assert rayjobs(fake) == set()
+
+
+def test_an_api_that_goes_away_meanwhile_is_transient(hand_in, fake, capsys):
+    hand_in(wait=False)
+    fake.faults += [Fault("get", status=503, times=10**6), Fault("watch", status=503, times=10**6)]
+    fake.objects.set_status(place(NAME), RUNNING)
+    template = fake.objects.get(place(rayjob.TEMPLATE))
+
+    class Remembering(Cluster):
+        def template(self):
+            return template
+
+    opened = Cluster.open()
+    cluster = Remembering(opened.namespace, opened.rayjobs, opened.batch, opened.core)
+    with pytest.raises(TransientError, match="503"):
+        hand_in(cluster=cluster, adhoc=True, pace=Pace(watch=1, retry=0.02, patience=0.3))
+    assert events(capsys.readouterr().err)[-1]["outcome"] == "unreachable"
+
+
+def test_a_rayjob_that_is_deleted_between_two_requests_is_made_again(hand_in, fake):
+    hand_in(wait=False)
+    fake.objects.set_status(place(NAME), {"jobDeploymentStatus": "Failed"})
+    real, calls = fake.objects.get, []
+
+    def get(where):
+        if where == place(NAME) and not calls:
+            calls.append(fake.objects.delete(where))
+        return real(where)
+
+    fake.objects.get = get
+    assert hand_in(wait=False) == 0
+    assert rayjobs(fake) == {NAME}
+    assert "status" not in real(place(NAME))
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_pruning_that_fails_fails_no_night(hand_in, fake, storage, operator, capsys, status):
+    old = {"labels": rayjob.MANAGED_BY, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    fake.objects.create(place("old"), {"metadata": old, "status": SUCCEEDED})
+    fake.faults.append(Fault("delete", status=status))
+    operator(SUCCEEDED, before=lambda name: leave_receipt(storage, name))
+    assert hand_in() == 0
+    assert "submit_prune_failed" in {event["event"] for event in events(capsys.readouterr().err)}
+    assert "old" in rayjobs(fake)
+
+
+def test_pruning_what_is_gone_is_no_failure(kubeconfig):
+    assert kubeconfig.exists()
+    Cluster.open().delete("gone")
+
+
+@pytest.mark.usefixtures("kubeconfig")
+def test_a_bucket_that_cannot_be_read_is_transient(fake, operator):
+    class Away:
+        def list(self, prefix):
+            raise StorageError(f"{prefix}: the storage does not answer")
+
+    operator(SUCCEEDED)
+    with pytest.raises(TransientError, match="does not answer"):
+        submit(
+            settings.load(None), Away(), as_of=NIGHT, wait=True, adhoc=False, now=NOW, pace=HASTY
+        )
+    assert rayjobs(fake) == {NAME}
 
 
 def test_no_cluster_at_all_is_told(hand_in, monkeypatch, tmp_path):

@@ -12,7 +12,7 @@ from tests.shop import LAST, STORES, generations
 
 pytestmark = [
     pytest.mark.usefixtures("local_ray"),
-    pytest.mark.timeout(280),
+    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray, about itself
 ]
 POISONED = "s003"
@@ -72,15 +72,13 @@ def test_a_store_that_kills_its_worker_stands_alone(shop):
 
 
 def test_a_store_that_hangs_is_ended(shop):
-    shop = shop.having(plan=Plan(chunk_rows=1), run=Run(chunk_deadline_seconds=3))
+    shop = shop.having(plan=Plan(chunk_rows=150), run=Run(chunk_deadline_seconds=3))
     shop.run(LAST.replace(day=27))
     for key in shop.partition_files(POISONED):
         hang(Path(shop.storage.url) / key)
     receipt = shop.by(RayExecutor()).run()
     assert receipt.exit_code == 4
-    assert [(one.store_id, one.reason_code) for one in receipt.failures] == [
-        (POISONED, "deadline")
-    ]
+    assert [(one.store_id, one.reason_code) for one in receipt.failures] == [(POISONED, "deadline")]
     assert "3 s" in receipt.failures[0].reason
     assert shop.stores()[POISONED]["as_of"] == LAST.replace(day=27)
 
@@ -96,9 +94,7 @@ def test_transient_faults_of_the_storage(gcs_shop, gcs, shop):
 
 def test_a_partition_that_the_storage_refuses(gcs_shop, gcs):
     gcs_shop.run(LAST.replace(day=27))
-    gcs.faults.add(
-        Fault("status", op="get", key=f"*store_id={POISONED}/*", status=403, times=None)
-    )
+    gcs.faults.add(Fault("status", op="get", key=f"*store_id={POISONED}/*", status=403, times=None))
     receipt = gcs_shop.by(RayExecutor()).run()
     assert [(one.store_id, one.reason_code) for one in receipt.failures] == [(POISONED, "storage")]
     gcs.faults.clear()

@@ -8,6 +8,7 @@ import pytest
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, CorruptError, StorageError
 from ray_job.bucket.storage import open_bucket
+from ray_job.table_files import open_parquet
 from ray_job.tables import (
     SALES_SCHEMA,
     STORE,
@@ -17,7 +18,6 @@ from ray_job.tables import (
     commit,
     list_files,
     open_or_create,
-    open_parquet,
     open_table,
     transaction_version,
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # a row at a time gives threads nothing to do
+os.environ["PYSPARK_PYTHON"] = sys.executable
 
 import joblib
 import pandas as pd
@@ -53,14 +54,14 @@ def by_numpy(store_id: str, path: str) -> Rows:
     return numpy_store.forecast(store_id, paths, known)
 
 
-def pandas_loop(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
+def pandas_loop(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
     began = time.monotonic()
     rows = [row for store in stores for row in by_pandas(store, path)]
     return _told(began, rows)
 
 
 def _joblib(one: Callable[[str, str], Rows]) -> Callable[..., tuple[float, pd.DataFrame]]:
-    def run(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
+    def run(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
         began = time.monotonic()
         with joblib.Parallel(n_jobs=WORKERS) as pool:
             found = pool(joblib.delayed(one)(store, path) for store in stores)
@@ -69,7 +70,7 @@ def _joblib(one: Callable[[str, str], Rows]) -> Callable[..., tuple[float, pd.Da
     return run
 
 
-def dask(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
+def dask(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
     import dask as library  # noqa: PLC0415
 
     began = time.monotonic()

@@ -56,4 +56,3 @@ def forecast(store_id: str, paths: list[str], night: Night) -> list[dict[str, An
             predicted = float(simple_rule(panel, np.array([0]), target)[0][0])
         rows.append({"store_id": store_id, "target_date": target, "predicted": predicted})
     return rows
-

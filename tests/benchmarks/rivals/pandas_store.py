@@ -96,7 +96,7 @@ def summarise(past: pd.DataFrame, as_of: date) -> Summary:
     logs = np.log1p(past.loc[counted, "sales"].clip(lower=0))
     cells, level, effect = _baseline(logs, promo[counted])
     keys = pd.MultiIndex.from_arrays([logs.index.weekday, promo[counted].to_numpy()])
-    residuals = logs - cells.stack().reindex(keys).to_numpy()
+    residuals = logs - cells.stack().reindex(keys).to_numpy()  # noqa: PD013
     recent = residuals.loc[pd.Timestamp(as_of) - pd.Timedelta(days=209) :]
     on = promo.reindex(recent.index)
     ages = (pd.Timestamp(as_of) - recent.index).days.to_numpy()
@@ -182,9 +182,7 @@ def features(
         **{f"residual_same_weekday_{k}": same.tail(k).mean() for k in (1, 4)},
         "residual_same_promo_6": summary.found[name],
         "residual_year_ago_day": _window(residuals, as_of, ahead - _YEAR, ahead - _YEAR),
-        "residual_year_ago_3_days": _window(
-            residuals, as_of, ahead - _YEAR - 1, ahead - _YEAR + 1
-        ),
+        "residual_year_ago_3_days": _window(residuals, as_of, ahead - _YEAR - 1, ahead - _YEAR + 1),
         "residual_year_ago_week": week,
         "residual_year_ago_change": pd.Series(changes).mean(),
         "residual_same_season_day": _window(residuals, as_of, season, season),

@@ -47,7 +47,8 @@ class Night:
 
     @property
     def reach(self) -> int:
-        return self.model.description.inputs.reach
+        """For how many days after the as-of a run looks at what is known ahead."""
+        return len(self.target_dates)
 
     @property
     def minimum_days(self) -> int:

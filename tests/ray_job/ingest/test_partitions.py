@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ray_job.bucket.storage import open_bucket
 from ray_job.ingest.partitions import PartitionWriter, cut_by_store
 from ray_job.progress import SilentProgress
-from ray_job.tables import SALES_SCHEMA, open_parquet, partition_key, stored_schema
+from ray_job.table_files import open_parquet
+from ray_job.tables import SALES_SCHEMA, partition_key, stored_schema
 
 
 def rows(stores, days, items=None):

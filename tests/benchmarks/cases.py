@@ -1,0 +1,343 @@
+"""The cases of the benchmark: what is measured, and what must hold of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.data import Data
+
+Medians = Mapping[str, Mapping[str, Any]]
+GB = 1e9
+_DAILY = 15
+_HOUR = 3600.0
+SPARE = {"PySpark applyInPandas", "Dask", "Ray Data map_groups", "pandas loop"}
+"""Rivals that are much slower: measured on fewer stores."""
+FAST = ("joblib, pandas", "joblib, numpy features")
+RIVALS = (*FAST, *sorted(SPARE))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the options ask for. Rivals go store by store: beyond a size they are multiplied."""
+
+    data: Data
+    sizes: tuple[int, ...]
+    items: int
+    big_items: int
+    rivals_up_to: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A process that prints what it measured as JSON. Equal steps are measured once."""
+
+    name: str
+    command: tuple[str, ...] = field(compare=False)
+    rounds: int = field(compare=False, default=3)
+    timeout: float = field(compare=False, default=_HOUR)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table. `holds` is None where nothing is demanded, or nothing was measured."""
+
+    what: str
+    value: str
+    wanted: str = ""
+    holds: bool | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    letter: str
+    steps: Callable[[Plan], list[Step]]
+    lines: Callable[[Plan, Medians], Iterator[Line]]
+
+
+def ours(bucket: Path, name: str, horizon: int = 1) -> Step:
+    return _step("ours", bucket, name, horizon)
+
+
+def limit(bucket: Path, name: str, horizon: int = 1) -> Step:
+    return _step("limit", bucket, name, horizon)
+
+
+def _step(module: str, bucket: Path, name: str, horizon: int) -> Step:
+    days = "" if horizon == 1 else f", {horizon} days"
+    command = ("-m", f"tests.benchmarks.{module}", str(bucket), str(horizon))
+    return Step(f"{module}: {name}{days}", command)
+
+
+def rival(plan: Plan, name: str, stores: int, of: int) -> Step:
+    out = Path(tempfile.gettempdir(), f"storecast-rival-{abs(hash(name))}.parquet")
+    bucket = plan.data.stores(of)
+    command = ("-m", "tests.benchmarks.rivals", name, str(bucket), str(stores), "1", str(out))
+    return Step(f"{name}: {stores} stores", command, rounds=1 if name in SPARE else 3)
+
+
+def value(medians: Medians, name: str, key: str = "seconds") -> float | None:
+    found = medians.get(name, {})
+    return None if "error" in found or key not in found else float(found[key])
+
+
+def ratio(what: str, above: float | None, below: float | None, wanted: str, holds: Any) -> Line:
+    """`holds` judges the ratio."""
+    if above is None or below is None:
+        return Line(what, "not measured", wanted)
+    return Line(what, f"{above / below:.2f} ×", wanted, holds(above / below))
+
+
+def _a_steps(plan: Plan) -> list[Step]:
+    return [
+        make(plan.data.stores(size), f"{size} stores")
+        for size in plan.sizes
+        for make in (limit, ours)
+    ]
+
+
+def _a_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
+    for size in plan.sizes:
+        best = value(medians, f"limit: {size} stores")
+        run = value(medians, f"ours: {size} stores")
+        if best is None or run is None:
+            yield Line(f"(a) {size} stores", "not measured")
+            continue
+        yield Line(f"(a) {size} stores: the limit", f"{best:.1f} s")
+        if size < 100_000:
+            over = run - best
+            yield Line(
+                f"(a) {size} stores: the run beyond the limit",
+                f"{over:+.1f} s",
+                "at most 5 s",
+                over <= 5,
+            )
+        else:
+            yield ratio(
+                f"(a) {size} stores: the run", run, best, "at most 1.4 ×", lambda r: r <= 1.4
+            )
+
+
+_B_WANTED = {
+    ("joblib, pandas", 10_000): 7,
+    ("joblib, numpy features", 10_000): 4,
+    ("joblib, pandas", 100_000): 15,
+    ("joblib, numpy features", 100_000): 10,
+}
+
+
+def _measured_stores(plan: Plan, name: str, size: int) -> int:
+    return min(size, plan.rivals_up_to if name in FAST else min(plan.rivals_up_to, 1_000))
+
+
+def _b_steps(plan: Plan) -> list[Step]:
+    steps = []
+    for size in plan.sizes:
+        steps.append(ours(plan.data.stores(size), f"{size} stores"))
+        for name in RIVALS:
+            if _skipped(name) is None:
+                stores = _measured_stores(plan, name, size)
+                steps.append(rival(plan, name, stores, stores))
+    return list(dict.fromkeys(steps))
+
+
+def _skipped(name: str) -> str | None:
+    """Why a rival cannot be measured here."""
+    needs = {"PySpark applyInPandas": "pyspark", "Dask": "dask"}.get(name)
+    if needs and importlib.util.find_spec(needs) is None:
+        return f"{needs} is not installed (uv sync --group bench)"
+    if needs == "pyspark" and shutil.which("java") is None:
+        return "there is no java"
+    return None
+
+
+def _b_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
+    for size in plan.sizes:
+        run = value(medians, f"ours: {size} stores")
+        for name in RIVALS:
+            why = _skipped(name)
+            if why is not None:
+                yield Line(f"(b) {size} stores: {name}", f"skipped: {why}")
+                continue
+            stores = _measured_stores(plan, name, size)
+            theirs = value(medians, f"{name}: {stores} stores")
+            scaled = "" if stores == size else f" ({stores} × {size // stores})"
+            wanted = _B_WANTED.get((name, size))
+            yield ratio(
+                f"(b) {size} stores: {name}{scaled}",
+                None if theirs is None else theirs * size / stores,
+                run,
+                "" if wanted is None else f"at least {wanted} ×",
+                lambda r, wanted=wanted: None if wanted is None else r >= wanted,
+            )
+
+
+def _unequal(plan: Plan) -> Path:
+    return plan.data.items(1000, plan.items, 400, plan.big_items)
+
+
+def _c_steps(plan: Plan) -> list[Step]:
+    return [limit(_unequal(plan), "unequal"), ours(_unequal(plan), "unequal")]
+
+
+def _c_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
+    took = value(medians, "ours: unequal", "chunks_took")
+    work = value(medians, "ours: unequal", "chunk_seconds")
+    yield ratio(
+        f"(c) one store of {plan.big_items} items: chunks against work ÷ cores",
+        took,
+        None if work is None else work / 2,
+        "at most 1.15 ×",
+        lambda r: r <= 1.15,
+    )
+
+
+def _sized(plan: Plan, times: int) -> Path:
+    return plan.data.items(100, plan.items, 400, plan.items * times)
+
+
+def _d_steps(plan: Plan) -> list[Step]:
+    steps = [ours(_sized(plan, times), f"largest store {times} ×") for times in (1, 10, 100)]
+    most = max(plan.sizes)
+    return [*steps, ours(plan.data.stores(most, daily=_DAILY), f"{most} stores + {_DAILY}")]
+
+
+def _d_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
+    peaks = [
+        value(medians, f"ours: largest store {times} ×", "worker_peak_bytes")
+        for times in (1, 10, 100)
+    ]
+    yield ratio(
+        "(d) a worker's peak memory, largest store 100 × against 1 ×",
+        peaks[-1],
+        peaks[0],
+        "0.9 to 1.1 ×",
+        lambda r: r <= 1.1,
+    )
+    if peaks[-1] is not None:
+        yield Line(
+            "(d) a worker's peak memory",
+            f"{peaks[-1] / GB:.2f} GB",
+            "under 1.5 GB",
+            peaks[-1] < 1.5 * GB,
+        )
+    most = max(plan.sizes)
+    driver = value(medians, f"ours: {most} stores + {_DAILY}", "driver_peak_bytes")
+    if driver is not None:
+        yield Line(
+            f"(d) the driver's peak memory, {most} stores of {_DAILY + 1} files",
+            f"{driver / GB:.2f} GB",
+            "under 1.5 GB",
+            driver < 1.5 * GB,
+        )
+
+
+def _e_steps(plan: Plan) -> list[Step]:
+    return [
+        make(plan.data.stores(size, daily=daily), label)
+        for size in plan.sizes
+        for daily, label in ((0, f"{size} stores"), (_DAILY, f"{size} stores + {_DAILY}"))
+        for make in (limit, ours)
+    ]
+
+
+def _e_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
+    for less, more in zip(plan.sizes, plan.sizes[1:], strict=False):
+        yield ratio(
+            f"(e) {more} stores against {less}",
+            value(medians, f"ours: {more} stores"),
+            value(medians, f"ours: {less} stores"),
+            "at most 10.5 ×" if more == 10 * less and more >= 100_000 else "",
+            lambda r, more=more: r <= 10.5 if more >= 100_000 else None,
+        )
+    for size in plan.sizes:
+        fresh, daily = f"{size} stores", f"{size} stores + {_DAILY}"
+        both = [
+            (value(medians, f"{whose}: {daily}"), value(medians, f"{whose}: {fresh}"))
+            for whose in ("ours", "limit")
+        ]
+        (run, plain), (slow, fast) = both
+        if run is None or plain is None or slow is None or fast is None:
+            yield Line(f"(e) {size} stores with {_DAILY} daily objects each", "not measured")
+            continue
+        yield Line(
+            f"(e) {size} stores: {_DAILY} daily objects each cost",
+            f"{run - plain:+.1f} s",
+            f"at most what they cost the limit, {slow - fast:+.1f} s",
+            run - plain <= 1.05 * (slow - fast),
+        )
+
+
+def _f_steps(plan: Plan) -> list[Step]:
+    number = 10_000 if 10_000 in plan.sizes else max(plan.sizes)
+    folder = plan.data.folder / "ingest"
+    return [
+        Step(
+            f"ingest: {what}",
+            ("-m", "tests.benchmarks.ingesting", what, str(folder), str(number)),
+        )
+        for what in ("ours", "duckdb", "small files")
+    ]
+
+
+def _f_lines(_: Plan, medians: Medians) -> Iterator[Line]:
+    yield ratio(
+        "(f) ingest against DuckDB's partitioned COPY",
+        value(medians, "ingest: ours"),
+        value(medians, "ingest: duckdb"),
+        "at most 1.2 ×",
+        lambda r: r <= 1.2,
+    )
+    peak = value(medians, "ingest: ours", "peak_bytes")
+    if peak is not None:
+        yield Line(
+            "(f) ingest's peak memory", f"{peak / GB:.2f} GB", "under 1.5 GB", peak < 1.5 * GB
+        )
+    small = value(medians, "ingest: small files")
+    files = value(medians, "ingest: small files", "files")
+    if small is not None and files is not None:
+        yield Line(
+            f"(f) {files:.0f} files of one row",
+            f"{small:.0f} s",
+            "100,000 within 180 s",
+            small * 100_000 / files <= 180,
+        )
+
+
+def _g_steps(plan: Plan) -> list[Step]:
+    size = _middle(plan)
+    return [ours(plan.data.stores(size), f"{size} stores", horizon) for horizon in (1, 7)] + [
+        limit(plan.data.stores(size), f"{size} stores", horizon) for horizon in (1, 7)
+    ]
+
+
+def _g_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
+    size = _middle(plan)
+    for whose in ("ours", "limit"):
+        yield ratio(
+            f"(g) {size} stores: seven days against one, {whose}",
+            value(medians, f"{whose}: {size} stores, 7 days"),
+            value(medians, f"{whose}: {size} stores"),
+            "at most 2 ×" if whose == "ours" else "",
+            lambda r, whose=whose: r <= 2 if whose == "ours" else None,
+        )
+
+
+def _middle(plan: Plan) -> int:
+    return sorted(plan.sizes)[len(plan.sizes) // 2]
+
+
+ALL = (
+    Case("a", _a_steps, _a_lines),
+    Case("b", _b_steps, _b_lines),
+    Case("c", _c_steps, _c_lines),
+    Case("d", _d_steps, _d_lines),
+    Case("e", _e_steps, _e_lines),
+    Case("f", _f_steps, _f_lines),
+    Case("g", _g_steps, _g_lines),
+)

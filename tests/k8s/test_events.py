@@ -1,0 +1,49 @@
+"""Events: one line each, for a human on a terminal, for Cloud Logging elsewhere."""
+
+import io
+import json
+import sys
+from datetime import date
+
+import pytest
+
+from ray_job.events import LABELS, emit
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_elsewhere_a_line_is_json_in_cloud_logging_s_fields(capsys):
+    emit("run_finished", "ERROR", as_of=date(2026, 11, 22), seconds=1.5, stores={"failed": 2})
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert told["severity"] == "ERROR"
+    assert told["message"].startswith("run finished: as_of=2026-11-22 seconds=1.5")
+    assert told[LABELS] == {"event": "run_finished"}
+    assert (told["event"], told["as_of"], told["stores"]) == (
+        "run_finished",
+        "2026-11-22",
+        {"failed": 2},
+    )
+    assert told["time"].endswith("+00:00")
+
+
+def test_on_a_terminal_it_is_a_sentence(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    emit("submit_started", submission="storecast-20261122", nothing=None)
+    (line,) = terminal.getvalue().splitlines()
+    assert line[8:] == " submit started: submission=storecast-20261122"
+
+
+def test_two_events_are_two_lines(capsys):
+    emit("submit_heartbeat")
+    emit("submit_heartbeat", seconds=60)
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_a_severity_that_is_none_is_refused():
+    with pytest.raises(KeyError):
+        emit("run_finished", "LOUD")
