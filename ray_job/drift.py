@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from ray_job.bucket.receipts import Drift, Level
 from ray_job.outcomes import matrix
+from ray_job.scoring import Sold
 from ray_job.settings import Sanity
 
 _NAMED = 100
@@ -24,17 +25,22 @@ _LEAST_STORES = 5
 
 
 def drift(
-    rows: pa.Table, *, as_of: date, regions: Mapping[str, str | None], limits: Sanity
+    rows: pa.Table,
+    *,
+    as_of: date,
+    regions: Mapping[str, str | None],
+    sold: Sold,
+    limits: Sanity,
 ) -> Drift:
     """The figures of a merged release; `regions` of stores. Stores that nobody expects don't count.
 
-    `rows` are of RELEASE_SCHEMA.
+    `rows` are of RELEASE_SCHEMA; `sold` are the totals of the stores that the run looked at.
     """
     rows = rows.filter(rows["expected"])
     expected = max(rows.num_rows, 1)
     own = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
     tonight = rows.filter(own)
-    silent = _silent(rows, as_of - timedelta(days=limits.silent_days))
+    silent = _silent(rows, as_of, sold, limits.silent_days)
     found = Drift(
         total=_level(tonight, None),
         regions=tuple(_by_region(tonight, regions)),
@@ -50,17 +56,47 @@ def drift(
     return found.model_copy(update={"warnings": tuple(_warnings(found, rows.num_rows, limits))})
 
 
-def _silent(rows: pa.Table, newest: date) -> list[str]:
-    """The stores whose newest sales are of `newest` or before, those that stopped first first."""
-    stopped = pc.and_(
-        pc.less_equal(rows["data_through"], pa.scalar(newest, pa.date32())),
-        pc.not_equal(rows["outcome"], "closed"),
-    )
-    found = rows.filter(pc.fill_null(stopped, False)).sort_by(
-        [("data_through", "ascending"), ("store_id", "ascending")]
-    )
-    ids: list[str] = found["store_id"].to_pylist()
-    return ids
+def _silent(rows: pa.Table, as_of: date, sold: Sold, days: int) -> list[str]:
+    """The stores without sales for so many days, those that stopped first first.
+
+    A Sunday that is known to be closed is a day of which the sales are known, and would interrupt
+    every silence. So what counts is the first day without sales after the last one with some. Of
+    stores that the run did not look at, data through decides.
+    """
+    since = {
+        store: stopped
+        for store, stopped in zip(rows["store_id"].to_pylist(), _after(rows), strict=True)
+        if stopped is not None
+    }
+    since = {
+        store: day for store, day in {**since, **_gaps(sold, as_of)}.items() if day is not None
+    }
+    open_stores = rows.filter(pc.not_equal(rows["outcome"], "closed"))["store_id"].to_pylist()
+    newest = as_of - timedelta(days=days - 1)
+    found = [(since[store], store) for store in open_stores if since.get(store, as_of) <= newest]
+    return [store for _, store in sorted(found)]
+
+
+def _after(rows: pa.Table) -> list[date | None]:
+    """The day after data through."""
+    return [
+        None if day is None else day + timedelta(days=1) for day in rows["data_through"].to_pylist()
+    ]
+
+
+def _gaps(sold: Sold, as_of: date) -> dict[str, date | None]:
+    """The first day without known sales after the last one with some; None where there is none."""
+    if not len(sold.store_ids):
+        return {}
+    n = sold.totals.shape[1]
+    places = np.arange(n)
+    last = np.where(sold.totals > 0, places, -1).max(axis=1)
+    missing = np.isnan(sold.totals) & (places > last[:, None])
+    first = np.where(missing.any(axis=1), missing.argmax(axis=1), -1)
+    return {
+        store: None if place < 0 else as_of - timedelta(days=int(n - 1 - place))
+        for store, place in zip(sold.store_ids, first, strict=True)
+    }
 
 
 def _data_through(rows: pa.Table, as_of: date) -> dict[date, int]:

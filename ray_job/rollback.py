@@ -69,9 +69,7 @@ def abandoned(current: Pointer, target: Published) -> list[Published]:
     Those after it for its as-of or a later one; releases for earlier as-ofs stand for themselves.
     """
     newer = current.history[: current.history.index(target)]
-    return [
-        one for one in newer if one.as_of >= target.as_of and one.release not in current.bad
-    ]
+    return [one for one in newer if one.as_of >= target.as_of and one.release not in current.bad]
 
 
 def rolled_back(current: Pointer, target: Published, left: list[Published]) -> Pointer:

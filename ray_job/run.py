@@ -153,7 +153,8 @@ def run(
     with watch.stage("publish"):
         rows = _rows(prepared, results, request)
     with watch.stage("score"):
-        scores = _scores(storage, settings, prepared, rows.combined) if request.publish else {}
+        sold = scoring.Sold(*outcomes.sold(rows.combined, prepared.as_of))
+        scores = _scores(storage, settings, prepared, sold) if request.publish else {}
     with watch.stage("publish"):
         draft = publish.Draft(
             rows=rows.release,
@@ -176,7 +177,14 @@ def run(
             return earlier
     seconds = clock() - began
     receipt = _receipt(
-        prepared, request, publication, results, watch, seconds, now + timedelta(seconds=seconds)
+        prepared,
+        request,
+        publication,
+        results,
+        sold,
+        watch,
+        seconds,
+        now + timedelta(seconds=seconds),
     ).model_copy(update={"scored": {day: table.num_rows for day, table in scores.items()}})
     receipts.write(storage, receipt)
     return receipt
@@ -258,9 +266,8 @@ def _unplanned(prepared: Prepared, request: Request) -> Done:
 
 
 def _scores(
-    storage: Storage, settings: Settings, prepared: Prepared, combined: pa.Table
+    storage: Storage, settings: Settings, prepared: Prepared, sold: scoring.Sold
 ) -> dict[date, pa.Table]:
-    sold = scoring.Sold(*outcomes.sold(combined, prepared.as_of))
     return scoring.score(
         storage,
         prepared.current,
@@ -315,6 +322,7 @@ def _receipt(
     request: Request,
     publication: publish.Publication,
     results: Sequence[Result],
+    sold: scoring.Sold,
     watch: Watch,
     seconds: float,
     finished_at: datetime,
@@ -357,6 +365,7 @@ def _receipt(
             rows,
             as_of=prepared.as_of,
             regions=prepared.tables.regions,
+            sold=sold,
             limits=work.settings.sanity,
         ),
         horizon=work.basis.horizon,

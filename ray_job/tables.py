@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -218,6 +218,17 @@ def list_files(table: DeltaTable) -> pa.Table:
         )
     files = pa.table(arrays, schema=FILES_SCHEMA)
     return files.sort_by([("store_id", "ascending"), ("path", "ascending")])
+
+
+def vacuum(table: DeltaTable, older_than: timedelta) -> list[str]:
+    """Delete the files that no snapshot younger than that names; returns their paths.
+
+    Files that no commit ever named go as well. What lies in folders named `_…` is spared.
+    """
+    hours = int(older_than.total_seconds() // 3600)
+    with _told(table.table_uri):
+        gone: list[str] = table.vacuum(retention_hours=hours, dry_run=False, full=True)
+    return gone
 
 
 def partition_key(path: str) -> str:

@@ -86,7 +86,7 @@ def test_days_of_which_nothing_was_scored_are_named(storage, current):
 
 
 def test_closed_days_count_for_nothing(storage, current):
-    closed = accuracy.read(storage, current, 28).of("c")
+    closed = accuracy.read(storage, current, 3).of("c")
     found = accuracy.summarise(closed)
     assert found["rows"] == 0
     assert found["coverage_80"] is None
@@ -128,7 +128,8 @@ def test_nothing_was_scored_yet(storage):
         accuracy.read(storage, Pointer(), 28)
 
 
-def test_the_command(storage, current, tmp_path):
+@pytest.mark.usefixtures("current")
+def test_the_command(tmp_path):
     runner = CliRunner()
     told = runner.invoke(app, ["accuracy", "--bucket", str(tmp_path)])
     assert told.exit_code == 0
