@@ -21,6 +21,7 @@ Interval = Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]
 """From the sums of `intervals.interval_terms` and the days since the newest sales, arrays of shape
 (stores, days), to the bounds of the totals."""
 
+_TO_JSON = json.JSONEncoder(ensure_ascii=False, default=str).encode
 SUMS = ("predicted", "spread", "spread_squared", "usual")
 
 
@@ -87,9 +88,7 @@ def release_rows(
         ]
     ).sort_by("store_id")
     told = [
-        json.dumps(descriptions[store], ensure_ascii=False, default=str)
-        if store in descriptions
-        else None
+        _TO_JSON(descriptions[store]) if store in descriptions else None
         for store in table["store_id"].to_pylist()
     ]
     return _put(table, "description", pa.array(told, pa.string()))

@@ -17,7 +17,7 @@ from ray_job.panel import Floats
 Format = Callable[[float], str]
 
 WIDTH, HEIGHT = 520, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 20, 12, 34
 _TICKS = 5
 _LABELS = 9
 _BAR = 0.72
@@ -135,9 +135,18 @@ def ranking(title: str, ranked: Sequence[tuple[str, float]], form: Format, kind:
 
 
 def histogram(
-    title: str, values: Floats, edges: Floats, form: Format, *, marked: tuple[float, float]
+    title: str,
+    values: Floats,
+    edges: Floats,
+    form: Format,
+    *,
+    marked: tuple[float, float],
+    names: tuple[str, str] = ("", ""),
 ) -> str:
-    """How many values lie in each step; those outside of `marked` are drawn in another colour."""
+    """How many values lie in each step; those outside of `marked` have another colour.
+
+    `names` are what is inside and what is outside.
+    """
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     frame = _Frame.over(counts.astype(np.float64), from_zero=True)
     step = (frame.right - frame.left) / len(counts)
@@ -151,7 +160,7 @@ def histogram(
     for place in range(0, len(edges), each):
         x = frame.left + place * step
         body.append(_label(form(float(edges[place])), x, frame))
-    return _figure(title, body, [])
+    return _figure(title, body, [(names[0], "forecast"), (names[1], "naive")])
 
 
 def density(title: str, actual: Floats, predicted: Floats) -> str:

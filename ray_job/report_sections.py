@@ -97,7 +97,7 @@ def intervals(rows: Rows) -> Iterator[str]:
         plots.lines(
             "Share inside the interval, by day",
             [_day(one) for one in daily.index],
-            [plots.Line("inside", "forecast", column(daily["coverage"]))],
+            [plots.Line("", "forecast", column(daily["coverage"]))],
             percent,
             limits=[_COVERED],
         ),
@@ -107,18 +107,19 @@ def intervals(rows: Rows) -> Iterator[str]:
             np.linspace(0, 1, 21),
             percent,
             marked=(low, high),
+            names=(f"{low:.0%} to {high:.0%}", "outside"),
         ),
         plots.bars(
             "Inside the interval, by days ahead",
             [str(one) for one in ahead.index],
-            [("inside", "forecast", column(ahead["coverage"]))],
+            [("", "forecast", column(ahead["coverage"]))],
             percent,
             limits=[_COVERED],
         ),
         plots.bars(
             "Width of the interval over sales, by days ahead",
             [str(one) for one in ahead.index],
-            [("width", "forecast", column(ahead["width"]))],
+            [("", "forecast", column(ahead["width"]))],
             percent,
         ),
     )
@@ -141,6 +142,7 @@ def predicted_against_actual(rows: Rows) -> Iterator[str]:
             np.linspace(0.5, 1.5, 41),
             lambda value: f"{value:.2g}",
             marked=(0.9, 1.1),
+            names=("within 10 %", "further off"),
         ),
     )
 
@@ -198,19 +200,26 @@ def examples(rows: Rows) -> Iterator[str]:
     stores = stores[stores["rows"] >= stores["rows"].median() / 2]
     if len(stores) == 0:
         return
-    chosen = {"best": 0, "median": len(stores) // 2, "worst tenth": int(len(stores) * 0.9)}
-    yield page.heading("Three stores, one day ahead")
+    chosen = {
+        "best": 0,
+        "median": len(stores) // 2,
+        "at the edge of the worst tenth": int(len(stores) * 0.9),
+        "worst": len(stores) - 1,
+    }
+    yield page.heading("Four stores, one day ahead")
     figures = []
     for name, place in chosen.items():
         store = str(stores.index[place])
         told = rows.of_store(store)
-        band = (column(told["lower"]), column(told["upper"]))
+        # The bounds of items do not add up to those of their store.
+        alone = len(told) == stores["rows"].iloc[place]
+        band = (column(told["lower"]), column(told["upper"])) if alone else None
         figures.append(
             plots.lines(
                 f"Store {store} ({name}: WAPE {page.share(stores['wape'].iloc[place])})",
                 [_day(one) for one in told.index],
                 [
-                    plots.Line("80 % and forecast", "forecast", column(told["predicted"]), band),
+                    plots.Line("forecast", "forecast", column(told["predicted"]), band),
                     plots.Line("sold", "actual", column(told["actual"])),
                 ],
                 number,

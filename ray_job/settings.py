@@ -61,7 +61,7 @@ class Sales(Delivery):
 
 
 class Ingest(_Section):
-    memory_limit: str = "1GB"
+    memory_limit: str = "900MB"
     row_group_rows: PositiveInt = 16_384
     compact_above_files: PositiveInt = 16
 

@@ -23,6 +23,7 @@ from google.cloud import storage as google_storage
 from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 from pyarrow.fs import FileSystem, GcsFileSystem, SubTreeFileSystem
+from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
 
 from ray_job.bucket.checksums import crc32c_from_base64, crc32c_of_file
@@ -36,6 +37,7 @@ from ray_job.bucket.errors import (
 from ray_job.bucket.interface import ObjectInfo, Versioned
 
 _PATIENCE = 120.0
+_CONNECTIONS = 32
 _RETRY = DEFAULT_RETRY.with_timeout(_PATIENCE)
 
 
@@ -210,9 +212,14 @@ def _emulator() -> str | None:
 
 
 def _client() -> Any:
+    """Google's client, with as many connections as there are threads that use it."""
     if _emulator() is not None:
-        return google_storage.Client.create_anonymous_client()
-    return google_storage.Client()
+        client = google_storage.Client.create_anonymous_client()
+    else:
+        client = google_storage.Client()
+    for scheme in ("http://", "https://"):
+        client._http.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))  # noqa: SLF001 - no other way
+    return client
 
 
 def _arrow() -> FileSystem:

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,6 +52,11 @@ class Edge:
     json: bool
     now: datetime
     progress: Progress
+
+    @property
+    def yesterday(self) -> date:
+        """The last day that is complete, where the stores are."""
+        return self.now.astimezone(self.settings.zone).date() - timedelta(days=1)
 
     def storage(self, *, create: bool = False) -> Storage:
         """The bucket; with `create` a directory is made where there is none."""

@@ -141,7 +141,15 @@ def run(
     if ingest_first:
         from ray_job import ingest as ingesting
 
-        report = ingesting.ingest(storage, here.settings, now=here.now, progress=here.progress)
+        # The hourly run never compacts: new names of files would make new chunks of old data.
+        night = None if request.as_of == "current" else request.as_of or here.yesterday
+        report = ingesting.ingest(
+            storage,
+            here.settings,
+            now=here.now,
+            compact=None if night is None else ingesting.CompactScope(night),
+            progress=here.progress,
+        )
         emit("ingest_finished", **telling.plain(report))
     receipt = execute(here, storage, request)
     here.tell(

@@ -50,7 +50,7 @@ def test_the_demo_runs_read_only_and_not_as_root(job_image):
     small = options(STORECAST_TRAINING__ROWS=20_000)
     done = run(job_image, "storecast", "demo", "--json", options=(SHARED_MEMORY, *small))
     told = json.loads(done.stdout)
-    assert told["published"] is True
+    assert told["published"] is True, told
     assert told["stores"]["failed"] == 0
 
 

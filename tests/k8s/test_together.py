@@ -7,7 +7,7 @@ from datetime import date
 
 import pytest
 
-from api import health
+from api import health, page
 from api.main import create_app
 from api.settings import Settings as ApiSettings
 from ray_job import rayjob, settings
@@ -24,9 +24,10 @@ every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
 def api_routes(bucket: str) -> set[str]:
-    """The paths of the contract, and those for who runs it."""
+    """The paths of the contract, of the page, and of who runs it."""
     described = create_app(ApiSettings(bucket=bucket)).app.openapi()["paths"]
-    return {*described, *(route.path for route in health.router.routes)}
+    undescribed = (*page.router.routes, *health.router.routes)
+    return {"/openapi.json", *described, *(route.path for route in undescribed)}
 
 
 @every_overlay
