@@ -45,8 +45,8 @@ bench-api: $(READY)  ## the API's requests per second, beside what FastAPI and u
 	$(BIN)/python -m tests.benchmarks.api
 
 image: $(READY)  ## both container images, with podman
-	podman build --target job -t storecast:job .
-	podman build --target api -t storecast:api .
+	podman build --build-arg REVISION=$$(git rev-parse HEAD) --target job -t storecast:job .
+	podman build --build-arg REVISION=$$(git rev-parse HEAD) --target api -t storecast:api .
 
 k8s-check: $(READY)  ## manifests, set-up commands and alert rules against the real schemas and tools
 	$(BIN)/pytest tests/k8s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import typer
@@ -33,6 +34,9 @@ for part in (showing, nightly, models, judging, looking, keeping, platform, toke
 
 def main() -> None:
     """Run a command and exit with its code."""
+    # Threads of OpenMP that wait by spinning take the processors from those that work, where the
+    # machine is shared or the container has fewer of them than the machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("ray_job").setLevel(logging.INFO)
     try:

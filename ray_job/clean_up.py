@@ -27,7 +27,8 @@ _TABLES = (keys.BATCH_DATA, *(keys.context(kind) for kind in keys.CONTEXT_KINDS)
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """How many objects under results/ and files of the tables were deleted."""
+    """How many objects under results/ were deleted, and files of the tables as delta-rs counts
+    them: those that earlier clean-ups deleted may be among them."""
 
     objects: int
     bytes: int

@@ -6,7 +6,7 @@ Nothing here stops a release, which is for the gates; it is what a person should
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from ray_job.bucket.receipts import Drift, Level
 from ray_job.outcomes import matrix
+from ray_job.panel import Floats
 from ray_job.scoring import Sold
 from ray_job.settings import Sanity
 
@@ -40,10 +41,11 @@ def drift(
     expected = max(rows.num_rows, 1)
     own = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
     tonight = rows.filter(own)
+    predicted, usual = (_matrix(tonight, name) for name in ("predicted", "usual"))
     silent = _silent(rows, as_of, sold, limits.silent_days)
     found = Drift(
-        total=_level(tonight, None),
-        regions=tuple(_by_region(tonight, regions)),
+        total=_level(predicted, usual, None),
+        regions=tuple(_by_region(tonight["store_id"].to_pylist(), predicted, usual, regions)),
         carried_share=_count(pc.and_(pc.is_valid(rows["as_of"]), pc.invert(own))) / expected,
         fallback_share=_count(pc.equal(rows["outcome"], "fallback")) / expected,
         missing_weather_share=_missing_weather(tonight) / expected,
@@ -112,19 +114,26 @@ def _missing_weather(tonight: pa.Table) -> int:
     return len(pc.unique(at.filter(without)))
 
 
-def _by_region(tonight: pa.Table, regions: Mapping[str, str | None]) -> list[Level]:
-    of_rows = pa.array(
-        [regions.get(store) for store in tonight["store_id"].to_pylist()], pa.string()
-    )
-    names = sorted(name for name in pc.unique(of_rows).to_pylist() if name is not None)
-    return [_level(tonight.filter(pc.equal(of_rows, name)), name) for name in names]
+def _matrix(tonight: pa.Table, name: str) -> Floats:
+    return matrix(tonight[name]) if tonight.num_rows else np.empty((0, 0))
 
 
-def _level(tonight: pa.Table, region: str | None) -> Level:
+def _by_region(
+    stores: Sequence[str],
+    predicted: Floats,
+    usual: Floats,
+    regions: Mapping[str, str | None],
+) -> list[Level]:
+    places: dict[str, list[int]] = {}
+    for place, store in enumerate(stores):
+        region = regions.get(store)
+        if region is not None:
+            places.setdefault(region, []).append(place)
+    return [_level(predicted[places[name]], usual[places[name]], name) for name in sorted(places)]
+
+
+def _level(predicted: Floats, usual: Floats, region: str | None) -> Level:
     """Over stores that are open on a target date and have sold on that weekday lately."""
-    if tonight.num_rows == 0:
-        return Level(region=region)
-    predicted, usual = matrix(tonight["predicted"]), matrix(tonight["usual"])
     counted = (predicted > 0) & (usual > 0)
     stores = int(counted.any(axis=1).sum())
     if not stores:

@@ -32,6 +32,7 @@ from ray_job.bucket.storage import Storage, open_bucket
 from ray_job.model import Model
 from ray_job.model import load as load_model
 from ray_job.outcomes import Done
+from ray_job.parallel import in_order
 from ray_job.plan import Chunk
 from ray_job.predict import predict_days
 from ray_job.registry import Artifact
@@ -163,16 +164,23 @@ def _forecast(storage: Storage, chunk: Chunk, work: Work) -> Share:
     bad: list[dict[str, object]] = []
     tables: list[tuple[str, Sequence[pa.Table]]] = []
     waited = 0.0
-    for store, paths in _paths(chunk):
+
+    def asked(one: tuple[str, list[str]]) -> tuple[Sequence[pa.Table] | Exception, float]:
         began = time.monotonic()
         try:
             if waited > _SLOW_SECONDS:
-                raise StorageError(f"{paths[0]}: not asked for, as the storage did not answer")
-            tables.append((store, history.read_store(storage, paths, columns, chunk.items)))
+                raise StorageError(f"{one[1][0]}: not asked for, as the storage did not answer")
+            return history.read_store(storage, one[1], columns, chunk.items), 0.0
         except tuple(kind for kind, _ in _CODES) as error:
-            bad.append(_failed(store, *_told(error)))
-            if isinstance(error, StorageError):
-                waited += time.monotonic() - began
+            return error, time.monotonic() - began
+
+    wanted = _paths(chunk)
+    for (store, _), (found, seconds) in zip(wanted, in_order(storage, asked, wanted), strict=True):
+        if isinstance(found, Exception):
+            bad.append(_failed(store, *_told(found)))
+            waited += seconds if isinstance(found, StorageError) else 0.0
+        else:
+            tables.append((store, found))
     share = _halving(tables, columns, model, work)
     if not bad:
         return share
@@ -191,7 +199,9 @@ def _halving(
     """All at once; where that raises, each half on its own, down to the store that does it."""
     try:
         return _together(stores, columns, model, work)
-    except Exception as error:  # noqa: BLE001 - whatever a store's data provokes is that store's failure
+    except Exception as error:
+        if not stores:
+            raise
         if len(stores) == 1:
             return failed_share([stores[0][0]], *_told(error))
     middle = len(stores) // 2

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from ray_job.bucket.records import Record
 from ray_job.panel import Floats
 
+Ints = npt.NDArray[np.int64]
+
 COVERED = 0.8
 
 _EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -101,15 +103,16 @@ def calibrate(
     actual: Floats,
     predicted: Floats,
     spread: Floats,
-    days_ahead: npt.NDArray[np.int64],
-    totals: npt.NDArray[np.int64],
+    days_ahead: Ints,
+    series: Ints,
+    totals: Ints,
 ) -> Calibration:
     """The calibration from held-out rows: what was sold, what was predicted, the recent spread.
 
     Days ahead of which there are few rows get the bounds of all.
 
-    `totals` numbers the rows: those of one store, as-of and target date share a number. Rows must
-    not have been trained on, and must not all be of one store.
+    `series` numbers the series, `totals` the rows: those of one store, as-of and target date share
+    a number. The rows must not have been trained on.
     """
     sizes, factors = _small(actual, predicted)
     known = spread[~np.isnan(spread) & (spread > 0)]
@@ -119,8 +122,8 @@ def calibrate(
     errors = np.log1p(np.maximum(actual, 0.0)) - np.log1p(predicted)
     exponent = min(
         _EXPONENTS,
-        key=lambda e: _interval_score(
-            errors, plain.model_copy(update={"exponent": e}).scale(spread)
+        key=lambda e: _unevenness(
+            errors, plain.model_copy(update={"exponent": e}).scale(spread), series
         ),
     )
     plain = plain.model_copy(update={"exponent": exponent})
@@ -145,8 +148,8 @@ def _with_totals(
     actual: Floats,
     predicted: Floats,
     scale: Floats,
-    days_ahead: npt.NDArray[np.int64],
-    totals: npt.NDArray[np.int64],
+    days_ahead: Ints,
+    totals: Ints,
 ) -> Calibration:
     """With the correlation of items and the factors of totals, if any store has several items."""
     _, first, number, counts = np.unique(
@@ -198,14 +201,14 @@ def _small(actual: Floats, predicted: Floats) -> tuple[tuple[float, ...], tuple[
     return tuple(sizes), tuple(factors)
 
 
-def _interval_score(errors: Floats, scale: Floats) -> float:
-    """The mean interval score that this scale would have: its width and what sticks out of it.
-
-    Gneiting and Raftery, Strictly Proper Scoring Rules, Prediction, and Estimation (2007), 6.2.
-    """
-    low, high = _quantiles(errors / scale)
-    outside = np.maximum(low * scale - errors, 0.0) + np.maximum(errors - high * scale, 0.0)
-    return float(np.mean(scale * (high - low) + 2 / (1 - COVERED) * outside))
+def _unevenness(errors: Floats, scale: Floats, series: Ints) -> float:
+    """How far, on the mean, the series' coverages are from what is promised for each of them."""
+    scaled = errors / scale
+    low, high = _quantiles(scaled)
+    rows = np.bincount(series)
+    inside = np.bincount(series, weights=(scaled >= low) & (scaled <= high))
+    known = rows > 0
+    return float(np.mean(np.abs(inside[known] / rows[known] - COVERED)))
 
 
 def _quantiles(errors: Floats) -> tuple[float, float]:

@@ -64,7 +64,7 @@ def remarks(model: ModelDescription, under: Conditions) -> list[str]:
     else:
         told.append(
             "The weather of the target dates is what was then observed: a forecast without error,"
-            " which flatters the figures. `--weather-noise 0.3` gives it the errors of a forecast."
+            " which flatters the figures; --weather-noise 0.3 gives it a forecast's errors."
         )
     return told
 
@@ -93,7 +93,7 @@ def _opening(material: Material, rows: Rows, title: str) -> Iterator[str]:
     found, model = material.figures, material.model
     span = f"{material.first:%-d %B} to {material.last:%-d %B %Y}"
     stores = rows.first["store_id"].nunique()
-    yield f"<h1>{title}</h1>"
+    yield page.title(title)
     yield page.paragraph(
         f"Every open day of {stores:,} stores from {span}, {found['rows']:,} in all, forecast as if"
         f" on the evening before. The model was trained on days up to"

@@ -50,7 +50,7 @@ class Rows:
         return grouped(self.first, "target_date")
 
     def by_weekday(self) -> pd.DataFrame:
-        found = grouped(self.first, self.first["target_date"].dt.dayofweek)
+        found = grouped(self.first, self.first["target_date"].dt.day_of_week)
         return found.reindex(range(7))
 
     def by_days_ahead(self) -> pd.DataFrame:
@@ -97,9 +97,10 @@ def grouped(frame: pd.DataFrame, by: str | pd.Series[Any]) -> pd.DataFrame:
 
 
 def wape(off: pd.Series[float], frame: pd.DataFrame) -> float:
-    """Of errors that may be NaN; `frame` has the rows' `actual`."""
+    """Of errors that may be NaN, NaN where nothing was sold; `frame` has the rows' `actual`."""
     known = off.notna()
-    return float(off[known].sum() / frame["actual"][known].sum())
+    sold = float(frame["actual"][known].sum())
+    return float(off[known].sum()) / sold if sold else float("nan")
 
 
 def within(stores: pd.DataFrame) -> float:

@@ -52,21 +52,26 @@ th { color:var(--soft); } th, td { white-space:nowrap; }
 th:first-child, td:first-child { text-align:left; white-space:normal; }
 tr.best td { font-weight:650; }
 @page { margin:14mm; }
-@media print { body { max-width:none; padding:0; font-size:12px; } h2 { break-after:avoid; }
-  .pair { grid-template-columns:1fr 1fr; gap:12px 18px; } .tile { padding:6px 10px; }
+@media print { body { max-width:none; padding:0; font-size:12px; } table { font-size:11px; }
+  h2, h2 + p { break-after:avoid; } .tile { flex-basis:90px; } .tile b { font-size:18px; }
+  .pair { grid-template-columns:1fr 1fr; gap:12px 18px; } .tile { padding:6px 8px; }
   * { print-color-adjust:exact; -webkit-print-color-adjust:exact; } }
 """
 
 
-def page(title: str, body: Iterable[str]) -> str:
+def page(name: str, body: Iterable[str]) -> str:
     """A whole document that asks nothing of any host."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(name)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
+
+
+def title(text: str) -> str:
+    return f"<h1>{escape(text)}</h1>"
 
 
 def heading(text: str) -> str:

@@ -118,7 +118,7 @@ def bars(
 
 def ranking(title: str, ranked: Sequence[tuple[str, float]], form: Format, kind: str) -> str:
     """Horizontal bars with their names and values, in the order given."""
-    row, name_width = 17, 190
+    row, name_width = 17, 205
     height = row * len(ranked) + 8
     most = max([value for _, value in ranked] + [1e-12])
     room = WIDTH - name_width - 70

@@ -21,7 +21,7 @@ _COVERED = 0.8
 def by_day(rows: Rows) -> Iterator[str]:
     daily = rows.by_day()
     days = [_day(one) for one in daily.index]
-    sundays = [k for k, one in enumerate(daily.index) if one.dayofweek == 6]  # noqa: PLR2004
+    sundays = [k for k, one in enumerate(daily.index) if one.weekday() == 6]  # noqa: PLR2004
     yield page.heading("Day by day, one day ahead")
     yield page.pair(
         plots.lines(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -23,7 +23,7 @@ from ray_job import (
     scoring,
 )
 from ray_job.bucket import pointer, receipts, releases
-from ray_job.bucket.errors import InputError, NotFoundError
+from ray_job.bucket.errors import ConflictError, InputError, NotFoundError
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.receipts import ChunkRecord, Receipt, Status
@@ -171,10 +171,6 @@ def run(
         )
         publication = _publish(storage, draft, settings, request, scores)
     idle = all(result.adopted for result in results) and not scores
-    if publication.state == "unchanged" and idle:
-        earlier = _earlier(storage, prepared.current, publication.release)
-        if earlier is not None:
-            return earlier
     seconds = clock() - began
     receipt = _receipt(
         prepared,
@@ -186,6 +182,8 @@ def run(
         seconds,
         now + timedelta(seconds=seconds),
     ).model_copy(update={"scored": {day: table.num_rows for day, table in scores.items()}})
+    if publication.state == "unchanged" and idle:
+        return _earlier(storage, prepared.current, receipt)
     receipts.write(storage, receipt)
     return receipt
 
@@ -297,15 +295,30 @@ def _is_hindsight(prepared: Prepared, settings: Settings, now: datetime) -> bool
     return over and prepared.tables.weather is not None
 
 
-def _earlier(storage: Storage, current: Pointer, release: str | None) -> Receipt | None:
-    entry = None if release is None else current.entry(release)
+def _earlier(storage: Storage, current: Pointer, receipt: Receipt) -> Receipt:
+    """The receipt of the run that published what stands.
+
+    If that run died before it wrote one, this run's `receipt` takes its place, under its name.
+    """
+    entry = None if receipt.release is None else current.entry(receipt.release)
     if entry is None:
-        return None
-    try:
+        # Somebody else published it a moment ago.
+        receipts.write(storage, receipt)
+        return receipt
+    with suppress(NotFoundError):
         return receipts.read(storage, entry.as_of, entry.run_id)
-    except NotFoundError:
-        # That run died between publishing and its receipt.
-        return None
+    status: Status = "published_with_failures" if receipt.failures else "published"
+    instead = receipt.model_copy(
+        update={
+            "run_id": entry.run_id,
+            "status": status,
+            "published": True,
+            "message": "written by a later run, as the one that published died before it could",
+        }
+    )
+    with suppress(ConflictError):
+        receipts.write(storage, instead)
+    return receipts.read(storage, entry.as_of, entry.run_id)
 
 
 _STATUS: Mapping[str, Status] = {

@@ -27,6 +27,7 @@ WARM_UP_DAYS = 84
 
 _MOST_QUESTIONS = 3
 """Per as-of: more numbers of days ahead would repeat the same sales, and tell little more."""
+_FEWEST_CALIBRATION_DAYS = 7
 _CALIBRATION_ROWS = 350_000
 _LEAF_ROWS = 30
 _EARLY_ROWS = 450_000
@@ -111,20 +112,34 @@ def training_set(
     return _ask(panel, answers, questions, context, inputs, settings)
 
 
+def calibration_days(panel: Panel, as_of: date, settings: Settings) -> int:
+    """How many of the last days are held out: what the settings say, but a third at most.
+
+    Raises InputError where that would be less than a week.
+    """
+    days = min(settings.training.calibration_days, (panel.column(as_of) + 1 - WARM_UP_DAYS) // 3)
+    if days < _FEWEST_CALIBRATION_DAYS:
+        needed = WARM_UP_DAYS + 3 * _FEWEST_CALIBRATION_DAYS
+        raise InputError(
+            f"there is too little history to train on up to {as_of}: fewer than {needed} days"
+        )
+    return days
+
+
 def calibration_set(
-    panel: Panel, as_of: date, context: Context, inputs: Inputs, settings: Settings
+    panel: Panel, as_of: date, days: int, context: Context, inputs: Inputs, settings: Settings
 ) -> Examples:
-    """The last `settings.training.calibration_days` days up to `as_of`, by days ahead.
+    """The last `days` days up to `as_of`, by days ahead.
 
     Whole stores, as many of them and of the as-ofs as make about `_CALIBRATION_ROWS` rows.
     """
     rng = np.random.default_rng(settings.training.seed)
     past = panel.until(as_of)
     last = past.sales.shape[1] - 1
-    first = last - settings.training.calibration_days
+    first = last - days
     _, store = np.unique(past.store_ids.astype(np.str_), return_inverse=True)
     order = rng.permutation(int(store.max(initial=-1)) + 1)
-    questions_per_series = settings.training.calibration_days * inputs.horizon
+    questions_per_series = days * inputs.horizon
     upto = np.cumsum(np.bincount(store)[order]) * questions_per_series
     stores = max(1, int(np.searchsorted(upto, _CALIBRATION_ROWS)))
     series = np.flatnonzero(np.isin(store, order[:stores]))
@@ -169,14 +184,14 @@ def fit(
         horizon=settings.horizon,
         reach=settings.sales.known_ahead_days,
     )
+    days = calibration_days(panel, as_of, settings)
     examples = training_set(panel, as_of, context, inputs, settings)
-    held_out = as_of.toordinal() - settings.training.calibration_days
-    before = np.flatnonzero(examples.target <= held_out)
-    held = calibration_set(panel, as_of, context, inputs, settings)
+    before = np.flatnonzero(examples.target <= as_of.toordinal() - days)
+    held = calibration_set(panel, as_of, days, context, inputs, settings)
     if not len(before) or not len(held.sales):
         raise InputError(
-            f"there is too little history to calibrate on: the {settings.training.calibration_days}"
-            f" days up to {as_of} or those before them have no sales to learn from"
+            f"there is nothing to calibrate on: the {days} days up to {as_of}, or those before"
+            " them, have no sales to learn from"
         )
     thinned = before[:: max(1, len(before) // _EARLY_ROWS)]
     early, known = _fitted(examples.at(thinned), settings, _EARLY_SHARE)
@@ -187,6 +202,7 @@ def fit(
         predicted,
         held.column("spread").astype(np.float64),
         np.clip(held.column("days_since_sales"), 1, inputs.horizon).astype(np.int64),
+        series=held.series,
         totals=np.ravel_multi_index(
             (stores[held.series], held.as_of - held.as_of.min(), held.days_ahead),
             (len(stores), int(np.ptp(held.as_of)) + 1, inputs.horizon + 1),

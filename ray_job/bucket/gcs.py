@@ -22,6 +22,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage as google_storage
 from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
+from pyarrow import ArrowException
 from pyarrow.fs import FileSystem, GcsFileSystem, SubTreeFileSystem
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
@@ -54,7 +55,7 @@ def _told(key: str) -> Iterator[None]:
         raise CorruptError(f"{key}: the bytes received do not match the checksum") from error
     except google_errors.GoogleAPIError as error:
         raise StorageError(f"{key}: {_first_line(error)}") from error
-    except (GoogleAuthError, RequestException, OSError) as error:
+    except (GoogleAuthError, RequestException, OSError, ArrowException) as error:
         raise StorageError(f"{key}: {_first_line(error)}") from error
 
 

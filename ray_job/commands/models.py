@@ -63,6 +63,7 @@ def training(
         created_at=here.now,
         as_of=last,
         inputs=fitted.inputs,
+        features=fitted.features,
         trained_on=fitted.trained_on,
         target="log_ratio",
         intervals=fitted.intervals,
@@ -156,6 +157,8 @@ def backtest(
     from ray_job.slices import slices
 
     here = edge(bucket, settings, as_json=as_json)
+    if report is not None and not report.parent.is_dir():
+        raise InputError(f"--report {report}: there is no directory {report.parent}")
     storage = here.storage()
     histories = inputs.open_histories(storage)
     model = trial.load(storage, version)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.bucket.storage import Storage
-from ray_job.ingest.parallel import in_order
+from ray_job.parallel import in_order
 from ray_job.progress import Stage
 from ray_job.table_files import conform
 from ray_job.tables import STORE, DataFile, parquet_writer, partition_key

@@ -16,6 +16,7 @@ from ray_job.progress import SilentProgress
 from ray_job.request import Request
 from ray_job.work import Executor, Result, Task, Work
 from tests.benchmarks.data import NOW, forget, measured
+from tests.benchmarks.processes import cpu_seconds
 
 
 @dataclass
@@ -35,7 +36,7 @@ def main(bucket: str, horizon: int) -> None:
     forget(Path(bucket))
     began = time.monotonic()
     with job.cluster():
-        started = time.monotonic()
+        started, cpu = time.monotonic(), cpu_seconds()
         executor = Watched(job.RayExecutor())
         receipt = run.run(
             open_bucket(bucket),
@@ -46,10 +47,11 @@ def main(bucket: str, horizon: int) -> None:
             clock=time.monotonic,
             progress=SilentProgress(),
         )
-        seconds = time.monotonic() - started
+        seconds, cpu = time.monotonic() - started, cpu_seconds() - cpu
     costs = [result.cost for result in executor.results]
     told = {
         "seconds": seconds,
+        "cpu_seconds": cpu,
         "start_seconds": started - began,
         "stage_seconds": dict(receipt.stage_seconds),
         "status": receipt.status,

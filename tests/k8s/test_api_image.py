@@ -64,6 +64,7 @@ def check_answers(port, tell):
     assert forecast.status_code == 200, forecast.text
     assert len(forecast.json()["days"]) == 7
     assert httpx.get(f"{address}/livez").status_code == 200
+    assert httpx.get(f"{address}/page.css").status_code == 200, "files beside the code are there"
     assert "storecast_api_ready 1.0" in httpx.get(f"{address}/metrics").text
 
 

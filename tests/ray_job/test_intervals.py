@@ -85,6 +85,9 @@ def held_out(stores, items, rng, *, common=0.1, own=0.3, mean=200.0, questions=6
         predicted.ravel(),
         np.full(predicted.size, 0.25),
         ahead.ravel().astype(np.int64),
+        (
+            np.arange(stores * items).reshape(1, stores, items) + np.zeros(shape, dtype=np.int64)
+        ).ravel(),
         totals.ravel().astype(np.int64),
     )
 
@@ -92,7 +95,7 @@ def held_out(stores, items, rng, *, common=0.1, own=0.3, mean=200.0, questions=6
 def test_calibrated_intervals_cover_four_fifths_of_items_and_of_totals():
     rng = np.random.default_rng(2)
     calibration = calibrate(*held_out(20, 30, rng))
-    actual, predicted, spread, ahead, totals = held_out(20, 30, rng)
+    actual, predicted, spread, ahead, _, totals = held_out(20, 30, rng)
     scale = calibration.scale(spread)
     low, high = calibration.interval(predicted, scale, ahead.astype(np.float64))
     assert np.mean((low <= actual) & (actual <= high)) == pytest.approx(0.8, abs=0.02)
@@ -106,13 +109,14 @@ def test_calibrated_intervals_cover_four_fifths_of_items_and_of_totals():
 
 def test_spread_is_followed_as_far_as_it_tells_something():
     rng = np.random.default_rng(3)
-    spread = rng.choice([0.1, 0.4], 8000)
+    series = rng.integers(0, 40, 8000)
+    spread = np.where(series % 2, 0.1, 0.4)
     predicted = np.full(8000, 300.0)
     ahead = np.ones(8000, dtype=np.int64)
     totals = np.arange(8000)
     for noise, exponent in ((spread, 1.0), (np.full(8000, 0.2), 0.0)):
         actual = np.expm1(np.log1p(predicted) + rng.normal(0, 1, 8000) * noise)
-        assert calibrate(actual, predicted, spread, ahead, totals).exponent == exponent
+        assert calibrate(actual, predicted, spread, ahead, series, totals).exponent == exponent
 
 
 def test_forecasts_of_slow_items_are_made_to_add_up():
@@ -121,7 +125,12 @@ def test_forecasts_of_slow_items_are_made_to_add_up():
     actual = rng.poisson(mean).astype(np.float64)
     predicted = np.where(mean < 1, 0.2, np.where(mean < 100, 2.7, 300.0))
     calibration = calibrate(
-        actual, predicted, np.full(20_000, 0.5), np.ones(20_000, dtype=np.int64), np.arange(20_000)
+        actual,
+        predicted,
+        np.full(20_000, 0.5),
+        np.ones(20_000, dtype=np.int64),
+        np.arange(20_000),
+        np.arange(20_000),
     )
     corrected = calibration.corrected(predicted)
     assert corrected[mean < 1].mean() == pytest.approx(0.3, rel=0.1)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from typer.testing import CliRunner
 
 from ray_job import report, report_plots
+from ray_job.__main__ import app
 from ray_job.backtest import Backtest, backtest
+from ray_job.bucket.errors import InputError
+from ray_job.commands import models
 from ray_job.importance import BASELINE, importance
 from ray_job.measures import measures
 from ray_job.model import Model, describe
@@ -23,6 +29,7 @@ from ray_job.training import fit
 from ray_job.trial import Conditions
 from ray_job.weather import with_forecast_errors, without_weather
 from tests import panels
+from tests import shop as chain
 
 DAY = timedelta(days=1)
 PANEL = panels.panel(stores=12, days=200)
@@ -121,7 +128,7 @@ def test_every_plot_is_well_formed_and_has_a_name(page):
     plots = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
     assert len(plots) > 12
     for plot in plots:
-        root = ElementTree.fromstring(plot)  # noqa: S314 - our own
+        root = ET.fromstring(plot)  # noqa: S314 - our own
         assert root.attrib["aria-label"]
         assert "nan" not in plot.lower()
 
@@ -161,20 +168,36 @@ def test_remarks_say_how_it_was_done(model, under, said):
 
 
 def test_a_store_of_one_day_makes_a_page_too(model, result):
-    few = result.rows.slice(0, 7)
+    few = result.rows.filter(pc.equal(result.rows["days_ahead"], 1)).slice(0, 1)
     told = report.Material(
         model.description, FIRST, LAST, few, Backtest(few).report(), {}, None, [], MADE
     )
     assert "</html>" in report.render(told)
 
 
-def test_the_model_lives_on_what_it_was_made_of(found, model):
-    names = [name for name, _ in found.features]
-    assert BASELINE not in names
-    assert set(names) < set(model.description.features)
-    values = [value for _, value in found.features]
-    assert values == sorted(values, reverse=True)
-    assert dict(found.families)["past sales"] > 0
+class LevelAndPromotions:
+    """A store sells its level, and on promoted days 30 % more; that is all that there is."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.level, self.promo = names.index("level"), names.index("promo")
+
+    def predict(self, features):
+        promoted = np.nan_to_num(features[:, self.promo]) != 0
+        return np.exp(features[:, self.level]) * np.where(promoted, 1.3, 1.0)
+
+
+def test_a_model_lives_on_the_features_that_it_uses(model):
+    told = model.description.model_copy(update={"target": "sales"})
+    simple = Model.of(LevelAndPromotions(list(told.features)), told)
+    found = importance(PANEL, FIRST, LAST, CONTEXT, simple, SETTINGS)
+    assert [name for name, _ in found.features[:2]] == ["level", "promo"]
+    assert found.features[1][1] > 0.01
+    assert {value for _, value in found.features[2:]} == {0.0}
+    assert found.families[:2] == [
+        ("past sales", found.features[0][1]),
+        ("promotions", found.features[1][1]),
+    ]
+    assert BASELINE not in dict(found.features)
 
 
 def test_importance_is_the_same_each_time(found, model):
@@ -231,10 +254,12 @@ def test_a_context_without_weather_makes_a_model_without():
     assert with_forecast_errors(none, FIRST, 0.3) is none
 
 
-def test_forecast_errors_cost_accuracy_and_no_weather_still_forecasts(model, result):
-    noisy = backtest(PANEL, FIRST, LAST, CONTEXT, model, SETTINGS, weather_noise=3.0)
-    assert noisy.rows["predicted"] != result.rows["predicted"]
-    bare = backtest(PANEL, FIRST, LAST, without_weather(CONTEXT), model, SETTINGS)
+def test_forecast_errors_are_felt_and_no_weather_still_forecasts(model, result):
+    noisy = backtest(PANEL, FIRST, FIRST, CONTEXT, model, SETTINGS, weather_noise=3.0)
+    exact = result.rows.filter(pc.equal(result.rows["target_date"], FIRST))
+    assert noisy.rows.num_rows == exact.num_rows
+    assert noisy.rows["predicted"] != exact["predicted"]
+    bare = backtest(PANEL, FIRST, FIRST, without_weather(CONTEXT), model, SETTINGS)
     assert np.isfinite(bare.rows["predicted"].to_numpy()).all()
 
 
@@ -254,3 +279,37 @@ def test_plots_of_nothing_and_of_the_same_value():
 )
 def test_numbers_are_short(value, text):
     assert report_plots.number(value) == text
+
+
+def storecast(shop, monkeypatch, *arguments):
+    """A command at the midnight after the chain's last day, under its settings."""
+    real = models.edge
+
+    def edge(*args, **kwargs):
+        here = real(*args, **kwargs)
+        given = chain.SETTINGS.model_copy(update={"bucket": here.settings.bucket})
+        return replace(here, now=chain.midnight(chain.LAST), settings=given)
+
+    monkeypatch.setattr(models, "edge", edge)
+    return CliRunner().invoke(app, [*arguments, "--bucket", shop.storage.url])
+
+
+def test_the_command_writes_the_report(shop, monkeypatch, tmp_path):
+    file = tmp_path / "report.html"
+    told = storecast(
+        shop, monkeypatch, "backtest", "--days", "2", "--report", str(file), "--weather-noise", "1"
+    )
+    assert f"The report is in {file}." in told.output
+    assert "given the errors of a forecast" in file.read_text(encoding="utf-8")
+
+
+def test_a_report_that_cannot_be_written_is_refused(shop, monkeypatch, tmp_path):
+    file = tmp_path / "nowhere" / "report.html"
+    told = storecast(shop, monkeypatch, "backtest", "--days", "1", "--report", str(file))
+    assert isinstance(told.exception, InputError)
+    assert "--report" in str(told.exception)
+
+
+def test_days_that_the_model_was_trained_on_are_refused(shop, monkeypatch):
+    told = storecast(shop, monkeypatch, "backtest", "--days", "15")
+    assert "would flatter it" in str(told.exception)

@@ -9,7 +9,7 @@ import pytest
 from ray_job.bucket.errors import InputError
 from ray_job.features import features
 from ray_job.settings import Settings
-from ray_job.training import calibration_set, fit, scored, training_set
+from ray_job.training import calibration_days, calibration_set, fit, scored, training_set
 from tests import panels
 
 PANEL = panels.panel(stores=8, days=180)
@@ -44,9 +44,9 @@ def test_examples_are_features_of_the_past_and_the_sales_that_came():
 
 def test_nothing_after_the_as_of_is_looked_at():
     changed = after_as_of_changed(PANEL)
-    for make in (training_set, calibration_set):
-        then = make(PANEL, AS_OF, CONTEXT, INPUTS, SETTINGS)
-        now = make(changed, AS_OF, CONTEXT, INPUTS, SETTINGS)
+    for make, days in ((training_set, []), (calibration_set, [14])):
+        then = make(PANEL, AS_OF, *days, CONTEXT, INPUTS, SETTINGS)
+        now = make(changed, AS_OF, *days, CONTEXT, INPUTS, SETTINGS)
         assert then.features.tobytes() == now.features.tobytes()
         assert then.sales.tolist() == now.sales.tolist()
 
@@ -92,9 +92,18 @@ def test_a_model_is_calibrated_described_and_made_again():
 
 
 def test_too_little_history_is_said():
-    short = panels.panel(days=84)
-    with pytest.raises(InputError, match="there is nothing to train on"):
+    short = panels.panel(days=104)
+    with pytest.raises(InputError, match=r"too little history to train on .* fewer than 105 days"):
         fit(short, short.last_day, CONTEXT, SETTINGS, categories=panels.CATEGORIES)
-    longer = panels.panel(days=100)
-    with pytest.raises(InputError, match="too little history to calibrate on"):
-        fit(longer, longer.last_day, CONTEXT, SETTINGS, categories=panels.CATEGORIES)
+
+
+def test_a_short_history_is_calibrated_on_a_third_of_it():
+    assert calibration_days(PANEL, AS_OF, SETTINGS) == (160 - 84) // 3
+    assert calibration_days(panels.panel(days=400), AS_OF + timedelta(days=100), SETTINGS) == 28
+
+
+def test_sales_that_ended_long_ago_cannot_be_calibrated_on():
+    sales = PANEL.sales.copy()
+    sales[:, 120:] = np.nan
+    with pytest.raises(InputError, match="nothing to calibrate on"):
+        fit(replace(PANEL, sales=sales), AS_OF, CONTEXT, SETTINGS, categories=panels.CATEGORIES)

@@ -22,7 +22,9 @@ import joblib
 import pandas as pd
 
 from ray_job.bucket import keys
+from tests.benchmarks.processes import cpu_seconds
 from tests.benchmarks.rivals import numpy_store, pandas_store
+from tests.benchmarks.rivals.agreement import agreeing
 from tests.benchmarks.rivals.shared import Night, handed, night
 
 WORKERS = 2
@@ -35,9 +37,15 @@ def main(name: str, bucket: str, stores: int, horizon: int, out: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "night.joblib"))
         joblib.dump(known, path)
-        seconds, frame = RIVALS[name](known, chosen, path)
+        seconds, frame, cpu = RIVALS[name](known, chosen, path)
     frame.to_parquet(out)
-    print(json.dumps({"seconds": seconds, "stores": frame["store_id"].nunique()}))  # noqa: T201
+    told = {
+        "seconds": seconds,
+        "cpu_seconds": cpu,
+        "stores": int(frame["store_id"].nunique()),
+        "agreeing": agreeing(bucket, horizon, frame),
+    }
+    print(json.dumps(told))  # noqa: T201
 
 
 def by_pandas(store_id: str, path: str) -> Rows:
@@ -54,32 +62,32 @@ def by_numpy(store_id: str, path: str) -> Rows:
     return numpy_store.forecast(store_id, paths, known)
 
 
-def pandas_loop(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
-    began = time.monotonic()
+def pandas_loop(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame, float]:
+    began, cpu = time.monotonic(), cpu_seconds()
     rows = [row for store in stores for row in by_pandas(store, path)]
-    return _told(began, rows)
+    return _told(began, cpu, rows)
 
 
-def _joblib(one: Callable[[str, str], Rows]) -> Callable[..., tuple[float, pd.DataFrame]]:
-    def run(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
-        began = time.monotonic()
+def _joblib(one: Callable[[str, str], Rows]) -> Callable[..., tuple[float, pd.DataFrame, float]]:
+    def run(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame, float]:
+        began, cpu = time.monotonic(), cpu_seconds()
         with joblib.Parallel(n_jobs=WORKERS) as pool:
             found = pool(joblib.delayed(one)(store, path) for store in stores)
-        return _told(began, [row for rows in found for row in rows])
+        return _told(began, cpu, [row for rows in found for row in rows])
 
     return run
 
 
-def dask(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
+def dask(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame, float]:
     import dask as library  # noqa: PLC0415
 
-    began = time.monotonic()
+    began, cpu = time.monotonic(), cpu_seconds()
     wanted = [library.delayed(by_pandas)(store, path) for store in stores]
     found = library.compute(*wanted, scheduler="processes", num_workers=WORKERS)
-    return _told(began, [row for rows in found for row in rows])
+    return _told(began, cpu, [row for rows in found for row in rows])
 
 
-def spark(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
+def spark(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame, float]:
     from pyspark.sql import SparkSession  # noqa: PLC0415
 
     session = (
@@ -96,16 +104,16 @@ def spark(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.Dat
     def group(key: tuple[str], frame: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(pandas_store.forecast(key[0], frame, handed(path)))
 
-    began = time.monotonic()
+    began, cpu = time.monotonic(), cpu_seconds()
     rows = session.read.option("basePath", _root(known)).parquet(*_folders(known, stores))
     schema = "store_id string, target_date date, predicted double"
     frame = rows.groupBy("store_id").applyInPandas(group, schema).toPandas()
-    seconds = time.monotonic() - began
+    seconds, cpu = time.monotonic() - began, cpu_seconds() - cpu
     session.stop()
-    return seconds, frame
+    return seconds, frame, cpu
 
 
-def ray_groups(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame]:
+def ray_groups(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame, float]:
     import ray  # noqa: PLC0415
     from ray.data.datasource.partitioning import Partitioning  # noqa: PLC0415
 
@@ -116,15 +124,15 @@ def ray_groups(known: Night, stores: Sequence[str], path: str) -> tuple[float, p
         store = str(frame["store_id"].iloc[0])
         return pd.DataFrame(pandas_store.forecast(store, frame, handed(path)))
 
-    began = time.monotonic()
+    began, cpu = time.monotonic(), cpu_seconds()
     rows = ray.data.read_parquet(
         _folders(known, stores),
         partitioning=Partitioning("hive", base_dir=_root(known), field_types={"store_id": str}),
     )
     frame = rows.groupby("store_id").map_groups(group, batch_format="pandas").to_pandas()
-    seconds = time.monotonic() - began
+    seconds, cpu = time.monotonic() - began, cpu_seconds() - cpu
     ray.shutdown()
-    return seconds, frame
+    return seconds, frame, cpu
 
 
 def _root(known: Night) -> str:
@@ -135,9 +143,11 @@ def _folders(known: Night, stores: Sequence[str]) -> list[str]:
     return [f"{_root(known)}/store_id={store}" for store in stores]
 
 
-def _told(began: float, rows: Iterator[dict[str, Any]] | Rows) -> tuple[float, pd.DataFrame]:
+def _told(
+    began: float, cpu: float, rows: Iterator[dict[str, Any]] | Rows
+) -> tuple[float, pd.DataFrame, float]:
     frame = pd.DataFrame(rows)
-    return time.monotonic() - began, frame
+    return time.monotonic() - began, frame, cpu_seconds() - cpu
 
 
 RIVALS = {

@@ -29,7 +29,7 @@ def in_order(storage: Storage, work: Callable[[In], Out], items: Iterable[In]) -
         yield from map(work, items)
         return
     waiting: deque[Future[Out]] = deque()
-    with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="ingest") as pool:
+    with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="requests") as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))

@@ -1,0 +1,36 @@
+"""Whether a rival says what we say: else it would be measured at some other work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ray_job import forecast, run
+from ray_job.bucket.storage import open_bucket
+from ray_job.request import Request
+from tests.benchmarks.data import NOW, measured
+
+SAMPLE = 100
+_TOLERANCE = 1e-9
+"""Relative: sums in another order differ in the last bits."""
+
+
+def agreeing(bucket: str, horizon: int, frame: pd.DataFrame) -> int:
+    """How many predictions of a sample of stores were compared. Raises where one differs."""
+    stores = sorted(frame["store_id"].unique())[:SAMPLE]
+    storage = open_bucket(bucket)
+    request = Request(stores=stores)
+    prepared = run.prepare(storage, measured(Path(bucket), horizon), request, NOW)
+    rows = [forecast._forecast(storage, todo.chunk, prepared.work).rows for todo in prepared.todos]
+    ours = pa.concat_tables(rows).select(["store_id", "target_date", "predicted_sales"])
+    theirs = frame.assign(target_date=pd.to_datetime(frame["target_date"]).dt.date)
+    both = ours.to_pandas().merge(theirs, on=["store_id", "target_date"], validate="1:1")
+    if len(both) != ours.num_rows:
+        raise AssertionError(f"{ours.num_rows - len(both)} of {ours.num_rows} rows are missing")
+    close = np.isclose(both["predicted"], both["predicted_sales"], rtol=_TOLERANCE, atol=_TOLERANCE)
+    if not close.all():
+        raise AssertionError(f"{(~close).sum()} predictions differ, as\n{both[~close].head()}")
+    return len(both)

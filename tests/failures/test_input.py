@@ -1,0 +1,352 @@
+"""Rubbish in the histories: what it costs is its own store, and everybody is told."""
+
+import resource
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ray_job.bucket import keys
+from ray_job.bucket.errors import InputError, StorecastError
+from ray_job.explain import explain
+from ray_job.settings import Gates, Plan
+from tests.shop import BIG, DAY, LAST, STORES, generations, midnight, snapshot
+
+BAD = "s004"
+
+
+def corrupted(data):
+    middle = len(data) // 3
+    return (
+        data[:middle]
+        + bytes(byte ^ 0xFF for byte in data[middle : middle + 40])
+        + data[middle + 40 :]
+    )
+
+
+def rewritten(change):
+    """The same file after `change` of its table."""
+
+    def act(data):
+        sink = pa.BufferOutputStream()
+        pq.write_table(change(pq.read_table(pa.BufferReader(data))), sink)
+        return sink.getvalue().to_pybytes()
+
+    return act
+
+
+def as_text(table):
+    place = table.schema.get_field_index("sales")
+    return table.set_column(place, "sales", table["sales"].cast(pa.string()))
+
+
+RUBBISH = {
+    "corrupt": (corrupted, "corrupt", "cannot be read"),
+    "truncated": (lambda data: data[: len(data) // 2], "corrupt", "cannot be read"),
+    "empty": (lambda _: b"", "corrupt", "cannot be read"),
+    "no Parquet": (lambda _: b"store_id,date,sales\n", "corrupt", "cannot be read"),
+    "a wrong type": (rewritten(as_text), "bad_column", "column 'sales' is of type string"),
+    "a missing column": (
+        rewritten(lambda table: table.drop_columns(["sales"])),
+        "bad_column",
+        "the column 'sales' is missing",
+    ),
+}
+
+
+def check_bad(receipt, shop, store=BAD, last_good=LAST - DAY):
+    assert (receipt.status, receipt.exit_code) == ("published_with_failures", 4)
+    assert [one.store_id for one in receipt.failures] == [store]
+    assert receipt.failures[0].last_good_as_of == last_good
+    stores = shop.stores()
+    assert (stores[store]["outcome"], stores[store]["as_of"]) == ("failed", last_good)
+    assert stores[store]["carried_since"] == LAST
+    assert {row["as_of"] for name, row in stores.items() if name != store} == {LAST}
+    shop.check()
+
+
+@pytest.mark.parametrize("what", RUBBISH)
+def test_a_partition_that_is_rubbish(shop, what):
+    shop.run(LAST - DAY)
+    act, code, reason = RUBBISH[what]
+    (key, *_) = shop.partition_files(BAD)
+    shop.tamper(key, act)
+    receipt = shop.run()
+    check_bad(receipt, shop)
+    assert receipt.failures[0].reason_code == code
+    assert key in receipt.failures[0].reason
+    assert reason in receipt.failures[0].reason
+    before = generations(shop.storage)
+    assert shop.run() == receipt
+    assert generations(shop.storage) == before
+
+
+@pytest.mark.parametrize("what", ["corrupt", "truncated", "empty"])
+def test_a_big_store_is_carried_whole(shop, what):
+    shop.run(LAST - DAY)
+    whole = shop.forecast(BIG)
+    for key in shop.partition_files(BIG):
+        shop.tamper(key, RUBBISH[what][0])
+    check_bad(shop.run(), shop, BIG)
+    assert shop.forecast(BIG).equals(whole)
+
+
+def test_a_lost_file_costs_its_store(shop):
+    shop.run(LAST - DAY)
+    (key, *_) = shop.partition_files(BAD)
+    shop.storage.delete(key, shop.storage.stat(key).generation)
+    receipt = shop.run()
+    check_bad(receipt, shop)
+    assert receipt.failures[0].reason_code == "gone"
+
+
+def test_when_every_store_is_rubbish_nothing_is_published(shop):
+    shop.run(LAST - DAY)
+    pointer = shop.storage.read(keys.POINTER)
+    for store in STORES:
+        for key in shop.partition_files(store):
+            shop.tamper(key, lambda _: b"")
+    receipt = shop.run()
+    assert (receipt.status, receipt.exit_code) == ("refused", 3)
+    assert "10 of 10 stores have no forecast" in receipt.message
+    assert shop.storage.read(keys.POINTER) == pointer
+    shop.check()
+
+
+def test_more_failures_than_the_gate_allows(shop):
+    shop.run(LAST - DAY)
+    pointer = shop.storage.read(keys.POINTER)
+    for store in ("s002", "s003"):
+        shop.tamper(shop.partition_files(store)[0], corrupted)
+    receipt = shop.run()
+    assert (receipt.status, receipt.exit_code, receipt.published) == ("refused", 3, False)
+    assert [gate.name for gate in receipt.gates if not gate.passed] == ["missing_stores"]
+    assert shop.storage.read(keys.POINTER) == pointer
+    forced = shop.run(force=True)
+    assert (forced.status, forced.exit_code) == ("published_with_failures", 4)
+    assert shop.release().header.forced
+    shop.check()
+
+
+def test_nan_and_infinity_in_a_partition(shop):
+    """Not what ingest lets through: NaN is unknown, an infinite sale fails its store."""
+    shop.run(LAST - DAY)
+
+    def strange(value):
+        def change(table):
+            sales = np.array(table["sales"])
+            sales[-20] = value
+            return table.set_column(table.schema.get_field_index("sales"), "sales", pa.array(sales))
+
+        return rewritten(change)
+
+    shop.tamper(shop.partition_files("s003")[0], strange(np.nan))
+    shop.tamper(shop.partition_files(BAD)[0], strange(np.inf))
+    receipt = shop.run()
+    assert {one.store_id for one in receipt.failures} <= {BAD}
+    rows = shop.all_rows()
+    for name in ("predicted_sales", "lower_80", "upper_80"):
+        assert np.isfinite(np.array(rows[name])).all()
+    shop.check()
+
+
+def test_returns_are_kept_and_predictions_are_not_negative(shop):
+    rows = [
+        {"store_id": BAD, "date": LAST - k * DAY, "sales": -500.0, "open": 1, "promo": 0}
+        for k in range(40)
+    ]
+    shop.deliver(rows)
+    shop.run()
+    assert min(shop.forecast(BAD)["predicted_sales"].to_pylist()) >= 0
+    assert min(shop.stores()[BAD]["predicted"]) >= 0
+
+
+def test_days_after_the_as_of_do_not_leak(shop):
+    shop.run(LAST - 5 * DAY, now=midnight(LAST))
+    told = shop.all_rows()
+    rows = [
+        {"store_id": store, "date": LAST - k * DAY, "sales": 1e6, "open": 1, "promo": 0}
+        for k in range(5)
+        for store in STORES[1:4]
+    ]
+    shop.deliver(rows)
+    shop.run(LAST - 5 * DAY, now=midnight(LAST), force=True)
+    after = shop.all_rows()
+    columns = ["store_id", "target_date", "predicted_sales", "data_through"]
+    opened = pa.compute.not_equal(told["method"], "closed")
+    assert told.filter(opened).num_rows > 50
+    # `open` of the target dates was delivered anew with the rows; Sunday is open in them.
+    both = pa.compute.and_(opened, pa.compute.not_equal(after["method"], "closed"))
+    calm = ~np.isin(told["store_id"].to_numpy(zero_copy_only=False), STORES[1:4])
+    assert (
+        told.filter(pa.array(calm))
+        .select(columns)
+        .equals(after.filter(pa.array(calm)).select(columns))
+    )
+    predicted = np.array(after.filter(both)["predicted_sales"])
+    assert predicted.max() < 1e5
+
+
+def test_new_short_and_closed_stores(shop):
+    rows = [
+        *({"store_id": "new", "date": LAST - k * DAY, "sales": 50.0, "open": 1} for k in range(3)),
+        {"store_id": "007", "date": LAST, "sales": 7.0, "open": 1},
+        {"store_id": "7", "date": LAST, "sales": 700.0, "open": 1},
+        *({"store_id": "ahead", "date": LAST + k * DAY, "sales": None, "open": 1} for k in (1, 2)),
+        {"store_id": "unopened", "date": LAST, "sales": 0.0, "open": 0},
+    ]
+    shop.deliver(pa.Table.from_pylist(rows))
+    receipt = shop.run()
+    assert receipt.exit_code == 0
+    stores = shop.stores()
+    assert stores["new"]["outcome"] == "fallback"
+    assert max(stores["new"]["predicted"]) == pytest.approx(50.0)
+    assert stores["007"]["predicted"][1] == pytest.approx(7.0)
+    assert stores["7"]["predicted"][1] == pytest.approx(700.0)
+    assert (stores["ahead"]["outcome"], stores["ahead"]["parts"]) == ("no_data", [])
+    assert stores["unopened"]["outcome"] == "no_data"
+    assert stores["s009"]["outcome"] == "closed"
+    assert stores["s002"]["method"][0] == "closed"  # on Sunday
+    shop.check()
+
+
+def test_a_store_that_is_closed_for_good(shop):
+    shop.run(LAST - DAY)
+    told = "store_id,region,closed_for_good\n" + "".join(
+        f"{store},BE,{'yes' if store == 's009' else ''}\n" for store in STORES
+    )
+    shop.deliver(told, kind="stores", now=midnight(LAST) + timedelta(minutes=1))
+    receipt = shop.run()
+    assert receipt.status == "published"
+    assert receipt.stores.expected == 9
+    assert shop.stores()["s009"]["expected"] is False
+
+
+def test_a_store_that_vanishes_from_the_table(shop):
+    shop.run(LAST - DAY)
+    for key in [info.key for info in shop.storage.list("context/stores/")]:
+        shop.storage.delete(key, shop.storage.stat(key).generation)
+    told = "store_id,region\n" + "".join(f"{store},BE\n" for store in STORES[1:])
+    shop.deliver(told, kind="stores", now=midnight(LAST) + timedelta(minutes=1))
+    receipt = shop.run()
+    assert (receipt.status, receipt.exit_code) == ("refused", 3)
+    assert "not any more" in receipt.message
+    assert BIG in receipt.message
+
+
+def _without(shop, *prefixes):
+    for prefix in prefixes:
+        for key in [info.key for info in shop.storage.list(prefix)]:
+            shop.storage.delete(key, shop.storage.stat(key).generation)
+
+
+@pytest.mark.parametrize("kind", ["weather", "holidays"])
+def test_context_that_nobody_delivered(shop, kind):
+    _without(shop, f"context/{kind}/")
+    receipt = shop.run()
+    assert (receipt.status, receipt.stores.ok) == ("published", 8)
+    missing = shop.stores()["s002"]["missing"]
+    assert all("weather" in day for day in missing) is (kind == "weather")
+
+
+def test_no_promo_plan(shop):
+    """Nothing is known ahead: `open` counts as open, and each day says what is missing."""
+    everything = [
+        {"store_id": "lone", "date": LAST - k * DAY, "sales": 9.0, "open": 1, "promo": k % 2}
+        for k in range(60)
+    ]
+    shop.deliver(everything)
+    shop.run()
+    row = shop.stores()["lone"]
+    assert row["outcome"] == "ok"
+    assert all(day == "open,promo" for day in row["missing"])
+
+
+def test_easter_sets_off_no_gate(shop):
+    """Everything is shut on Good Friday, Easter Sunday and Monday; stores deliver nothing then."""
+    receipt = shop.run()
+    assert all(gate.passed for gate in receipt.gates)
+    shut = [row["predicted"][5] for name, row in shop.stores().items() if name != "s010"]
+    assert shut == [0.0] * 9  # Good Friday, 3 April 2026
+
+
+def test_a_sunday_that_nobody_delivers(shop):
+    """Stores that were declared closed are not late."""
+    sunday = LAST + DAY
+    shop.deliver([{"store_id": "s010", "date": sunday, "sales": 1500.0, "open": 1, "promo": 0}])
+    receipt = shop.run(sunday)
+    assert receipt.status == "published"
+    assert receipt.stores.late == 0
+    assert {row["data_through"] for row in shop.stores().values()} == {sunday}
+
+
+def test_a_delivery_that_stops_shows_its_age(shop):
+    """Nothing new arrives for one store: it is forecast, and says what it rests on."""
+    shop = shop.having(gates=Gates(late_share=1.0))
+    nights = 17
+    for night in range(1, nights + 1):
+        rows = [
+            {"store_id": store, "date": LAST + night * DAY, "sales": 900.0, "open": 1, "promo": 0}
+            for store in STORES[1:]
+            if store != BAD
+        ]
+        shop.deliver(rows, name=f"night{night}", now=midnight(LAST + night * DAY))
+    shop.run(LAST + 3 * DAY)
+    row = shop.stores()[BAD]
+    assert (row["outcome"], row["data_through"]) == ("ok", LAST + DAY)  # a Sunday, declared closed
+    told = explain(shop.storage, shop.settings, BAD, None, midnight(LAST + 3 * DAY))
+    assert told["data_age_days"] == 2
+    receipt = shop.run(LAST + nights * DAY)
+    assert receipt.stores.late == 2  # the big one was not delivered either
+    assert shop.stores()[BAD]["outcome"] == "fallback"
+    assert "sales through" in shop.stores()[BAD]["reason"]
+
+
+def test_late_stores_hold_up_a_night(shop):
+    rows = [{"store_id": "s010", "date": LAST + 2 * DAY, "sales": 1500.0, "open": 1, "promo": 0}]
+    shop.run()
+    shop.deliver(rows)
+    receipt = shop.run(LAST + 2 * DAY)
+    assert (receipt.status, receipt.exit_code) == ("refused", 3)
+    assert "9 of 10 stores lack the sales of Monday 30 March 2026" in receipt.message
+
+
+def test_a_disk_that_is_full(shop):
+    """Files longer than a limit cannot be written, as on a full disk: nothing of it is seen."""
+    shop = shop.having(plan=Plan(chunk_rows=10_000_000))
+    shop.run(LAST - DAY)
+    before = snapshot(shop.storage)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, hard))
+    try:
+        with pytest.raises(StorecastError, match="File too large"):
+            shop.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    after = snapshot(shop.storage)
+    assert after[keys.POINTER] == before[keys.POINTER]
+    assert not [path for path in Path(shop.storage.url).rglob(".storecast-*") if path.suffix == ""]
+    shop.check()
+    assert shop.run().status == "published"
+
+
+def test_unicode_and_formulas_are_items(shop):
+    items = ["=1+1", 'ü,"x"\n', "@sum", "007", "7", "-", "日本"]
+    rows = [
+        {"store_id": "bazaar", "item_id": item, "date": LAST - k * DAY, "sales": 3.0, "open": 1}
+        for item in items
+        for k in range(30)
+    ]
+    shop.deliver(rows)
+    shop.run()
+    told = shop.forecast("bazaar")["item_id"].unique().to_pylist()
+    assert told == sorted(items, key=lambda item: item.encode())
+
+
+def test_the_histories_are_missing(shop):
+    _without(shop, keys.BATCH_DATA)
+    with pytest.raises(InputError, match="there are no histories"):
+        shop.run()
