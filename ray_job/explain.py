@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pyarrow.compute as pc
@@ -51,12 +51,44 @@ def explain(
         "data_age_days": fresh.data_age_days,
         "hold_through": current.hold_through,
         "input_files": _files(storage, store_id),
+        "later_runs": _later_runs(storage, settings, store_id, entry.as_of, as_of, now),
     }
     if row["run_id"] is not None:
         told["receipt"] = _receipt(storage, row["as_of"], row["run_id"])
     return told
 
 
+def _later_runs(
+    storage: Storage,
+    settings: Settings,
+    store_id: str,
+    shown: date,
+    asked: date | None,
+    now: datetime,
+) -> list[dict[str, Any]]:
+    """The runs of newer nights that were not published, newest first: a gate, or a hold."""
+    if asked is not None:
+        return []
+    told = []
+    last = Schedule(settings.zone, settings.deadline).today(now)
+    for back in range(min((last - shown).days + 1, _NIGHTS)):
+        for receipt in reversed(receipts.of_night(storage, last - timedelta(days=back))):
+            if receipt.published or receipt.as_of < shown:
+                continue
+            failure = next((one for one in receipt.failures if one.store_id == store_id), None)
+            told.append(
+                {
+                    "run_id": receipt.run_id,
+                    "as_of": receipt.as_of,
+                    "status": receipt.status,
+                    "message": receipt.message,
+                    "failure": None if failure is None else failure.model_dump(mode="json"),
+                }
+            )
+    return told
+
+
+_NIGHTS = 14
 _DAYS = ("target_dates", "predicted", "lower_80", "upper_80", "usual", "method", "missing")
 
 

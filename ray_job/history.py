@@ -211,11 +211,18 @@ class _Rows:
 
 
 def _close(sales: Floats, opened: Floats32) -> None:
-    """A day that was declared closed is known without a delivery, once a series has begun: 0."""
+    """Days that were declared closed are known without a delivery, from the last known day on: 0.
+
+    After a day of which nothing is known they are not, lest the data look newer than they are.
+    """
     unknown = np.isnan(sales)
-    if unknown.any():
-        begun = np.logical_or.accumulate(~unknown, axis=1)
-        sales[unknown & begun & (opened == 0)] = 0.0
+    closed = unknown & (opened == 0)
+    if not closed.any():
+        return
+    days = np.arange(1, sales.shape[1] + 1)
+    known = np.maximum.accumulate(np.where(unknown, 0, days), axis=1)
+    gap = np.maximum.accumulate(np.where(unknown & ~closed, days, 0), axis=1)
+    sales[closed & (known > gap)] = 0.0
 
 
 def _set(dense: npt.NDArray[np.floating], cells: Ints, values: npt.NDArray[np.floating]) -> None:

@@ -109,6 +109,13 @@ def _a_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
             yield Line(f"(a) {size} stores", "not measured")
             continue
         yield Line(f"(a) {size} stores: the limit", f"{best:.1f} s")
+        yield ratio(
+            f"(a) {size} stores: the run, by processor time",
+            value(medians, f"ours: {size} stores", "cpu_seconds"),
+            value(medians, f"limit: {size} stores", "cpu_seconds"),
+            "",
+            lambda _: None,
+        )
         if size < 100_000:
             over = run - best
             yield Line(
@@ -167,6 +174,14 @@ def _b_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
             stores = _measured_stores(plan, name, size)
             theirs = value(medians, f"{name}: {stores} stores")
             scaled = "" if stores == size else f" ({stores} × {size // stores})"
+            cpu = value(medians, f"{name}: {stores} stores", "cpu_seconds")
+            yield ratio(
+                f"(b) {size} stores: {name}{scaled}, by processor time",
+                None if cpu is None else cpu * size / stores,
+                value(medians, f"ours: {size} stores", "cpu_seconds"),
+                "",
+                lambda _: None,
+            )
             wanted = _B_WANTED.get((name, size))
             yield ratio(
                 f"(b) {size} stores: {name}{scaled}",
