@@ -78,7 +78,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Print the chunks of a run, without running it."""
-    from ray_job.run import prepare
+    from ray_job.preparation import prepare
 
     here = edge(bucket, settings, as_json=as_json)
     request = Request(as_of=day(as_of), stores=listed(stores))

@@ -1,0 +1,157 @@
+"""Bad input on the real command line: one line that names it, the exit code, nothing written."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ray_job import __main__ as command_line
+from ray_job.bucket import keys
+from tests.shop import DAY, LAST, generations
+
+HEADER = "store_id,date,sales\n"
+
+
+@pytest.fixture
+def storecast(shop, monkeypatch, capsys):
+    """Run a command as `main` does; returns its exit code and what it said."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["storecast", *map(str, words)])
+        monkeypatch.setenv("STORECAST_BUCKET", shop.storage.url)
+        try:
+            command_line.main()
+        except SystemExit as done:
+            said = capsys.readouterr()
+            return int(done.code or 0), said.out, said.err
+        raise AssertionError("the command did not exit")
+
+    return run
+
+
+BAD_FILES = {
+    "a missing column": ("a.csv", "store_id,sales\n1,2\n", "date"),
+    "text in sales": ("a.csv", f"{HEADER}1,2026-01-01,many\n", "many"),
+    "an unparsable date": ("a.csv", f"{HEADER}1,32.13.2026,5\n", "32.13.2026"),
+    "conflicting duplicates": ("a.csv", f"{HEADER}1,2026-01-01,5\n1,2026-01-01,6\n", "a.csv"),
+    "a store id that is no path": ("a.csv", f"{HEADER}a/b,2026-01-01,5\n", "a/b"),
+    "an empty file": ("a.csv", "", "a.csv"),
+    "a truncated gzip": (
+        "a.csv.gz",
+        gzip.compress((HEADER + "1,2026-01-01,5\n" * 5000).encode())[:200],
+        "a.csv.gz",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BAD_FILES)
+def test_bad_files(storecast, shop, tmp_path, what):
+    name, content, told = BAD_FILES[what]
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    table = generations(shop.storage, keys.BATCH_DATA)
+    code, out, err = storecast("ingest", path)
+    assert (code, out) == (2, "")
+    (line,) = [line for line in err.splitlines() if line.startswith("storecast: ")]
+    assert told in line
+    assert name in line
+    assert generations(shop.storage, keys.BATCH_DATA) == table
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("ingest", "x.csv", "--kind", "gossip"), "gossip"),
+        (("run", "--as-of", "2999-01-01"), "2999-01-01"),
+        (("run", "--as-of", "yesterday"), "YYYY-MM-DD"),
+        (("run", "--stores", "nobody"), "nobody"),
+        (("run", "--stores", " , "), "--stores"),
+        (("plan", "--as-of", "2999-01-01"), "2999-01-01"),
+        (("explain", "s001"), "nothing was published"),
+        (("rollback",), "nothing was published"),
+        (("rollback", "r1"), "no such release"),
+        (("clean-up", "--older-than", "6d"), "7 days"),
+        (("clean-up", "--older-than", "soon"), "such as 7d"),
+        (("promote", "none"), "none"),
+        (("run", "--bucket", "/nowhere/at/all"), "/nowhere/at/all"),
+        (("run", "--bucket", "s3://x"), "s3://x"),
+        (("run", "--settings", "/nowhere.toml"), "/nowhere.toml"),
+    ],
+)
+def test_wrong_use(storecast, shop, monkeypatch, words, told):
+    monkeypatch.setattr("ray_job.job.cluster", pytest.fail)
+    before = generations(shop.storage)
+    code, out, err = storecast(*words)
+    assert (code, out) == (2, "")
+    assert told in err.splitlines()[-1]
+    assert generations(shop.storage) == before
+
+
+def test_settings_with_an_unknown_key(storecast, tmp_path):
+    path = tmp_path / "storecast.toml"
+    path.write_text("horizons = 9\n")
+    code, _, err = storecast("plan", "--settings", path)
+    assert code == 2
+    assert "horizons" in err.splitlines()[-1]
+
+
+def test_no_model_yet(storecast, shop):
+    shop.storage.delete(keys.CURRENT_MODEL, shop.storage.stat(keys.CURRENT_MODEL).generation)
+    code, _, err = storecast("plan")
+    assert code == 2
+    assert "there is no model yet" in err
+
+
+def test_a_model_of_other_bytes(storecast, shop):
+    shop.tamper(keys.model_artifact("tiny"), lambda data: data + b"x")
+    code, _, err = storecast("plan")
+    assert code == 2
+    assert "sha256" in err
+
+
+def test_keeping_the_bucket(storecast, shop):
+    shop.run(LAST - DAY)
+    shop.run(LAST)
+    code, out, _ = storecast("rollback", "--json")
+    told = json.loads(out)
+    assert (code, told["as_of"], told["hold_through"]) == (0, str(LAST - DAY), str(LAST))
+    assert told["changes_model"] is False
+    code, out, _ = storecast("releases", "--json")
+    assert [one["bad"] for one in json.loads(out)["releases"]] == [True, False]
+    code, out, _ = storecast("clean-up", "--json")
+    assert (code, json.loads(out)["objects"]) == (0, 0)
+    code, out, _ = storecast("rollback", told["release"])
+    assert (code, "is current, as of Friday 27 March 2026" in out) == (0, True)
+
+
+@pytest.mark.timeout(120)
+def test_the_exit_codes_of_a_real_run(shop):
+    """Everything as an engineer types it, on a Ray that the command starts."""
+    shop.run(LAST - DAY)
+    for key in shop.partition_files("s003"):
+        shop.tamper(key, lambda _: b"")
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
+        "STORECAST_BUCKET": shop.storage.url,
+        "STORECAST_TIME_ZONE": "Europe/Berlin",
+        "STORECAST_LOOKBACK_DAYS": "84",
+    }
+    command = [sys.executable, "-m", "ray_job", "run", "--as-of", str(LAST), "--json"]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=110
+    )
+    assert done.returncode == 4, done.stderr
+    told = json.loads(done.stdout)
+    assert told["published"] is True
+    assert told["stores"]["failed"] == 1
+    assert [one["store_id"] for one in told["failures"]] == ["s003"]
+    events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    (finished,) = [one for one in events if one.get("event") == "run_finished"]
+    assert (finished["status"], finished["exit_code"]) == ("published_with_failures", 4)
+    assert datetime.fromisoformat(finished["time"]) <= datetime.now(UTC)
+    assert Path(shop.storage.url, keys.POINTER).exists()

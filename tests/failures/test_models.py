@@ -1,0 +1,141 @@
+"""Models that are not what they claim to be, and predictions that nobody should see."""
+
+import hashlib
+import io
+import logging
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.dummy import DummyRegressor
+
+from ray_job import registry
+from ray_job.bucket import keys
+from ray_job.bucket.errors import CorruptError, InputError
+from ray_job.model import ModelDescription
+from tests.faults import Trap
+from tests.shop import DAY, LAST, generations, midnight
+
+
+def described(shop, **changes):
+    known = ModelDescription.from_bytes(
+        shop.storage.read(keys.model_description("tiny")), "model.json"
+    )
+    return known.model_copy(update={"version": "other", **changes})
+
+
+def install(shop, regressor, **changes):
+    """Register a regressor under a description and make it current, past every check."""
+    buffer = io.BytesIO()
+    joblib.dump(regressor, buffer)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    description = described(shop, **{"sha256": digest, **changes})
+    registry.register(shop.storage, "other", buffer.getvalue(), description.to_bytes())
+    registry.promote(shop.storage, "other", midnight(LAST))
+
+
+def constant(value):
+    regressor = DummyRegressor(strategy="constant", constant=value)
+    regressor.fit(np.zeros((1, 1)), [0.0])
+    return regressor
+
+
+def trap(mark: Path):
+    return Trap(f"open({str(mark)!r}, 'x').close()")
+
+
+def test_an_artifact_of_another_digest_is_not_unpickled(shop, tmp_path):
+    mark = tmp_path / "ran"
+    buffer = io.BytesIO()
+    joblib.dump(trap(mark), buffer)
+    shop.tamper(keys.model_artifact("tiny"), lambda _: buffer.getvalue())
+    before = generations(shop.storage)
+    with pytest.raises(CorruptError, match="sha256"):
+        shop.run()
+    assert not mark.exists()
+    assert generations(shop.storage) == before
+
+
+def test_a_digest_that_the_description_does_not_list(shop, tmp_path):
+    """Somebody promoted bytes that nobody described."""
+    mark = tmp_path / "ran"
+    install(shop, trap(mark), sha256="0" * 64)
+    with pytest.raises(CorruptError, match="its description says"):
+        shop.run()
+    assert not mark.exists()
+
+
+def test_a_feature_that_does_not_exist(shop, tmp_path):
+    mark = tmp_path / "ran"
+    install(shop, trap(mark), features=("baseline", "moon_phase"))
+    with pytest.raises(InputError, match="there is no feature 'moon_phase'"):
+        shop.run()
+    assert not mark.exists()
+
+
+def test_another_library_version_is_told(shop, caplog):
+    known = described(shop).libraries
+    install(shop, constant(0.0), libraries={**known, "scikit-learn": "0.1"})
+    with caplog.at_level(logging.WARNING):
+        shop.run()
+    assert "was made with scikit-learn 0.1" in caplog.text
+
+
+@pytest.mark.parametrize("value", [float("nan"), 50.0])
+def test_absurd_predictions_fail_their_stores_and_not_the_night(shop, value):
+    """NaN, or e^50 times what is usual: no store gets it, and the gate stops the rest."""
+    shop.run(LAST - DAY)
+    pointer = shop.storage.read(keys.POINTER)
+    install(shop, constant(value))
+    receipt = shop.run()
+    assert (receipt.status, receipt.exit_code) == ("refused", 3)
+    assert {one.reason_code for one in receipt.failures} == {"absurd"}
+    assert "the model predicts" in receipt.failures[0].reason
+    assert len(receipt.failures) == 8  # the closed one and the one on the simple rule are good
+    assert shop.storage.read(keys.POINTER) == pointer
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "passes"),
+    [("sales", 0.0, False), ("log_ratio", 0.0, True), ("sales", 20.0, False)],
+)
+def test_a_constant_model(shop, target, value, passes):
+    """One that says the same of every store is caught by the level, unless it is right."""
+    install(shop, constant(value), target=target)
+    receipt = shop.run()
+    assert (receipt.status == "published") is passes
+    assert [gate.name for gate in receipt.gates if not gate.passed] == ([] if passes else ["level"])
+
+
+class _Raising(DummyRegressor):
+    def predict(self, X, return_std=False):  # noqa: ARG002, N803
+        raise ValueError("this model cannot predict")
+
+
+def test_a_model_that_raises(shop):
+    shop.run(LAST - DAY)
+    install(shop, _Raising())
+    receipt = shop.run()
+    assert receipt.status == "refused"
+    assert {one.reason_code for one in receipt.failures} == {"error"}
+    assert receipt.failures[0].reason == "ValueError: this model cannot predict"
+
+
+class _Hungry(DummyRegressor):
+    def predict(self, X, return_std=False):  # noqa: ARG002, N803
+        raise MemoryError
+
+
+def test_a_worker_without_memory(shop):
+    """Halved until it fits; a store that does not fit alone is tried again by the next run."""
+    shop.run(LAST - DAY)
+    install(shop, _Hungry())
+    receipt = shop.run()
+    assert {one.reason_code for one in receipt.failures} == {"memory"}
+    again = shop.run()
+    assert not any(
+        chunk.adopted
+        for chunk in again.chunks
+        if chunk.digest in {one.digest for one in receipt.chunks} and chunk.stores > 1
+    )
