@@ -42,7 +42,7 @@ CALENDAR = (
 
 def ahead_names(columns: Sequence[str]) -> list[str]:
     """Names of the features that `ahead_features` makes of known-ahead columns."""
-    names = []
+    names: list[str] = []
     for column in columns:
         if column == "open":
             names += _OF_OPEN
@@ -83,7 +83,7 @@ def ahead_features(ahead: Mapping[str, Floats32], column: int) -> dict[str, Floa
     return found
 
 
-def calendar_features(day: date, context: Context, regions: Ints) -> dict[str, Floats | float]:
+def calendar_features(day: date, context: Context, regions: Ints) -> dict[str, Floats | Floats32 | float]:
     """CALENDAR: of the day alone, or of the holidays of each series' region."""
     around = context.holidays_around(day, _HOLIDAY_REACH)
     since = _place(around[:, : _HOLIDAY_REACH + 1][:, ::-1]) - 1
@@ -174,7 +174,8 @@ def _run(flags: npt.NDArray[np.bool_]) -> Floats32:
     if not flags.shape[1]:
         return np.zeros(len(flags), dtype=np.float32)
     length = np.where(flags.all(axis=1), flags.shape[1], np.argmin(flags, axis=1))
-    return length.astype(np.float32)
+    counted: Floats32 = length.astype(np.float32)
+    return counted
 
 
 def _long_closure(closed: npt.NDArray[np.bool_]) -> Floats32:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from ray_job import inputs, ingest, registry, sample, sample_files, study
+from ray_job import ingest, inputs, registry, sample, sample_files, study
 from ray_job.bucket import keys, parts, pointer, releases
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.receipts import Receipt

@@ -6,8 +6,8 @@ import pytest
 
 from ray_job.job import RayExecutor
 from ray_job.settings import Plan, Run
-from tests.faults import KILLED, Trapped, hang, killed_once
 from tests.fake_gcs import Fault
+from tests.faults import KILLED, Trapped, hang, killed_once
 from tests.shop import LAST, STORES, generations
 
 pytestmark = [
