@@ -83,7 +83,9 @@ def ahead_features(ahead: Mapping[str, Floats32], column: int) -> dict[str, Floa
     return found
 
 
-def calendar_features(day: date, context: Context, regions: Ints) -> dict[str, Floats | Floats32 | float]:
+def calendar_features(
+    day: date, context: Context, regions: Ints
+) -> dict[str, Floats | Floats32 | float]:
     """CALENDAR: of the day alone, or of the holidays of each series' region."""
     around = context.holidays_around(day, _HOLIDAY_REACH)
     since = _place(around[:, : _HOLIDAY_REACH + 1][:, ::-1]) - 1
