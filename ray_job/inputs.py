@@ -52,7 +52,7 @@ def open_histories(storage: Storage) -> Histories:
         raise InputError(
             f"{storage.url}: there are no histories; `storecast ingest` brings them in"
         )
-    paths = pa.array([tables.partition_key(path) for path in listed["path"].to_pylist()])
+    paths = tables.partition_keys(listed["path"])
     files = pa.table(
         [
             listed["store_id"],

@@ -83,8 +83,9 @@ def test_bad_files(storecast, shop, tmp_path, what):
         (("run", "--settings", "/nowhere.toml"), "/nowhere.toml"),
     ],
 )
-def test_wrong_use(storecast, shop, monkeypatch, words, told):
-    monkeypatch.setattr("ray_job.job.cluster", pytest.fail)
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
+def test_wrong_use(storecast, shop, words, told):
     before = generations(shop.storage)
     code, out, err = storecast(*words)
     assert (code, out) == (2, "")

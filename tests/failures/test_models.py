@@ -36,8 +36,9 @@ def install(shop, regressor, **changes):
 
 
 def constant(value):
-    regressor = DummyRegressor(strategy="constant", constant=value)
+    regressor = DummyRegressor(strategy="constant", constant=0.0)
     regressor.fit(np.zeros((1, 1)), [0.0])
+    regressor.constant_ = np.array([[value]])
     return regressor
 
 

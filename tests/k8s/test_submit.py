@@ -43,7 +43,7 @@ def storage(tmp_path):
 
 
 @pytest.fixture
-def hand_in(kubeconfig, storage):  # noqa: ARG001 - the environment that it sets is what counts
+def hand_in(kubeconfig, storage):
     """Call `submit`; every default may be replaced."""
 
     def call(**changes):
