@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 # them again at every start of Ray.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test check fix bench-api image k8s-check clean
+.PHONY: help setup demo serve test check fix bench soak bench-api image k8s-check clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,14 @@ fix: $(READY)  ## repairs what check can repair, and writes api/openapi.json ane
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 	$(BIN)/python -m api.openapi
+
+bench: $(READY)  ## what a run takes, against the limit and against what people otherwise write
+	@uv=$$(command -v uv || echo .venv-uv/bin/uv); \
+	  "$$uv" sync --locked --all-extras --group bench --inexact --compile-bytecode --quiet
+	$(BIN)/python -m tests.benchmarks
+
+soak: $(READY)  ## a minute of racing writers and readers on one bucket
+	$(BIN)/python -m tests.soak
 
 bench-api: $(READY)  ## the API's requests per second, beside what FastAPI and uvicorn alone do
 	$(BIN)/python -m tests.benchmarks.api

@@ -1,0 +1,43 @@
+"""Each line of the failure table names a test that exists."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TABLE = (ROOT / "ray_job" / "FAILURES.md").read_text(encoding="utf-8")
+
+
+def lines():
+    rows = [line for line in TABLE.splitlines() if line.startswith("|")]
+    return [row for row in rows if not row.startswith(("|---", "| what"))]
+
+
+def test_every_line_names_a_test():
+    assert len(lines()) > 50
+    for line in lines():
+        assert re.search(r"`tests/[\w/]+\.py::\w+` \|$", line), line
+
+
+def test_each_of_them_exists():
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TABLE):
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        named = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        named |= {
+            target.id
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        assert name in named, f"{path}::{name}"
+
+
+def test_each_reason_code_is_in_the_table():
+    source = (ROOT / "ray_job" / "forecast.py").read_text() + (
+        ROOT / "ray_job" / "execution.py"
+    ).read_text()
+    codes = {"gone", "corrupt", "bad_column", "storage", "error", "killed_worker", "deadline"}
+    for code in codes:
+        assert f'"{code}"' in source
+        assert f"`{code}`" in TABLE, code
