@@ -212,9 +212,11 @@ def _weather(
         values[rows, dates - start, index] = _numbers(table[column])
     values[-1] = values[0] if len(place) == 1 else _mean(values[:-1])
     missing = np.isnan(values)
+    # What was filled in is no delivery: it would depend on where the context begins.
+    delivered = values.copy()
     first = first_day.toordinal() - start
     for region, day, column in np.argwhere(missing[:, first : first + days]):
-        values[region, first + day, column] = _usual(values[region, :, column], first + int(day))
+        values[region, first + day, column] = _usual(delivered[region, :, column], first + int(day))
     inside = slice(first, first + days)
     unknown = missing[:, inside].all(axis=2)
     if len(place) != 1:
