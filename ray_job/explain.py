@@ -1,4 +1,8 @@
-"""Where a store's number comes from, or why it has none."""
+"""Where a store's number comes from, or why it has none.
+
+All of it is named by the pointer, but for the runs that published nothing: of those one night's
+receipts tell, those of the as-of that is asked for or of the newest that could have been run.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +24,24 @@ def explain(
 ) -> dict[str, Any]:
     """Everything that is known of a store's forecast in the release of `as_of` (default: current).
 
-    Raises InputError where nothing was published or the store is unknown.
+    Raises InputError where nothing was published, naming the run that was refused or held if there
+    was one, or where the store is unknown.
     """
     current, _ = pointer.read(storage)
     name = current.current if as_of is None else current.dates.get(as_of)
     entry = None if name is None else current.entry(name)
+    schedule = Schedule(settings.zone, settings.deadline)
+    unpublished = _unpublished(storage, store_id, as_of or schedule.today(now) - _DAY)
     if entry is None:
         when = "" if as_of is None else f" as of {as_of}"
-        raise InputError(f"{storage.url}: nothing was published{when}")
+        why = [f"; {one['status']}: {one['message']}" for one in unpublished[:1]]
+        raise InputError(f"{storage.url}: nothing was published{when}{''.join(why)}")
     release = releases.load(storage, entry.release, entry.sha256)
     found = release.stores.filter(pc.equal(release.stores["store_id"], store_id)).to_pylist()
     if not found:
         raise InputError(f"{store_id}: the release {entry.release} has no such store")
     row = found[0]
-    fresh = judge(
-        row["as_of"], row["data_through"], Schedule(settings.zone, settings.deadline), now
-    )
+    fresh = judge(row["as_of"], row["data_through"], schedule, now)
     told = {name: value for name, value in row.items() if name not in _DAYS}
     told |= {
         "days": [
@@ -51,44 +57,33 @@ def explain(
         "data_age_days": fresh.data_age_days,
         "hold_through": current.hold_through,
         "input_files": _files(storage, store_id),
-        "later_runs": _later_runs(storage, settings, store_id, entry.as_of, as_of, now),
+        "unpublished_runs": [one for one in unpublished if one["as_of"] >= entry.as_of],
     }
     if row["run_id"] is not None:
         told["receipt"] = _receipt(storage, row["as_of"], row["run_id"])
     return told
 
 
-def _later_runs(
-    storage: Storage,
-    settings: Settings,
-    store_id: str,
-    shown: date,
-    asked: date | None,
-    now: datetime,
-) -> list[dict[str, Any]]:
-    """The runs of newer nights that were not published, newest first: a gate, or a hold."""
-    if asked is not None:
-        return []
+def _unpublished(storage: Storage, store_id: str, as_of: date) -> list[dict[str, Any]]:
+    """The runs of a night that published nothing, newest first: a gate, or a hold."""
     told = []
-    last = Schedule(settings.zone, settings.deadline).today(now)
-    for back in range(min((last - shown).days + 1, _NIGHTS)):
-        for receipt in reversed(receipts.of_night(storage, last - timedelta(days=back))):
-            if receipt.published or receipt.as_of < shown:
-                continue
-            failure = next((one for one in receipt.failures if one.store_id == store_id), None)
-            told.append(
-                {
-                    "run_id": receipt.run_id,
-                    "as_of": receipt.as_of,
-                    "status": receipt.status,
-                    "message": receipt.message,
-                    "failure": None if failure is None else failure.model_dump(mode="json"),
-                }
-            )
+    for receipt in reversed(receipts.of_night(storage, as_of)):
+        if receipt.status not in ("refused", "held"):
+            continue
+        failure = next((one for one in receipt.failures if one.store_id == store_id), None)
+        told.append(
+            {
+                "run_id": receipt.run_id,
+                "as_of": receipt.as_of,
+                "status": receipt.status,
+                "message": receipt.message,
+                "failure": None if failure is None else failure.model_dump(mode="json"),
+            }
+        )
     return told
 
 
-_NIGHTS = 14
+_DAY = timedelta(days=1)
 _DAYS = ("target_dates", "predicted", "lower_80", "upper_80", "usual", "method", "missing")
 
 

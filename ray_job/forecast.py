@@ -12,7 +12,6 @@ import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import lru_cache
 
 import numpy as np
@@ -219,9 +218,7 @@ def _together(
 ) -> Share:
     on = work.basis
     tally = Tally([store for store, _ in stores], on, model.description.version)
-    # As far as the model was taught to look at what is known ahead, if that is beyond the horizon.
-    last = on.as_of + timedelta(days=max(on.horizon, model.description.inputs.reach))
-    for panel in history.panels(stores, columns, on.first_day, on.as_of, last):
+    for panel in history.panels(stores, columns, on.first_day, on.as_of, on.last_day):
         predictions = predict_days(
             panel, on.as_of, on.target_dates, work.context, model, work.settings
         )

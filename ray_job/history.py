@@ -196,6 +196,7 @@ class _Rows:
             _fold(sales, cells, self.sales[rows], self.adds[rows], self.delivered[rows])
         past = np.ascontiguousarray(sales.reshape(count, n_all)[:, :n_days])
         whole = {name: values.reshape(count, n_all) for name, values in dense.items()}
+        delivered = _last_known(past)
         if "open" in whole:
             _close(past, whole["open"][:, :n_days])
         return Panel(
@@ -207,7 +208,14 @@ class _Rows:
             observed={
                 name: np.ascontiguousarray(whole[name][:, :n_days]) for name in columns.observed
             },
+            delivered=delivered,
         )
+
+
+def _last_known(sales: Floats) -> Ints:
+    """(n,): one more than the last column that is not NaN, 0 where there is none."""
+    known = ~np.isnan(sales[:, ::-1])
+    return np.where(known.any(axis=1), sales.shape[1] - known.argmax(axis=1), 0)
 
 
 def _close(sales: Floats, opened: Floats32) -> None:

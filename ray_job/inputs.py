@@ -146,9 +146,9 @@ def resolve_as_of(
 
 
 def basis(
-    settings: Settings, as_of: date, artifact: registry.Artifact, context: Context
+    settings: Settings, as_of: date, artifact: registry.Artifact, context: Context, reach: int
 ) -> plan.Basis:
-    """What all predictions of a run depend on."""
+    """What all predictions of a run depend on; `reach` is the model's."""
     return plan.Basis(
         as_of=as_of,
         horizon=settings.horizon,
@@ -157,6 +157,7 @@ def basis(
         context=context.digest,
         settings=provenance.settings_digest(settings),
         code=provenance.code_digest(),
+        reach=reach,
     )
 
 

@@ -119,7 +119,7 @@ def cluster() -> Iterator[None]:
 
 
 def _warm_up() -> None:
-    """Let every worker import what chunks need while the driver still plans."""
+    """Let every worker import what chunks need while the driver makes the first dataset."""
     load = ray.remote(num_cpus=1, max_retries=0)(_load)
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for _ in range(int(resources.get("CPU", 1))):

@@ -167,8 +167,9 @@ def _sum(shares: Sequence[Mapping[str, object]]) -> dict[str, object]:
         ]
     totals = [row["sold"] for row in shares if row["sold"]]
     whole["sold"] = _add(totals, nan_is_zero=True).tolist() if totals else []
-    through = [row["data_through"] for row in shares if row["data_through"] is not None]
-    whole["data_through"] = max(through, default=None)  # type: ignore[type-var]
+    for name in ("data_through", "known_through"):
+        through = [row[name] for row in shares if row[name] is not None]
+        whole[name] = max(through, default=None)  # type: ignore[type-var]
     for name in ("rows", "items", "observations"):
         whole[name] = sum(int(str(row[name] or 0)) for row in shares)
     whole["parts"] = [part for row in shares for part in _list(row["parts"])]
@@ -216,7 +217,7 @@ def _good_rows(outcomes: pa.Table, origin: Origin, interval: Interval) -> pa.Tab
 
 def _days_since_sales(outcomes: pa.Table, origin: Origin) -> Floats:
     """As the intervals of items count them: of the simple rule always the whole horizon."""
-    through = outcomes["data_through"].to_numpy().astype("datetime64[D]")
+    through = outcomes["known_through"].to_numpy().astype("datetime64[D]")
     targets = np.array(origin.target_dates, dtype="datetime64[D]")
     days = (targets[None, :] - through[:, None]).astype(np.float64)
     by_rule = pc.equal(outcomes["outcome"], "fallback").to_numpy()

@@ -35,6 +35,12 @@ class Panel:
     sales: Floats
     known_ahead: Mapping[str, Floats32]
     observed: Mapping[str, Floats32]
+    delivered: npt.NDArray[np.int64] | None = None
+    """(n,): how many columns there are up to the last day whose sales were delivered, 0 if none.
+
+    Days that were declared closed are known without that. None where the panel was cut from another
+    one, which is never asked how old its data are.
+    """
 
     @property
     def n_series(self) -> int:

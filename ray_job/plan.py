@@ -49,6 +49,8 @@ class Basis:
     context: str
     settings: str
     code: str
+    reach: int = 0
+    """Days after the as-of whose known-ahead values the model looks at; its digest covers them."""
 
     @property
     def first_day(self) -> date:
@@ -57,6 +59,11 @@ class Basis:
     @property
     def target_dates(self) -> tuple[date, ...]:
         return tuple(self.as_of + timedelta(days=k) for k in range(1, self.horizon + 1))
+
+    @property
+    def last_day(self) -> date:
+        """The last day of which anything is looked at."""
+        return self.as_of + timedelta(days=max(self.horizon, self.reach))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +108,8 @@ class Chunk:
 
 
 def relevant(files: pa.Table, basis: Basis, stores: Sequence[str] | None = None) -> pa.Table:
-    """The files that can hold a row of the lookback or of a target date, sorted; of `stores`."""
-    begins = pc.fill_null(pc.less_equal(files["first_date"], basis.target_dates[-1]), True)
+    """The files that can hold a row of a day that is looked at, sorted; of `stores`."""
+    begins = pc.fill_null(pc.less_equal(files["first_date"], basis.last_day), True)
     ends = pc.fill_null(pc.greater_equal(files["last_date"], basis.first_day), True)
     wanted = pc.and_(begins, ends)
     if stores is not None:

@@ -42,8 +42,8 @@ class Predictions:
     """Places in METHODS."""
     weather_missing: Flags
     """The weather is the region's usual one, not a forecast."""
-    data_through: npt.NDArray[np.datetime64]
-    """(n,): the newest day with known sales; NaT where there is none."""
+    known_through: npt.NDArray[np.datetime64]
+    """(n,): the newest day with known sales, 0 on a day that was declared closed; NaT if none."""
 
 
 def predict_days(
@@ -78,7 +78,7 @@ def predict_days(
         spread=np.zeros(shape),
         method=np.full(shape, CLOSED, dtype=np.int8),
         weather_missing=np.zeros(shape, dtype=np.bool_),
-        data_through=_days(summary.history.last_known, as_of),
+        known_through=_days(summary.history.last_known, as_of),
     )
     for place, target in enumerate(target_dates):
         column = known.column(target)

@@ -64,7 +64,7 @@ def prepare(storage: Storage, settings: Settings, request: Request, now: datetim
     tables = inputs.open_context(storage)
     last = as_of + timedelta(days=settings.horizon)
     context = tables.between(as_of - CONTEXT_DAYS, last, settings.country)
-    basis = inputs.basis(settings, as_of, artifact, context)
+    basis = inputs.basis(settings, as_of, artifact, context, model.description.inputs.reach)
     work = Work(
         bucket=storage.url,
         basis=basis,

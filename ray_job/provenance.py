@@ -12,6 +12,7 @@ from pathlib import Path
 from ray_job.settings import Settings
 
 _SOURCES = (
+    "along_days.py",
     "bucket/parts.py",
     "calendar_days.py",
     "context.py",
@@ -24,7 +25,6 @@ _SOURCES = (
     "model.py",
     "panel.py",
     "predict.py",
-    "tally.py",
     "tally.py",
 )
 _LIBRARIES = ("holidays", "joblib", "numpy", "pyarrow", "scikit-learn")

@@ -29,6 +29,7 @@ _NEVER = np.iinfo(np.int64).min
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Days = npt.NDArray[np.datetime64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Tally:
         self.items: Ints = np.zeros(n, dtype=np.int64)
         self.observations: Ints = np.zeros(n, dtype=np.int64)
         self.through: Ints = np.full(n, _NEVER)
+        self.known_through: Ints = np.full(n, _NEVER)
         self.sums: tuple[Floats, ...] = tuple(np.zeros((n, days)) for _ in range(3))
         """Σp, Σ(1+p)s and Σ((1+p)s)²."""
         self.usual: Floats = np.zeros((n, days))
@@ -74,8 +76,13 @@ class Tally:
         at = np.array([self.place[store] for store in panel.store_ids[edges]], dtype=np.int64)
         self.items[at] += np.add.reduceat(known, edges, dtype=np.int64)
         self.observations[at] += np.add.reduceat(observed.sum(axis=1), edges)
-        through = np.where(known, made.data_through.astype(np.int64), _NEVER)
-        self.through[at] = np.maximum(self.through[at], np.maximum.reduceat(through, edges))
+        data_through = _data_through(panel, made)
+        for kept, days in (
+            (self.through, data_through),
+            (self.known_through, made.known_through),
+        ):
+            through = np.where(known, days.astype(np.int64), _NEVER)
+            kept[at] = np.maximum(kept[at], np.maximum.reduceat(through, edges))
         for total, term in zip(self.sums, interval_terms(made.predicted, made.spread), strict=True):
             total[at] += np.add.reduceat(term * known[:, None], edges)
         opened = known[:, None] & (made.method != CLOSED)
@@ -87,7 +94,7 @@ class Tally:
             there[at] |= np.logical_or.reduceat(used, edges)
         self._miss(panel, made, known, at, edges)
         self._refuse(panel, made, _refused(panel, made) & sold_ever[:, None])
-        self._rows(panel, made, np.flatnonzero(known))
+        self._rows(panel, made, data_through, np.flatnonzero(known))
 
     def share(self) -> Share:
         """The rows, and one outcome for each store."""
@@ -131,7 +138,7 @@ class Tally:
                 f" on {made.target_dates[day]}",
             )
 
-    def _rows(self, panel: Panel, made: Predictions, chosen: Ints) -> None:
+    def _rows(self, panel: Panel, made: Predictions, data_through: Days, chosen: Ints) -> None:
         n, days = len(chosen), len(made.target_dates)
         columns = {
             "store_id": np.repeat(panel.store_ids[chosen], days),
@@ -142,7 +149,7 @@ class Tally:
             "lower_80": made.lower[chosen].ravel(),
             "upper_80": made.upper[chosen].ravel(),
             "method": _METHODS[made.method[chosen]].ravel(),
-            "data_through": np.repeat(made.data_through[chosen], days),
+            "data_through": np.repeat(data_through[chosen], days),
         }
         arrays = [pa.array(columns[name], PART_SCHEMA.field(name).type) for name in columns]
         arrays.append(pa.repeat(pa.scalar(self.model_version), n * days))
@@ -159,6 +166,7 @@ class Tally:
             "outcome": pa.array(kinds, pa.string()),
             **self._reasons(kinds),
             "data_through": pa.array(self.through.astype("datetime64[D]")),
+            "known_through": pa.array(self.known_through.astype("datetime64[D]")),
             "first_row": pa.array(begins, mask=~forecast),
             "rows": pa.array(counts, mask=~forecast),
             "items": pa.array(self.items),
@@ -222,6 +230,21 @@ class Tally:
             if flags.any():
                 told[flags] = [f"{text},{name}" if text else name for text in told[flags]]
         return told
+
+
+def _data_through(panel: Panel, made: Predictions) -> Days:
+    """(n,): the as-of where nothing of a series is missing, else the last day that was delivered.
+
+    Days that were declared closed before anybody could deliver them complete a series as long as
+    only they are left. Once the sales of an open day are missing they count for nothing: else a
+    store whose deliveries stopped would look younger after each Sunday.
+    """
+    if panel.delivered is None:
+        return made.known_through
+    first, as_of = np.datetime64(panel.first_day, "D"), np.datetime64(panel.last_day, "D")
+    never = np.datetime64("NaT")
+    delivered = np.where(panel.delivered > 0, first + panel.delivered - 1, never)
+    return np.where(made.known_through == as_of, as_of, delivered)
 
 
 def _edges(panel: Panel) -> Ints:

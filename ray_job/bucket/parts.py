@@ -40,6 +40,7 @@ OUTCOME_SCHEMA = pa.schema(
         ("reason_code", pa.string()),
         ("reason", pa.string()),
         ("data_through", pa.date32()),
+        ("known_through", pa.date32()),  # with days that were declared closed, whoever came after
         ("first_row", pa.int64()),
         ("rows", pa.int64()),
         ("items", pa.int64()),

@@ -76,6 +76,9 @@ def _tell(told: dict[str, Any]) -> None:
         if not isinstance(value, list | dict) and value is not None
     ]
     telling.table(("", ""), simple)
+    if told["unpublished_runs"]:
+        runs = _picked(told["unpublished_runs"], ("run_id", "as_of", "status", "message"))
+        telling.table(("not published", "as of", "", "why"), runs)
     if told["days"]:
         telling.table(
             ("day", "forecast", "80 % from", "to", "method", "not delivered"),

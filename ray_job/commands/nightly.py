@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +28,9 @@ from ray_job.commands.edge import (
 from ray_job.events import emit
 from ray_job.ingest.kinds import KINDS
 from ray_job.request import Request
+
+if TYPE_CHECKING:
+    from ray_job.work import Executor, Result, Task, Work
 
 SUBMISSION = "STORECAST_SUBMISSION"
 """Names the RayJob that this process runs in; see `ray_job.submit`."""
@@ -162,17 +167,33 @@ def run(
         raise typer.Exit(receipt.exit_code)
 
 
+class _Ray:
+    """Ray, from the first task on: what is wrong with a request, and that there is nothing to do,
+    is said without starting it."""
+
+    def __init__(self, until: ExitStack) -> None:
+        self._until = until
+        self._executor: Executor | None = None
+
+    def run(self, tasks: Sequence[Task], work: Work) -> Iterator[Result]:
+        if self._executor is None:
+            from ray_job import job
+
+            self._until.enter_context(job.cluster())
+            self._executor = job.RayExecutor()
+        yield from self._executor.run(tasks, work)
+
+
 def execute(here: Edge, storage: Storage, request: Request) -> Receipt:
     """Run on Ray, and tell the event that monitoring listens to."""
-    from ray_job import job
     from ray_job.run import run as running
 
-    with job.cluster():
+    with ExitStack() as until:
         receipt = running(
             storage,
             here.settings,
             request,
-            job.RayExecutor(),
+            _Ray(until),
             now=here.now,
             clock=time.monotonic,
             progress=here.progress,

@@ -34,6 +34,18 @@ def storecast(shop, monkeypatch, capsys):
     return run
 
 
+def environment(shop):
+    """The chain's settings, as a command in a process of its own finds them."""
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
+        "STORECAST_BUCKET": shop.storage.url,
+        "STORECAST_TIME_ZONE": "Europe/Berlin",
+        "STORECAST_LOOKBACK_DAYS": "84",
+        "STORECAST_PLAN__CHUNK_ROWS": "420",
+        "STORECAST_INGEST__ROW_GROUP_ROWS": "200",
+    }
+
+
 BAD_FILES = {
     "a missing column": ("a.csv", "store_id,sales\n1,2\n", "date"),
     "text in sales": ("a.csv", f"{HEADER}1,2026-01-01,many\n", "many"),
@@ -83,14 +95,33 @@ def test_bad_files(storecast, shop, tmp_path, what):
         (("run", "--settings", "/nowhere.toml"), "/nowhere.toml"),
     ],
 )
-@pytest.mark.usefixtures("local_ray")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
 def test_wrong_use(storecast, shop, words, told):
     before = generations(shop.storage)
     code, out, err = storecast(*words)
     assert (code, out) == (2, "")
     assert told in err.splitlines()[-1]
     assert generations(shop.storage) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("run", "--as-of", "2999-01-01"), 2), (("run", "--as-of", str(LAST), "--json"), 0)],
+)
+def test_no_ray_is_started_for_nothing(shop, words, code):
+    """What is wrong with a request, and that all is done already, is said before Ray starts."""
+    done = shop.run()
+    script = (
+        "import sys; from ray_job.__main__ import main\n"
+        "try: main()\n"
+        "finally: assert 'ray' not in sys.modules, 'ray was loaded'"
+    )
+    command = [sys.executable, "-c", script, *words]
+    told = subprocess.run(
+        command, env=environment(shop), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (told.returncode, "ray was loaded" in told.stderr) == (code, False), told.stderr
+    if code == 0:
+        assert json.loads(told.stdout)["run_id"] == done.run_id
 
 
 def test_settings_with_an_unknown_key(storecast, tmp_path):
@@ -136,15 +167,9 @@ def test_the_exit_codes_of_a_real_run(shop):
     shop.run(LAST - DAY)
     for key in shop.partition_files("s003"):
         shop.tamper(key, lambda _: b"")
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
-        "STORECAST_BUCKET": shop.storage.url,
-        "STORECAST_TIME_ZONE": "Europe/Berlin",
-        "STORECAST_LOOKBACK_DAYS": "84",
-    }
     command = [sys.executable, "-m", "ray_job", "run", "--as-of", str(LAST), "--json"]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=110
+        command, env=environment(shop), capture_output=True, text=True, check=False, timeout=110
     )
     assert done.returncode == 4, done.stderr
     told = json.loads(done.stdout)

@@ -294,15 +294,40 @@ def test_a_delivery_that_stops_shows_its_age(shop):
             if store != BAD
         ]
         shop.deliver(rows, name=f"night{night}", now=midnight(LAST + night * DAY))
-    shop.run(LAST + 3 * DAY)
-    row = shop.stores()[BAD]
-    assert (row["outcome"], row["data_through"]) == ("ok", LAST + DAY)  # a Sunday, declared closed
-    told = explain(shop.storage, shop.settings, BAD, None, midnight(LAST + 3 * DAY))
-    assert told["data_age_days"] == 2
+    ages = []
+    for night in range(1, 10):
+        receipt = shop.run(LAST + night * DAY)
+        row = shop.stores()[BAD]
+        told = explain(shop.storage, shop.settings, BAD, None, midnight(LAST + night * DAY))
+        assert row["outcome"] == "ok"
+        assert {one["data_through"] for one in shop.forecast(BAD).to_pylist()} == {
+            row["data_through"]
+        }
+        ages.append(told["data_age_days"])
+        others = {row["data_through"] for name, row in shop.stores().items() if name == "s010"}
+        assert others == {LAST + night * DAY}
+        # Of the other stores nothing is missing on the first Sunday, which was declared closed.
+        assert receipt.stores.late == (0 if night == 1 else 2)  # the big one was not delivered
+    # Sunday 5 April is the eighth: a day that was declared closed makes no data younger.
+    assert ages == [0, 2, 3, 4, 5, 6, 7, 8, 9]
     receipt = shop.run(LAST + nights * DAY)
     assert receipt.stores.late == 2  # the big one was not delivered either
     assert shop.stores()[BAD]["outcome"] == "fallback"
     assert "sales through" in shop.stores()[BAD]["reason"]
+
+
+def test_a_closed_sunday_that_was_delivered_counts(shop):
+    shop = shop.having(gates=Gates(late_share=1.0))
+    monday = LAST + 2 * DAY
+    shop.deliver([{"store_id": BAD, "date": LAST + DAY, "sales": 0.0, "open": 0, "promo": 0}])
+    shop.deliver(
+        [{"store_id": "s010", "date": monday, "sales": 1.0, "open": 1, "promo": 0}],
+        name="monday",
+        now=midnight(monday),
+    )
+    shop.run(monday)
+    assert shop.stores()[BAD]["data_through"] == LAST + DAY
+    assert shop.stores()["s002"]["data_through"] == LAST
 
 
 def test_late_stores_hold_up_a_night(shop):

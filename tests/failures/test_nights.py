@@ -370,10 +370,29 @@ def test_explain_tells_of_the_gate_and_of_the_hold(shop):
     assert refused.status == "refused"
     told = explain(shop.storage, shop.settings, "s002", None, midnight(LAST))
     assert told["as_of"] == LAST - DAY
-    assert told["later_runs"][0]["status"] == "refused"
-    assert "3 of 10 stores" in told["later_runs"][0]["message"]
-    assert told["later_runs"][0]["failure"]["reason_code"] == "corrupt"
+    assert told["unpublished_runs"][0]["status"] == "refused"
+    assert "3 of 10 stores" in told["unpublished_runs"][0]["message"]
+    assert told["unpublished_runs"][0]["failure"]["reason_code"] == "corrupt"
     assert receipts.of_night(shop.storage, LAST) == [refused]
+    with pytest.raises(InputError, match=r"as of 2026-03-28; refused: 3 of 10 stores"):
+        explain(shop.storage, shop.settings, "s002", LAST, midnight(LAST))
+    shop.run(LAST, force=True)
+    rollback(shop.storage)
+    assert shop.run(LAST).status == "held"
+    told = explain(shop.storage, shop.settings, "s002", None, midnight(LAST))
+    assert told["hold_through"] == LAST
+    assert [one["status"] for one in told["unpublished_runs"]] == ["held", "refused"]
+
+
+def test_explain_lists_one_night(gcs_shop, gcs):
+    """Of what was published all is named by the pointer."""
+    shop = gcs_shop
+    for back in (2, 1, 0):
+        shop.run(LAST - back * DAY)
+    gcs.log.clear()
+    explain(shop.storage, shop.settings, "s002", None, midnight(LAST))
+    listed = {entry.query.get("prefix", "") for entry in gcs.log.select(op="list")}
+    assert {one for one in listed if one.startswith("results/")} == {keys.receipts_of(LAST)}
 
 
 def test_explain_what_is_not_there(shop):

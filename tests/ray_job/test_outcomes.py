@@ -25,6 +25,7 @@ def told(store, outcome="ok", first=0, rows=2, **more):
             "items": rows // 2,
             "observations": 10,
             "data_through": A,
+            "known_through": A,
             "predicted": [10.0, 20.0],
             "spread": [1.0, 2.0],
             "spread_squared": [0.5, 1.0],
@@ -120,7 +121,7 @@ def test_failed_rows_name_the_failure_only():
 def test_days_since_sales():
     """Of the simple rule the whole horizon counts; else the days from the newest sales."""
     combined = outcomes.combine(
-        [done(told("a", data_through=A - timedelta(days=3)), told("b", "fallback"))]
+        [done(told("a", known_through=A - timedelta(days=3)), told("b", "fallback"))]
     )
     _, ((_, _, _, days),) = released(combined)
     assert days.tolist() == [[4.0, 5.0], [2.0, 2.0]]

@@ -106,6 +106,20 @@ def test_files_that_reach_into_no_day_are_left_out(first, last, counts):
     assert left == (["a", "b"] if counts else ["b"])
 
 
+def test_files_of_what_is_known_ahead_beyond_the_horizon_count():
+    """A model may have been taught to look further ahead than a run forecasts."""
+    table = files(
+        *(
+            (store, store, 10, 10, NIGHT + timedelta(days=k), NIGHT + timedelta(days=20))
+            for store, k in (("a", 7), ("b", 8), ("c", 10), ("d", 11))
+        )
+    )
+    further = replace(BASIS, reach=10)
+    assert plan.relevant(table, BASIS)["store_id"].to_pylist() == ["a"]
+    assert plan.relevant(table, further)["store_id"].to_pylist() == ["a", "b", "c"]
+    assert plan.relevant(table, replace(BASIS, reach=3))["store_id"].to_pylist() == ["a"]
+
+
 def test_only_some_stores():
     assert plan.relevant(many(5), BASIS, ["s001", "s003"])["store_id"].to_pylist() == [
         "s001",

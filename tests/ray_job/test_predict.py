@@ -67,7 +67,7 @@ def test_any_part_of_a_chunk_gives_the_same_bits(model):
     for rows in ([5], [119, 0, 64], list(range(40, 90))):
         chosen = np.array(rows, dtype=np.int64)
         part = predicted(PANEL.take(chosen), model)
-        for name in ("predicted", "lower", "upper", "spread", "method", "data_through"):
+        for name in ("predicted", "lower", "upper", "spread", "method", "known_through"):
             assert getattr(part, name).tobytes() == getattr(whole, name)[chosen].tobytes()
 
 
@@ -103,19 +103,19 @@ def test_a_series_never_seen_gets_nothing(model):
     opened = made.method[0] != CLOSED
     assert (made.method[0, opened] == FALLBACK).all()
     assert np.isnan(made.predicted[0, opened]).all()
-    assert np.isnat(made.data_through[0])
+    assert np.isnat(made.known_through[0])
 
 
 def test_late_sales_are_used_until_they_are_too_old(model):
     made = predicted(with_sales(lambda sales: sales[0, -14:].fill(np.nan)), model)
-    assert made.data_through[0] <= np.datetime64(AS_OF - timedelta(days=14))
+    assert made.known_through[0] <= np.datetime64(AS_OF - timedelta(days=14))
     for days, method in ((10, MODEL), (16, FALLBACK)):
         panel = with_sales(lambda sales, days=days: sales[:, -days:].fill(np.nan))
         panel.sales[:, -days - 1] = 50.0
         made = predicted(panel, model)
         opened = made.method != CLOSED
         assert (made.method[opened] == method).all()
-        assert (made.data_through == np.datetime64(AS_OF - timedelta(days=days))).all()
+        assert (made.known_through == np.datetime64(AS_OF - timedelta(days=days))).all()
 
 
 def test_missing_weather_is_marked_where_the_model_wants_weather(model):

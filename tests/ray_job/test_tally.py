@@ -41,7 +41,7 @@ def tallied(*series, stores=("s",)):
         spread=np.full(predicted.shape, 0.1),
         method=np.array([one[4] for one in series], dtype=np.int8),
         weather_missing=np.zeros(predicted.shape, dtype=bool),
-        data_through=np.array(
+        known_through=np.array(
             [np.datetime64("NaT") if k < 0 else np.datetime64(BASIS.first_day) + k for k in newest],
             dtype="datetime64[D]",
         ),
