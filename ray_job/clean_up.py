@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ray_job import tables
 from ray_job.bucket import keys, pointer, releases
-from ray_job.bucket.errors import ConflictError, InputError
+from ray_job.bucket.errors import ConflictError, CorruptError, InputError, NotFoundError
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.storage import ObjectInfo, Storage
 
@@ -63,12 +63,20 @@ def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> 
 
 
 def reachable(storage: Storage, current: Pointer) -> set[str]:
-    """The keys that the pointer names, and those that its releases do."""
+    """The keys that the pointer names, and those that its releases do.
+
+    A damaged release that a rollback marked as bad reaches nothing: nobody reads or continues it.
+    """
     found = {keys.POINTER, *current.accuracy.values()}
     for entry in current.history:
         found.add(keys.release(entry.release))
         found.add(keys.receipt(entry.as_of, entry.run_id))
-        stores = releases.load(storage, entry.release, entry.sha256).stores
+        try:
+            stores = releases.load(storage, entry.release, entry.sha256).stores
+        except (CorruptError, NotFoundError):
+            if entry.release in current.bad:
+                continue
+            raise
         found.update(_parts(stores["parts"]))
     return found
 

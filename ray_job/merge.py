@@ -4,7 +4,8 @@ The base is the release that the new one continues. Store by store:
 
 - a new good forecast replaces the base's, unless the base's is of the same as-of and was made from
   newer inputs (a higher version of the table);
-- a store that failed keeps the base's forecast, with the new reason;
+- a store that failed keeps the base's forecast, with the new reason, unless that forecast is of the
+  same as-of and was made from newer inputs, of which the failure says nothing;
 - a store outside of the run's scope keeps the base's row as it is.
 
 What stays from an older as-of is carried: `carried_since` names the first as-of that had to.
@@ -36,9 +37,17 @@ def base_of(pointer: Pointer, as_of: date) -> str | None:
 
 
 def merge(
-    base: pa.Table | None, new: pa.Table, *, as_of: date, expected: Collection[str]
+    base: pa.Table | None,
+    new: pa.Table,
+    *,
+    as_of: date,
+    expected: Collection[str],
+    version: int | None = None,
 ) -> pa.Table:
-    """The rows of the new release, one per store of either, sorted (RELEASE_SCHEMA)."""
+    """The rows of the new release, one per store of either, sorted (RELEASE_SCHEMA).
+
+    `version` is that of the table on which `new` was planned; None: as new as any.
+    """
     base = RELEASE_SCHEMA.empty_table() if base is None else base.cast(RELEASE_SCHEMA)
     new = new.cast(RELEASE_SCHEMA)
     ids, at_new, at_base = _align(new, base)
@@ -47,11 +56,13 @@ def merge(
     base_same = base_has & _take(pc.equal(base["as_of"], pa.scalar(as_of, pa.date32())), at_base)
     # Both versions are known wherever both forecasts are.
     base_newer = base_same & good & (_numbers(base, at_base) > _numbers(new, at_new))
+    settled = base_same & (version is not None) & (_numbers(base, at_base) > (version or 0))
+    settled &= _take(pc.is_in(base["outcome"], pa.array(COVERED)), at_base)
     from_new = ((at_new >= 0) & (good & ~base_newer)) | (at_base < 0)
     both = pa.concat_tables([new, base]).combine_chunks()
     merged = both.take(pa.array(np.where(from_new, at_new, new.num_rows + at_base)))
 
-    newly_failed = pa.array((at_new >= 0) & ~good & ~from_new)
+    newly_failed = pa.array((at_new >= 0) & ~good & ~from_new & ~settled)
     judged = both.take(pa.array(np.where(at_new >= 0, at_new, new.num_rows + at_base)))
     for name in _JUDGEMENT:
         merged = _put(merged, name, pc.if_else(newly_failed, judged[name], merged[name]))

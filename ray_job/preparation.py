@@ -88,9 +88,14 @@ def prepare(storage: Storage, settings: Settings, request: Request, now: datetim
 
 
 def is_hindsight(prepared: Prepared, settings: Settings, now: datetime) -> bool:
-    """Whether the first target date was over, so that its weather is observed and not forecast."""
+    """Whether the run knows what nobody could know on the evening of its as-of.
+
+    Its first target date was over, so that the weather is observed and not forecast; or its model
+    has seen later days.
+    """
     over = now.astimezone(settings.zone).date() > prepared.as_of + _DAY
-    return over and prepared.tables.weather is not None
+    observed = over and prepared.tables.weather is not None
+    return observed or prepared.model.description.as_of > prepared.as_of
 
 
 def _given(request: Request, current: Pointer) -> date | None:

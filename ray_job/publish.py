@@ -90,10 +90,19 @@ def publish(
             draft.rows,
             as_of=draft.as_of,
             expected=draft.expected,
+            version=draft.table_version,
         )
         if base is not None and base.header.as_of == draft.as_of and _same(base.stores, rows):
             result = Publication("unchanged", base_name, rows, ())
-            return _with_accuracy(current, accuracy, settings)
+            stands = _lifted(current, draft) if base_name == current.current else current
+            return _with_accuracy(stands, accuracy, settings)
+        if not _is_kept(current, draft.as_of, settings):
+            message = (
+                f"{draft.as_of:%A %-d %B %Y} is older than the {settings.publish.keep_days} nights"
+                " that are kept (publish.keep_days)"
+            )
+            result = Publication("refused", None, rows, (), message)
+            return None
         judged = _judge(rows, base, draft, settings)
         if not draft.force and not all(gate.passed for gate in judged):
             failed = "; ".join(
@@ -115,8 +124,8 @@ def publish(
         )
         result = Publication("published", name, rows, judged)
         after = entered(current, entry, settings)
-        if draft.force and after.current == name:
-            after = after.model_copy(update={"hold_through": None})
+        if after.current == name:
+            after = _lifted(after, draft)
         return _with_accuracy(after, accuracy, settings)
 
     pointer.move(storage, next_state)
@@ -175,6 +184,17 @@ def _own(current: Pointer, draft: Draft) -> Published | None:
     return next((entry for entry in current.history if entry.run_id == draft.run_id), None)
 
 
+def _lifted(current: Pointer, draft: Draft) -> Pointer:
+    """Without the hold, where somebody insists on what is current."""
+    return current.model_copy(update={"hold_through": None}) if draft.force else current
+
+
+def _is_kept(current: Pointer, as_of: date, settings: Settings) -> bool:
+    """Whether `dates` will name a publication for this as-of; else no reader could find it."""
+    newer = [day for day in current.dates if day > as_of]
+    return len(newer) < settings.publish.keep_days
+
+
 def _held(current: Pointer, draft: Draft) -> bool:
     through = current.hold_through
     return through is not None and draft.as_of <= through and not draft.force
@@ -195,6 +215,7 @@ def _merged(
         draft.rows,
         as_of=draft.as_of,
         expected=draft.expected,
+        version=draft.table_version,
     )
     return Publication(state, release, rows, _judge(rows, base, draft, settings), message)
 

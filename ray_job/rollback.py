@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from ray_job.bucket import pointer, releases
-from ray_job.bucket.errors import InputError
+from ray_job.bucket.errors import CorruptError, InputError, NotFoundError
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.storage import Storage
 
@@ -30,21 +30,28 @@ class Rollback:
 
     @property
     def changes_model(self) -> bool:
-        """Whether the next night's forecasts would be made by the abandoned release's model."""
+        """Whether the next night's forecasts would be made by the abandoned release's model.
+
+        Unknown, and so False, where that release cannot be read.
+        """
         return self.abandoned_model_version not in (None, self.model_version)
 
 
 def rollback(storage: Storage, release: str | None = None) -> Rollback:
     """Make `release`, by default the one before the current, current. Idempotent for the same one.
 
-    Raises InputError where there is no such release, or where it is marked bad; CorruptError where
-    its object is damaged, and then changes nothing.
+    Where others are faster it still goes to the release that it decided for, and no further where
+    its own move landed and only the answer was lost. Raises InputError where there is no such
+    release, or where it is marked bad; CorruptError where its object is damaged, and then changes
+    nothing.
     """
     told: Rollback | None = None
 
     def change(current: Pointer) -> Pointer | None:
         nonlocal told
-        target = _target(current, release)
+        if told is not None and told.abandoned and set(told.abandoned) <= set(current.bad):
+            return None
+        target = _target(current, release if told is None else told.release)
         left = abandoned(current, target)
         after = rolled_back(current, target, left)
         told = Rollback(
@@ -53,7 +60,7 @@ def rollback(storage: Storage, release: str | None = None) -> Rollback:
             abandoned=tuple(one.release for one in left),
             hold_through=after.hold_through,
             model_version=_model(storage, target),
-            abandoned_model_version=_model(storage, left[0]) if left else None,
+            abandoned_model_version=_model_if_readable(storage, left[0]) if left else None,
         )
         return after
 
@@ -114,6 +121,14 @@ def _before(current: Pointer) -> Published:
     if not good:
         raise InputError(f"{now.release}: there is no good release before the current one")
     return max(good, key=lambda one: (one.as_of, -older.index(one)))
+
+
+def _model_if_readable(storage: Storage, entry: Published) -> str | None:
+    """That a release is damaged may be why it is abandoned."""
+    try:
+        return _model(storage, entry)
+    except (CorruptError, NotFoundError):
+        return None
 
 
 def _model(storage: Storage, entry: Published) -> str:

@@ -28,6 +28,7 @@ from ray_job.bucket.errors import (
 from ray_job.bucket.interface import ObjectInfo, Versioned
 
 _TEMPORARY = ".storecast-"
+_LOCK = f"{_TEMPORARY}folder.lock"
 _BLOCK = 4 * 2**20
 
 
@@ -179,8 +180,8 @@ class DirectoryStorage:
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
-        path = self.root / key
-        with (path.parent / f"{_TEMPORARY}{path.name}.lock").open("wb") as lock:
+        # One lock for a folder: a lock of each object would be left behind by each deletion.
+        with ((self.root / key).parent / _LOCK).open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ from ray_job.bucket.interface import ObjectInfo, Versioned
 _PATIENCE = 120.0
 _CONNECTIONS = 32
 _RETRY = DEFAULT_RETRY.with_timeout(_PATIENCE)
+_TRIES = 3
+_ARROWS_DAMAGE = "DATA_LOSS"
+"""What Arrow's error says of a body whose checksum is another one than the storage's."""
 
 
 @contextmanager
@@ -57,6 +61,19 @@ def _told(key: str) -> Iterator[None]:
         raise StorageError(f"{key}: {_first_line(error)}") from error
     except (GoogleAuthError, RequestException, OSError, ArrowException) as error:
         raise StorageError(f"{key}: {_first_line(error)}") from error
+
+
+def _undamaged(read: Callable[[], bytes]) -> bytes:
+    """Ask again for bytes that did not match their checksum; the clients themselves do not."""
+    for _ in range(_TRIES - 1):
+        try:
+            return read()
+        except DataCorruption:
+            continue
+        except OSError as error:
+            if _ARROWS_DAMAGE not in str(error):
+                raise
+    return read()
 
 
 def _first_line(error: BaseException) -> str:
@@ -86,9 +103,13 @@ class GcsStorage:
         return f"gs://{self.name}/{self.prefix}".rstrip("/")
 
     def read(self, key: str) -> bytes:
-        with _told(key), self.arrow.open_input_stream(key, buffer_size=0) as stream:
-            data: bytes = stream.read()
-            return data
+        def stream() -> bytes:
+            with self.arrow.open_input_stream(key, buffer_size=0) as opened:
+                data: bytes = opened.read()
+                return data
+
+        with _told(key):
+            return _undamaged(stream)
 
     def read_versioned(self, key: str) -> Versioned:
         found = self._fetch(key)
@@ -188,7 +209,9 @@ class GcsStorage:
         blob = self._blob(key)
         with _told(key):
             try:
-                data = blob.download_as_bytes(retry=_RETRY, checksum="crc32c", **condition)
+                data = _undamaged(
+                    partial(blob.download_as_bytes, retry=_RETRY, checksum="crc32c", **condition)
+                )
             except google_errors.NotModified:
                 return None
         return Versioned(data, str(blob.generation))

@@ -79,7 +79,7 @@ class ReleaseHeader(Record):
     base: str | None = None
     forced: bool = False
     hindsight: bool = False
-    """Made for a past as-of with weather that was observed, not forecast."""
+    """Made for a past as-of with observed weather, or by a model that has seen later days."""
 
 
 @dataclass(frozen=True, slots=True)

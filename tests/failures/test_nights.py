@@ -12,6 +12,7 @@ from ray_job.bucket.errors import InputError, StorecastError
 from ray_job.clean_up import clean_up
 from ray_job.explain import explain
 from ray_job.inline import InlineExecutor
+from ray_job.model import ModelDescription
 from ray_job.rollback import rollback
 from ray_job.settings import Plan, Run
 from tests.fake_gcs import Fault
@@ -77,6 +78,16 @@ def test_a_backfill_does_not_replace_what_was_scored(shop):
     shop.having(run=Run(minimum_history_days=50)).run(LAST - 2 * DAY, now=midnight(LAST))
     shop.run(LAST)
     assert {day: shop.storage.read(key) for day, key in shop.pointer.accuracy.items()} == before
+
+
+def test_a_backfill_by_a_model_that_saw_later_days_is_hindsight(shop):
+    for key in [info.key for info in shop.storage.list("context/weather/")]:
+        shop.storage.delete(key, shop.storage.stat(key).generation)
+    described = shop.storage.read(keys.model_description("tiny"))
+    learnt = ModelDescription.from_bytes(described, "tiny").as_of
+    assert not shop.run(learnt, now=midnight(LAST)).hindsight
+    assert shop.run(learnt - DAY, now=midnight(LAST)).hindsight
+    assert shop.release(shop.pointer.dates[learnt - DAY]).header.hindsight
 
 
 def test_a_backfill_without_weather_is_no_hindsight(shop):

@@ -82,6 +82,18 @@ def test_newer_inputs_win_whoever_comes_last():
     assert told["predicted"] == [7.0]
 
 
+def test_a_failure_with_older_inputs_says_nothing_of_a_newer_forecast():
+    """The slow run met a file that a later delivery has mended."""
+    base, new = table(row(version=7)), table(failed())
+    (told,) = merge.merge(base, new, as_of=A, expected=("s",), version=5).to_pylist()
+    assert (told["outcome"], told["reason"], told["table_version"]) == ("ok", None, 7)
+    (told,) = merge.merge(base, new, as_of=A, expected=("s",), version=7).to_pylist()
+    assert (told["outcome"], told["table_version"]) == ("failed", 7)
+    older = table(row(version=7, as_of=BEFORE))
+    (told,) = merge.merge(older, new, as_of=A, expected=("s",), version=5).to_pylist()
+    assert told["outcome"] == "failed"
+
+
 def test_newer_inputs_of_an_older_as_of_do_not_win():
     assert merged(row(as_of=BEFORE, version=9), row(version=5))["s"]["predicted"] == [5.0]
 

@@ -1,6 +1,7 @@
 """Publishing: one visible switch, by compare-and-set, whoever else is at it."""
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -87,6 +88,14 @@ def test_a_slow_nightly_run_after_an_hourly_one_with_newer_inputs(desk):
     desk.publish({"a": OK}, version=3, expected={"a", "b"}, known={"a", "b"})
     publish(desk.storage, slow, desk.settings)
     assert [desk.rows()[store]["table_version"] for store in "ab"] == [3, 2]
+
+
+def test_a_slow_nightly_run_that_failed_where_the_hourly_one_did_not(desk):
+    desk.publish({"a": OK, "b": OK}, A - DAY, version=1)
+    slow = desk.draft({"a": FAILED, "b": OK}, version=2)
+    desk.publish({"a": OK, "b": OK}, version=3)
+    publish(desk.storage, slow, desk.settings)
+    assert (desk.rows()["a"]["outcome"], desk.rows()["a"]["table_version"]) == (OK, 3)
 
 
 def test_a_lost_race_merges_again(desk):
@@ -185,6 +194,64 @@ def test_a_lost_answer_and_a_rival_at_once(gcs_shop, gcs):
     assert made.state == "published"
     assert [entry.run_id for entry in desk.pointer.history] == [rival.run_id, mine.run_id]
     assert {store: row["outcome"] for store, row in desk.rows().items()} == {"a": OK, "b": OK}
+
+
+def test_a_rollback_whose_answer_is_lost_while_a_rival_publishes(gcs_shop, gcs):
+    """It does not go back a second time, from what was published on top of it."""
+    desk = Desk(gcs_shop.storage)
+    first = desk.publish({"a": OK}, A - DAY)
+    bad = desk.publish({"a": OK}, A)
+    rival = desk.draft({"a": OK}, A + DAY)
+
+    def overtake(key):
+        if key == keys.POINTER:
+            gcs.after_write = None
+            publish(desk.storage, rival, desk.settings)
+
+    gcs.after_write = overtake
+    gcs.faults.add(Fault("ack_lost", op="insert", key=keys.POINTER))
+    done = rollback(desk.storage)
+    assert (done.release, done.abandoned) == (first.release, (bad.release,))
+    current = desk.pointer
+    assert current.current_entry.run_id == rival.run_id
+    assert current.bad == (bad.release,)
+
+
+def test_a_rollback_goes_back_from_what_it_saw(desk):
+    """The next night is published while it decides: it goes where it would have gone, too."""
+    first = desk.publish({"a": OK}, A - DAY)
+    bad = desk.publish({"a": OK}, A)
+    rival = desk.draft({"a": OK}, A + DAY)
+    with interposed(desk.storage, lambda: publish(desk.storage, rival, desk.settings)) as storage:
+        done = rollback(storage)
+    assert done.release == first.release
+    assert done.abandoned[1:] == (bad.release,)
+    assert desk.pointer.current == first.release
+
+
+def test_force_lifts_a_hold_where_nothing_changes(desk):
+    desk.publish({"a": OK}, A, version=1)
+    desk.publish({"a": OK}, A, version=2)
+    rollback(desk.storage)
+    (told,) = desk.rows().values()
+    draft = desk.draft({}, A, force=True, expected={"a"}, known={"a"})
+    again = replace(draft, rows=draft.rows.from_pylist([told], schema=draft.rows.schema))
+    made = publish(desk.storage, again, desk.settings)
+    assert made.state == "unchanged"
+    assert desk.pointer.hold_through is None
+
+
+def test_a_backfill_for_a_date_that_is_not_kept_is_refused(storage):
+    """Nothing would name it: no reader could find it, and every run would publish it again."""
+    settings = LENIENT.model_copy(update={"publish": Publish(keep_days=2)})
+    desk = Desk(storage, settings)
+    for back in (1, 0):
+        desk.publish({"a": OK}, A - back * DAY)
+    before = desk.pointer
+    made = desk.publish({"a": OK}, A - 5 * DAY, force=True)
+    assert (made.state, made.release) == ("refused", None)
+    assert "publish.keep_days" in made.message
+    assert desk.pointer == before
 
 
 def test_a_storage_that_forbids_writing(gcs_shop, gcs):

@@ -1,9 +1,12 @@
 """Rollback: what readers see, what is held, and what the next night may use."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import CorruptError, InputError
+from ray_job.bucket.errors import CorruptError, InputError, NotFoundError
+from ray_job.clean_up import clean_up
 from ray_job.rollback import rollback
 from tests.drafts import DAY, FAILED, OK, A, Desk
 
@@ -85,6 +88,32 @@ def test_a_damaged_target_is_refused(desk, nights):
     with pytest.raises(CorruptError):
         rollback(desk.storage)
     assert desk.pointer == before
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_away_from_a_damaged_release(desk, nights, gone):
+    """It stops every run of the night, whose base it is: the way back must stay open."""
+    key = keys.release(nights[3])
+    found = desk.storage.read_versioned(key)
+    if gone:
+        desk.storage.delete(key, found.generation)
+    else:
+        desk.storage.replace(key, found.data[:-9], found.generation)
+    before = desk.pointer
+    with pytest.raises(NotFoundError if gone else CorruptError, match=nights[3]):
+        desk.publish({"a": OK, "b": OK}, A + DAY)
+    assert desk.pointer == before
+    done = rollback(desk.storage)
+    assert (done.release, done.abandoned_model_version) == (nights[2], None)
+    assert not done.changes_model
+    assert desk.publish({"a": FAILED, "b": OK}, A + DAY).state == "published"
+    assert desk.rows()["a"]["as_of"] == A
+    desk.views()
+    # What it reached is nobody's any more, and clean-up goes on.
+    desk.storage.create(keys.part(A, "feed", 0), b"x")
+    views = desk.views()
+    assert clean_up(desk.storage, datetime.now(UTC) + timedelta(days=8)).objects >= 1
+    assert desk.views() == views
 
 
 def test_it_says_when_the_model_changed(desk):

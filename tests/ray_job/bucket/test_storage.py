@@ -2,11 +2,19 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
-from ray_job.bucket.errors import BucketMissingError, ConflictError, InputError, NotFoundError
+from ray_job.bucket.errors import (
+    BucketMissingError,
+    ConflictError,
+    InputError,
+    NotFoundError,
+    StorecastError,
+)
 from ray_job.bucket.storage import open_bucket
+from tests.fake_gcs import Fault
 
 
 def test_what_was_created_is_read_back(storage):
@@ -211,3 +219,36 @@ def _race(writers, act):
 
     with ThreadPoolExecutor(writers) as pool:
         return list(pool.map(attempt, range(writers)))
+
+
+def test_deleting_leaves_nothing_behind(tmp_path):
+    root = tmp_path / "bucket"
+    root.mkdir()
+    storage = open_bucket(str(root))
+    for number in range(3):
+        storage.create(f"a/{number}", b"x")
+    for info in list(storage.list("a/")):
+        storage.delete(info.key, info.generation)
+    assert [path.name for path in root.rglob("*") if path.is_file()] == [".storecast-folder.lock"]
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault("corrupt"), Fault("truncate"), Fault("truncate", clean=True)]
+)
+@pytest.mark.parametrize("read", ["read", "read_versioned"])
+def test_a_body_that_arrives_broken_is_asked_for_again(gcs, fault, read):
+    storage = open_bucket("gs://chain")
+    storage.create("a", bytes(1000))
+    once = gcs.faults.add(replace(fault, op="get", times=2 if fault.kind == "corrupt" else 1))
+    found = getattr(storage, read)("a")
+    assert (found if read == "read" else found.data) == bytes(1000)
+    assert once.fired >= 1
+
+
+@pytest.mark.parametrize("read", ["read", "read_versioned"])
+def test_a_body_that_is_never_whole_is_an_error(gcs, read):
+    storage = open_bucket("gs://chain")
+    storage.create("a", bytes(1000))
+    gcs.faults.add(Fault("corrupt", op="get", times=None))
+    with pytest.raises(StorecastError, match=r"^a: .*(checksum|mismatched hashes)"):
+        getattr(storage, read)("a")
