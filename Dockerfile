@@ -4,8 +4,8 @@
 # Both run as user 10001 on a read-only root file system; they write to /tmp, the API also to its cache.
 
 FROM python:3.11-slim-bookworm AS base
-# No PYTHONDONTWRITEBYTECODE: what is
-# not compiled here (an engineer's working directory) would be compiled by each of Ray's workers.
+# No PYTHONDONTWRITEBYTECODE: what is not compiled here (an engineer's working directory) would be
+# compiled by each of Ray's workers, every time.
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1
 # Named, because Ray asks who it is.
 RUN groupadd --gid 10001 storecast \
@@ -19,7 +19,7 @@ FROM base AS build
 # The system's certificates, so that a proxy whose certificate is added to the image is trusted.
 ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 \
     UV_PYTHON_DOWNLOADS=never UV_PYTHON=/usr/local/bin/python3.11 UV_SYSTEM_CERTS=1
-RUN pip install --no-cache-dir --root-user-action=ignore uv==0.13.9
+RUN pip install --no-cache-dir --root-user-action=ignore uv==0.13.9 hatchling==1.33.0
 WORKDIR /src
 COPY pyproject.toml uv.lock ./
 
@@ -38,19 +38,18 @@ RUN uv sync --frozen --no-dev --no-install-project --extra api --no-install-pack
     && find . -name '*.p[xy][dix]' -delete \
     && find . -name '*.so*' -type f -exec strip --strip-unneeded {} +
 
-# The project alone, so that a change of it changes one small layer of each image.
+# The project alone, so that a change of it changes one small layer of each image, and needs no network.
 FROM build AS project
 COPY README.md LICENSE ./
 COPY ray_job ray_job
 COPY api api
-RUN uv venv --quiet /opt/venv \
-    && uv pip install --quiet --python /opt/venv/bin/python --no-deps . \
+RUN hatchling build --target wheel --directory /wheel \
+    && uv venv --quiet /opt/venv \
+    && uv pip install --quiet --offline --python /opt/venv/bin/python --no-deps /wheel/*.whl \
     && mkdir /site && mv /opt/venv/lib/python3.11/site-packages/* /site/
 
+# The revision comes last in both images, because all that follows it is made again for each commit.
 FROM base AS job
-ARG REVISION=unknown
-LABEL org.opencontainers.image.revision=$REVISION
-ENV STORECAST_REVISION=$REVISION
 # wget and bash: probes that KubeRay before 1.6 puts into Ray's containers.
 RUN apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends bash wget \
@@ -58,16 +57,19 @@ RUN apt-get update -qq \
 COPY --from=job-dependencies /opt/venv /opt/venv
 COPY --from=project /opt/venv/bin/storecast /opt/venv/bin/storecast
 COPY --from=project /site/ /opt/venv/lib/python3.11/site-packages/
+ARG REVISION=unknown
+LABEL org.opencontainers.image.revision=$REVISION
+ENV STORECAST_REVISION=$REVISION
 USER 10001:10001
 CMD ["storecast", "--help"]
 
 FROM base AS api
-ARG REVISION=unknown
-LABEL org.opencontainers.image.revision=$REVISION
 COPY --from=api-dependencies /opt/venv /opt/venv
 COPY --from=project /site/api /opt/venv/lib/python3.11/site-packages/api
 COPY --from=project /site/ray_job/__init__.py /opt/venv/lib/python3.11/site-packages/ray_job/__init__.py
 COPY --from=project /site/ray_job/bucket /opt/venv/lib/python3.11/site-packages/ray_job/bucket
+ARG REVISION=unknown
+LABEL org.opencontainers.image.revision=$REVISION
 ENV STORECAST_API_HOST=0.0.0.0 STORECAST_API_PORT=8080
 EXPOSE 8080
 USER 10001:10001

@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+ENGINE ?= podman
+REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
 # The environment has its modules compiled at set-up; a worker that may not write them would compile
 # them again at every start of Ray.
@@ -52,9 +54,9 @@ soak: $(READY)  ## a minute of racing writers and readers on one bucket
 bench-api: $(READY)  ## the API's requests per second, beside what FastAPI and uvicorn alone do
 	$(BIN)/python -m tests.benchmarks.api
 
-image: $(READY)  ## both container images, with podman
-	podman build --build-arg REVISION=$$(git rev-parse HEAD) --target job -t storecast:job .
-	podman build --build-arg REVISION=$$(git rev-parse HEAD) --target api -t storecast:api .
+image:  ## both container images, with podman (ENGINE=docker for docker)
+	$(ENGINE) build --build-arg REVISION=$(REVISION) --target job --tag storecast:job .
+	$(ENGINE) build --build-arg REVISION=$(REVISION) --target api --tag storecast:api .
 
 k8s-check: $(READY)  ## manifests, set-up commands and alert rules against the real schemas and tools
 	$(BIN)/pytest tests/k8s

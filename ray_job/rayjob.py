@@ -97,14 +97,14 @@ def night_of_schedule(scheduled: str, zone: ZoneInfo) -> date:
     return moment.astimezone(zone).date() - timedelta(days=1)
 
 
-def entrypoint(as_of: date, *, adhoc: bool) -> str:
+def entrypoint(as_of: date, *, adhoc: bool, force: bool = False) -> str:
     """What the driver runs. A run for an engineer brings nothing in and publishes nothing."""
     if adhoc:
         return f"storecast run --as-of {as_of} --no-publish"
-    return f"storecast run --ingest --as-of {as_of}"
+    return f"storecast run --ingest --as-of {as_of}" + (" --force" if force else "")
 
 
-def build(template: Resource, name: str, as_of: date, *, adhoc: bool) -> Resource:
+def build(template: Resource, name: str, as_of: date, *, entrypoint: str, adhoc: bool) -> Resource:
     """The RayJob `name` for `as_of`, from the template that lies in the cluster.
 
     The driver runs in the head's container and learns from STORECAST_SUBMISSION whose run it is.
@@ -112,7 +112,7 @@ def build(template: Resource, name: str, as_of: date, *, adhoc: bool) -> Resourc
     """
     spec = deepcopy(template["spec"])
     spec.pop("suspend", None)
-    spec["entrypoint"] = entrypoint(as_of, adhoc=adhoc)
+    spec["entrypoint"] = entrypoint
     try:
         head = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     except (KeyError, IndexError, TypeError) as error:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from types import FrameType
 from typing import TypeVar
@@ -44,14 +44,17 @@ def submit(
     wait: bool,
     adhoc: bool,
     now: datetime,
+    force: bool = False,
     cluster: Cluster | None = None,
     pace: Pace = NIGHTLY,
 ) -> int:
     """Create or find the RayJob of `as_of`; the exit code of its receipt with `wait`, else 0.
 
     The as-of that is not given is the day before the time for which the CronJob was scheduled, or
-    yesterday. An `adhoc` run has a RayJob of its own and publishes nothing. SIGTERM ends the wait
-    with exit code 143 and leaves the RayJob running.
+    yesterday. An `adhoc` run has a RayJob of its own and publishes nothing. With `force` the night
+    runs again although it ran, and publishes against gates and holds. SIGTERM ends the wait with
+    exit code 143 and leaves the RayJob running. With `wait` the event `submit_finished` tells every
+    end, also of a submission that came to nothing.
 
     Raises InputError (an as-of later than yesterday, no cluster, no template, a RayJob that the
     cluster or its operator refuses), TransientError (the API or the storage does not answer, the
@@ -59,14 +62,76 @@ def submit(
     """
     if wait and storage is None:
         raise InputError("waiting for a run needs the bucket, where its receipt will be")
-    there = cluster or Cluster.open(os.environ.get("STORECAST_NAMESPACE"))
-    night = as_of or _scheduled_night(there, settings, pace)
+    if adhoc and force:
+        raise InputError("--adhoc publishes nothing, so there is nothing to --force")
+    with _told_at_its_end(adhoc=adhoc, waits=wait) as ending:
+        there = cluster or Cluster.open(os.environ.get("STORECAST_NAMESPACE"))
+        ending.as_of = night = _night(there, settings, as_of, now, pace)
+        errand = _Errand(there, storage, night, adhoc=adhoc, force=force, now=now, pace=pace)
+        errand.start()
+        ending.submission = errand.name
+        if wait:
+            ending.outcome = "unknown"
+            errand.follow(ending)
+    return ending.exit_code or 0
+
+
+def _night(
+    cluster: Cluster, settings: Settings, as_of: date | None, now: datetime, pace: Pace
+) -> date:
+    """The as-of that was given, else that of the schedule, else yesterday."""
     yesterday = now.astimezone(settings.zone).date() - timedelta(days=1)
-    if night is not None and night > yesterday:
+    night = as_of or _scheduled_night(cluster, settings, pace) or yesterday
+    if night > yesterday:
         raise InputError(f"the as-of {night} is later than yesterday, {yesterday}")
-    errand = _Errand(there, storage, night or yesterday, adhoc=adhoc, now=now, pace=pace)
-    errand.start()
-    return errand.follow() if wait else 0
+    return night
+
+
+def _scheduled_night(cluster: Cluster, settings: Settings, pace: Pace) -> date | None:
+    """The night for which the CronJob's schedule made the Job of this pod, if one did."""
+    job = os.environ.get("STORECAST_JOB_NAME")
+    scheduled = _patiently(lambda: cluster.scheduled_at(job), pace) if job else None
+    if scheduled is None:
+        return None
+    try:
+        return rayjob.night_of_schedule(scheduled, settings.zone)
+    except ValueError as error:
+        raise InputError(f"Job {job}: {error}") from error
+
+
+@dataclass(slots=True)
+class _Ending:
+    """What `submit_finished` tells: the receipt's status, or why there is none."""
+
+    outcome: str = "not_submitted"
+    submission: str | None = None
+    as_of: date | None = None
+    exit_code: int | None = None
+
+
+@contextmanager
+def _told_at_its_end(*, adhoc: bool, waits: bool) -> Iterator[_Ending]:
+    """Emits the event however the block ends; whoever does not wait sees the error himself."""
+    ending, began = _Ending(), time.monotonic()
+    try:
+        with _sigterm_raises():
+            yield ending
+    except _TerminatedError:
+        ending.outcome = "left_running" if ending.submission else "interrupted"
+        ending.exit_code = TERMINATED
+    except TransientError:
+        if ending.outcome not in rayjob.TRANSIENT:
+            ending.outcome = "unreachable"
+        raise
+    finally:
+        if waits:
+            emit(
+                "submit_finished",
+                "INFO" if ending.outcome in _GOOD else "ERROR",
+                **asdict(ending),
+                adhoc=adhoc,
+                seconds=round(time.monotonic() - began, 1),
+            )
 
 
 @dataclass(slots=True)
@@ -75,6 +140,7 @@ class _Errand:
     storage: Storage | None
     as_of: date
     adhoc: bool
+    force: bool
     now: datetime
     pace: Pace
     name: str = ""
@@ -98,7 +164,8 @@ class _Errand:
         )
 
     def _create_or_find(self, template: rayjob.Resource) -> bool:
-        """True where it was created. One that failed gets a further attempt, under a new name."""
+        """True where it was created. One that failed gets a further attempt, under a new name; with
+        `force` so does one that succeeded."""
         attempt = 1
         while attempt <= rayjob.LAST_ATTEMPT:
             self.name = rayjob.night_name(self.as_of, attempt)
@@ -108,51 +175,45 @@ class _Errand:
             if found is None:
                 continue  # It was deleted in between, so its name is free again.
             ended = rayjob.end(found)
-            if ended is None or ended.reason == "succeeded":
+            if ended is None:
+                self._attach(found)
+                return False
+            if ended.reason == "succeeded" and not self.force:
                 return False
             attempt += 1
         raise ClusterError(
-            f"the {rayjob.LAST_ATTEMPT} RayJobs of as-of {self.as_of} all failed: look at them,"
+            f"the {rayjob.LAST_ATTEMPT} RayJobs of as-of {self.as_of} have all ended: look at them,"
             f" delete them and submit again"
         )
 
+    def _attach(self, found: rayjob.Resource) -> None:
+        """Whoever forces waits for a forced run only, be it from an earlier try of this call."""
+        if self.force and found["spec"]["entrypoint"] != self._entrypoint():
+            raise InputError(
+                f"RayJob {self.name} runs this night already, not forced: wait for it or delete it"
+            )
+
+    def _entrypoint(self) -> str:
+        return rayjob.entrypoint(self.as_of, adhoc=self.adhoc, force=self.force)
+
     def _create(self, template: rayjob.Resource) -> bool:
+        entrypoint = self._entrypoint()
         try:
-            body = rayjob.build(template, self.name, self.as_of, adhoc=self.adhoc)
+            body = rayjob.build(
+                template, self.name, self.as_of, entrypoint=entrypoint, adhoc=self.adhoc
+            )
         except ValueError as error:
             raise InputError(str(error)) from error
         return _patiently(lambda: self.cluster.create(body), self.pace)
 
-    def follow(self) -> int:
-        """Wait for the end, and tell it: by the receipt's exit code, or as an error."""
-        outcome, exit_code = "unknown", None
-        try:
-            with _sigterm_raises():
-                ended = self._wait()
-                outcome = ended.reason
-                self._raise_failure(ended)
-                receipt = self._receipt()
-                outcome, exit_code = receipt.status, receipt.exit_code
-                self._prune()
-                return exit_code
-        except _TerminatedError:
-            outcome = "left_running"
-            return TERMINATED
-        except TransientError:
-            outcome = outcome if outcome in rayjob.TRANSIENT else "unreachable"
-            raise
-        finally:
-            done = outcome in _GOOD
-            emit(
-                "submit_finished",
-                "INFO" if done or outcome == "left_running" else "ERROR",
-                submission=self.name,
-                as_of=self.as_of,
-                adhoc=self.adhoc,
-                outcome=outcome,
-                exit_code=exit_code,
-                seconds=self._seconds(None),
-            )
+    def follow(self, ending: _Ending) -> None:
+        """Wait for the end; the receipt decides the exit code, or there is an error."""
+        ended = self._wait()
+        ending.outcome = ended.reason
+        self._raise_failure(ended)
+        receipt = self._receipt()
+        ending.outcome, ending.exit_code = receipt.status, receipt.exit_code
+        self._prune()
 
     def _wait(self) -> rayjob.End:
         log = DriverLog(self.cluster, self.name, self.pace)
@@ -218,7 +279,17 @@ class _Errand:
             emit("submit_prune_failed", "WARNING", reason=str(error))
 
 
-_GOOD = frozenset({"published", "published_with_failures", "unchanged", "held", "unpublished"})
+_GOOD = frozenset(
+    {
+        "published",
+        "published_with_failures",
+        "unchanged",
+        "held",
+        "unpublished",
+        "left_running",
+        "interrupted",
+    }
+)
 
 
 class _TerminatedError(BaseException):
@@ -239,18 +310,6 @@ def _sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _scheduled_night(cluster: Cluster, settings: Settings, pace: Pace) -> date | None:
-    """The night for which the CronJob's schedule made the Job of this pod, if one did."""
-    job = os.environ.get("STORECAST_JOB_NAME")
-    scheduled = _patiently(lambda: cluster.scheduled_at(job), pace) if job else None
-    if scheduled is None:
-        return None
-    try:
-        return rayjob.night_of_schedule(scheduled, settings.zone)
-    except ValueError as error:
-        raise InputError(f"Job {job}: {error}") from error
 
 
 def _patiently(call: Callable[[], T], pace: Pace) -> T:

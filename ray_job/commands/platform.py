@@ -20,6 +20,9 @@ def submit(
     adhoc: Annotated[
         bool, typer.Option("--adhoc", help="A run of its own that publishes nothing.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run again, and publish against gates and holds.")
+    ] = False,
     bucket: Bucket = None,
     settings: SettingsFile = None,
     as_json: Json = False,
@@ -34,6 +37,7 @@ def submit(
         as_of=day(as_of),
         wait=wait,
         adhoc=adhoc,
+        force=force,
         now=here.now,
     )
     if code:

@@ -25,8 +25,9 @@ LARGEST = 400_000_000
 
 
 @pytest.fixture(scope="module")
-def api_image():
-    return image("api", "api")
+def api_image(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        yield image("api", tmp_path_factory.mktemp("podman"), patch)
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ def options(**environment):
 
 
 @pytest.fixture(scope="module")
-def job_image():
-    return image("job", "ray_job")
+def job_image(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        yield image("job", tmp_path_factory.mktemp("podman"), patch)
 
 
 def test_it_is_ready_for_kuberay(job_image):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ray_job import rayjob
 from tests.k8s import kuberay
+from tests.k8s.command_line import parse
 from tests.k8s.manifests import TEMPLATE
 
 NIGHT = date(2026, 11, 23)
@@ -121,26 +122,40 @@ def test_what_may_go_on_has_no_end(status):
     assert rayjob.end(_with(**status)) is None
 
 
+@pytest.mark.parametrize(
+    ("how", "command"),
+    [
+        ({"adhoc": False}, "storecast run --ingest --as-of 2026-11-23"),
+        ({"adhoc": False, "force": True}, "storecast run --ingest --as-of 2026-11-23 --force"),
+        ({"adhoc": True}, "storecast run --as-of 2026-11-23 --no-publish"),
+    ],
+)
+def test_the_driver_s_command_is_one_of_the_command_line(how, command):
+    assert rayjob.entrypoint(NIGHT, **how) == command
+    parse(command.split())
+
+
 @pytest.mark.parametrize("release", kuberay.RELEASES)
 @pytest.mark.parametrize("adhoc", [False, True])
 def test_a_rayjob_of_the_template_is_accepted(release, adhoc):
     made = rayjob.build(
-        yaml.safe_load(TEMPLATE.read_text()), "storecast-20261123", NIGHT, adhoc=adhoc
+        yaml.safe_load(TEMPLATE.read_text()),
+        "storecast-20261123",
+        NIGHT,
+        entrypoint="storecast run",
+        adhoc=adhoc,
     )
     assert kuberay.problems(made, release) == []
     assert "suspend" not in made["spec"]
     assert made["metadata"]["labels"]["storecast/as-of"] == "2026-11-23"
     head = made["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     assert head["env"] == [{"name": "STORECAST_SUBMISSION", "value": "storecast-20261123"}]
-    expected = "storecast run --as-of 2026-11-23 --no-publish"
-    if not adhoc:
-        expected = "storecast run --ingest --as-of 2026-11-23"
-    assert made["spec"]["entrypoint"] == expected
+    assert made["spec"]["entrypoint"] == "storecast run"
 
 
 def test_a_template_without_a_head_is_refused():
     with pytest.raises(ValueError, match="no container for the head"):
-        rayjob.build({"metadata": {}, "spec": {}}, "storecast-20261123", NIGHT, adhoc=False)
+        rayjob.build({"metadata": {}, "spec": {}}, "x", NIGHT, entrypoint="true", adhoc=False)
 
 
 def test_only_old_finished_rayjobs_of_ours_are_pruned():

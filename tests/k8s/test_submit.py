@@ -115,7 +115,7 @@ def test_the_receipt_decides_the_exit_code(hand_in, fake, storage, operator, cap
     operator(RUNNING, SUCCEEDED, before=lambda name: leave_receipt(storage, name, exit_code))
     assert hand_in() == exit_code
     assert rayjobs(fake) == {NAME}
-    started, finished = events(capsys.readouterr().err)
+    started, *_, finished = events(capsys.readouterr().err)
     assert (started["event"], started["submission"]) == ("submit_started", NAME)
     assert started["attached"] is False
     assert (finished["event"], finished["outcome"]) == ("submit_finished", "published")
@@ -297,8 +297,43 @@ def test_there_is_a_last_attempt(hand_in, fake):
         name = rayjob.night_name(NIGHT, attempt)
         fake.objects.create(place(name), {"metadata": {"name": name}})
         fake.objects.set_status(place(name), {"jobDeploymentStatus": "Failed"})
-    with pytest.raises(ClusterError, match="all failed"):
+    with pytest.raises(ClusterError, match="have all ended"):
         hand_in()
+
+
+def test_a_night_that_was_refused_is_run_again_by_force(hand_in, fake, storage, operator):
+    hand_in(wait=False)
+    leave_receipt(storage, NAME, 3, status="refused", published=False)
+    fake.objects.set_status(place(NAME), SUCCEEDED)
+    assert hand_in() == 3, "without force it is the same refusal"
+    operator(SUCCEEDED, before=lambda name: leave_receipt(storage, name, run_id="r2"))
+    assert hand_in(force=True) == 0
+    assert rayjobs(fake) == {NAME, f"{NAME}-2"}
+    forced = fake.objects.get(place(f"{NAME}-2"))["spec"]["entrypoint"]
+    assert forced == "storecast run --ingest --as-of 2026-11-22 --force"
+
+
+def test_force_waits_for_no_run_that_is_not_forced(hand_in, fake):
+    hand_in(wait=False)
+    with pytest.raises(InputError, match="runs this night already, not forced"):
+        hand_in(force=True)
+    assert rayjobs(fake) == {NAME}
+
+
+def test_a_lost_acknowledgement_of_a_forced_run_is_found(hand_in, fake, storage, operator):
+    fake.faults.append(Fault("create", ack_lost=True))
+    operator(RUNNING, before=lambda name: leave_receipt(storage, name))
+    timer = threading.Timer(0.5, fake.objects.set_status, [place(NAME), SUCCEEDED])
+    timer.start()
+    assert hand_in(force=True) == 0
+    timer.join()
+    assert rayjobs(fake) == {NAME}
+
+
+def test_an_adhoc_run_cannot_be_forced(hand_in, fake):
+    with pytest.raises(InputError, match="--adhoc publishes nothing"):
+        hand_in(adhoc=True, force=True)
+    assert rayjobs(fake) == set()
 
 
 def test_an_adhoc_run_has_a_rayjob_of_its_own(hand_in, fake, storage, operator):
@@ -324,6 +359,31 @@ def test_a_cluster_without_the_template_is_told(hand_in, fake):
     fake.objects.delete(place(rayjob.TEMPLATE))
     with pytest.raises(InputError, match="apply k8s/"):
         hand_in()
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        (None, "not_submitted"),
+        (Fault("create", status=403), "not_submitted"),
+        (Fault("create", status=503, times=10**6), "unreachable"),
+    ],
+)
+def test_a_submission_that_came_to_nothing_is_told_like_one_that_failed(
+    hand_in, fake, capsys, fault, outcome
+):
+    """The alert counts this event, so no night may end without it."""
+    if fault is None:
+        fake.objects.delete(place(rayjob.TEMPLATE))
+    else:
+        fake.faults.append(fault)
+    with pytest.raises(StorecastError):
+        hand_in(pace=Pace(watch=1, retry=0.02, patience=0.2))
+    (finished,) = (
+        event for event in events(capsys.readouterr().err) if event["event"] == "submit_finished"
+    )
+    assert (finished["severity"], finished["outcome"]) == ("ERROR", outcome)
+    assert (finished["as_of"], finished["submission"]) == (str(NIGHT), None)
 
 
 def test_a_template_without_a_head_is_told(hand_in, fake):

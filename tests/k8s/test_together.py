@@ -3,14 +3,13 @@
 import json
 import re
 import tomllib
-from datetime import date
 
 import pytest
 
 from api import health, page
 from api.main import create_app
 from api.settings import Settings as ApiSettings
-from ray_job import rayjob, settings
+from ray_job import settings
 from tests.k8s.command_line import parse
 from tests.k8s.manifests import OVERLAYS, ROOT, built, of_kind
 from tests.k8s.pods import bytes_of, pods, ray_clusters, selects
@@ -41,11 +40,6 @@ def test_every_command_is_one_of_the_command_line(overlay):
     assert len(commands) == 5
     for command in commands:
         parse(command)
-
-
-def test_the_entrypoints_that_submit_sets_are_commands():
-    for adhoc in (False, True):
-        parse(rayjob.entrypoint(date(2026, 11, 22), adhoc=adhoc).split())
 
 
 def test_a_command_that_is_none_would_be_found():
