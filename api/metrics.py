@@ -11,6 +11,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from api.served import Served
+from api.snapshot import Snapshot
+from ray_job.bucket.sanity import Night
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -64,6 +66,7 @@ class Freshness(Collector):
     def __init__(self, served: Callable[[], Served], clock: Callable[[], datetime]) -> None:
         self._served = served
         self._clock = clock
+        self._told: tuple[tuple[str, int], Night] | None = None
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
@@ -114,6 +117,39 @@ class Freshness(Collector):
         yield _gauge(
             "late_stores", "Stores whose data end before the as-of.", snapshot.count_late()
         )
+        yield from _sanity(self._night(snapshot, served.pointer.silent_days))
+
+    def _night(self, snapshot: Snapshot, silent_days: int) -> Night:
+        """A release's figures never change: they are made once for each."""
+        asked = (snapshot.name, silent_days)
+        if self._told is None or self._told[0] != asked:
+            self._told = (asked, snapshot.night(silent_days))
+        return self._told[1]
+
+
+def _sanity(night: Night) -> Iterator[Metric]:
+    yield _gauge(
+        "silent_stores",
+        "Stores that have sent no sales for days, and are not closed.",
+        len(night.silent),
+    )
+    yield _gauge(
+        "carried_stores", "Stores whose forecast is older than the release.", night.carried
+    )
+    yield _gauge(
+        "missing_weather_stores",
+        "Stores that lack the weather of a target date.",
+        night.missing_weather,
+    )
+    level = GaugeMetricFamily(
+        "storecast_api_forecast_to_usual",
+        "Forecasts over the same weekdays' recent mean sales; region empty: of all stores.",
+        labels=("region",),
+    )
+    for each in (night.total, *night.regions):
+        if each.ratio is not None:
+            level.add_metric((each.region or "",), each.ratio)
+    yield level
 
 
 def _gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:

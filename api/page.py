@@ -105,9 +105,16 @@ def _stores(question: Question, snapshot: Snapshot, view: View, first: int) -> s
     page = snapshot.at(rows[first : first + _STORES_ON_A_PAGE])
     today = view.schedule.today(view.now)
     dates = sorted({day.target_date for store in page for day in store.days if view.shows(day)})
+    silent_days = question.served.pointer.silent_days
+    silent = snapshot.silent_rows(silent_days)
     return _TEMPLATES.get_template("stores.html").render(
         **_common(view, snapshot),
-        stores=[_listed(store, view, dates) for store in page],
+        stores=[
+            _listed(store, view, dates, is_silent=snapshot.rows[store.store_id] in silent)
+            for store in page
+        ],
+        silent=len(silent.intersection(rows)),
+        silent_days=silent_days,
         dates=dates,
         today=today,
         total=len(rows),
@@ -117,13 +124,15 @@ def _stores(question: Question, snapshot: Snapshot, view: View, first: int) -> s
     )
 
 
-def _listed(store: StoreForecast, view: View, dates: list[date]) -> dict[str, Any]:
+def _listed(
+    store: StoreForecast, view: View, dates: list[date], *, is_silent: bool
+) -> dict[str, Any]:
     by_day = {day.target_date: day for day in store.days if view.shows(day)}
     return {
         "store_id": store.store_id,
         "described": words.described(store),
         "days": [by_day.get(each) for each in dates],
-        "state": words.state(store, view),
+        "state": words.state(store, view, is_silent=is_silent),
     }
 
 
@@ -132,11 +141,12 @@ async def _store(question: Question, snapshot: Snapshot, view: View, store_id: s
     past = await scored(question, store_id, _DAYS_BACK)
     coming = [day for day in store.days if view.shows(day)]
     items = _items(question, store)
+    silent = snapshot.silent_rows(question.served.pointer.silent_days)
     return _TEMPLATES.get_template("store.html").render(
         **_common(view, snapshot),
         store=store,
         described=words.described(store),
-        state=words.state(store, view),
+        state=words.state(store, view, is_silent=snapshot.rows[store_id] in silent),
         made=words.made(store, view.schedule.zone),
         days=[(day, _METHODS.get(day.method or "", day.method)) for day in coming],
         notes=any(day.method != "model" for day in coming),

@@ -164,7 +164,10 @@ class HistoryDay(_Answer):
 
 
 class HistorySummary(_Answer):
-    """Over the days whose sales are known; null where there are none."""
+    """Over the days whose sales are known; null where there are none.
+
+    Days that were forecast as closed, and were, don't count.
+    """
 
     days: int
     mae: float | None = Field(description="Mean absolute error, in the unit of the sales.")
@@ -172,6 +175,10 @@ class HistorySummary(_Answer):
     bias: float | None = Field(description="Sum of errors over sum of sales; above 0: too high.")
     coverage_80: float | None = Field(description="Share of days within the 80 % interval.")
     naive_wape: float | None = Field(description="The naive rule's, on the same days.")
+    compared_days: int = Field(description="Days for which the naive rule has a number, too.")
+    better_days: int = Field(
+        description="Those of the compared days on which the forecast was nearer to the sales."
+    )
 
 
 class History(_Answer):

@@ -178,7 +178,9 @@ def _name(text: str) -> str:
 class Summary:
     """Over the days whose sales are known. `wape`: Σ|error| / Σ actual; `bias`: Σ error / Σ actual.
 
-    `naive_wape` is that of the naive rule: what was sold on that weekday a week earlier.
+    Days that were forecast as closed, and were, are no proof of skill and don't count. `naive_wape`
+    is that of the naive rule: what was sold on that weekday a week earlier. Of the `compared_days`
+    that have it, on `better_days` the forecast was nearer to the sales.
     """
 
     days: int
@@ -187,13 +189,17 @@ class Summary:
     bias: float | None
     coverage_80: float | None
     naive_wape: float | None
+    compared_days: int
+    better_days: int
 
 
 def summarise(days: list[Scored]) -> Summary:
     known = [
         (each, each.predicted, each.actual)
         for each in days
-        if each.predicted is not None and each.actual is not None
+        if each.predicted is not None
+        and each.actual is not None
+        and (each.predicted > 0 or each.actual > 0)
     ]
     sold = sum(actual for _, _, actual in known)
     off = sum(abs(predicted - actual) for _, predicted, actual in known)
@@ -202,15 +208,24 @@ def summarise(days: list[Scored]) -> Summary:
         for each, _, actual in known
         if each.lower is not None and each.upper is not None
     ]
-    ruled = [(each.naive, actual) for each, _, actual in known if each.naive is not None]
-    ruled_sold = sum(actual for _, actual in ruled)
+    ruled = [
+        (each.naive, predicted, actual)
+        for each, predicted, actual in known
+        if each.naive is not None
+    ]
+    ruled_sold = sum(actual for _, _, actual in ruled)
+    ruled_off = sum(abs(naive - actual) for naive, _, actual in ruled)
     return Summary(
         days=len(known),
         mae=_ratio(off, len(known)),
         wape=_ratio(off, sold),
         bias=_ratio(sum(predicted - actual for _, predicted, actual in known), sold),
         coverage_80=_ratio(sum(bounded), len(bounded)),
-        naive_wape=_ratio(sum(abs(naive - actual) for naive, actual in ruled), ruled_sold),
+        naive_wape=_ratio(ruled_off, ruled_sold),
+        compared_days=len(ruled),
+        better_days=sum(
+            abs(predicted - actual) < abs(naive - actual) for naive, predicted, actual in ruled
+        ),
     )
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api.grants import Access
-from ray_job.bucket import releases
+from ray_job.bucket import releases, sanity
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.pointer import Published
 from ray_job.bucket.storage import Storage
@@ -138,6 +138,22 @@ class Snapshot:
         """Stores whose data end before the release's as-of."""
         late = pc.less(self.release.stores.column("data_through"), self.entry.as_of)
         return int(pc.sum(late).as_py() or 0)
+
+    def silent_rows(self, days: int) -> frozenset[int]:
+        """The rows of stores that have sent no sales for so many days before the as-of."""
+        silent = sanity.is_silent(self.release.stores, self.entry.as_of, days)
+        return frozenset(pc.indices_nonzero(silent.combine_chunks()).to_pylist())
+
+    def night(self, silent_days: int) -> sanity.Night:
+        """What the receipt of the run says of drift, of the stores' rows."""
+        described = self.release.stores.column("description").to_pylist()
+        regions = (_description(text).get("region") for text in described)
+        told = {
+            store: str(region)
+            for store, region in zip(self.ids, regions, strict=True)
+            if region is not None
+        }
+        return sanity.look(self.release.stores, self.entry.as_of, told, silent_days)
 
 
 def load(storage: Storage, entry: Published) -> Snapshot:

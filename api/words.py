@@ -20,8 +20,8 @@ class Tone:
     text: str
 
 
-def state(store: StoreForecast, view: View) -> Tone:
-    """Whether the numbers can be relied on, in plain words."""
+def state(store: StoreForecast, view: View, *, is_silent: bool = False) -> Tone:
+    """Whether the numbers can be relied on, in plain words. `is_silent`: its sales have stopped."""
     if store.as_of is None:
         said = store.reason or "nothing was ever delivered for this store"
         return Tone("warning", "No forecast", f"No forecast: {said}.")
@@ -38,13 +38,22 @@ def state(store: StoreForecast, view: View) -> Tone:
             "warning",
             f"From {short(store.as_of)}",
             f"Not up to date: it was made from sales through {answers.spoken(store.as_of)} or"
-            f" earlier. {_why(store)} The days are the right ones, forecast earlier than usual.",
+            f" earlier. {_why(store)} The days are the right ones, forecast earlier than usual."
+            + (f" No sales have arrived after {_through(store)}." if is_silent else ""),
+        )
+    if is_silent:
+        days = (store.as_of - (store.data_through or store.as_of)).days
+        return Tone(
+            "warning",
+            f"No sales for {days} days",
+            f"No sales have arrived for {days} days: the newest are of {_through(store)}. The"
+            " forecast is tonight's and knows nothing later.",
         )
     if store.data_through is not None and store.data_through < store.as_of:
         return Tone(
             "warning",
             "Sales are late",
-            f"Up to date, but sales after {answers.spoken(store.data_through)} had not arrived.",
+            f"Up to date, but sales after {_through(store)} had not arrived.",
         )
     return Tone("calm", "Up to date", "Up to date.")
 
@@ -53,6 +62,10 @@ def _why(store: StoreForecast) -> str:
     if store.outcome == "failed" and store.reason:
         return f"The last run failed for this store: {store.reason}."
     return "No newer forecast has been published."
+
+
+def _through(store: StoreForecast) -> str:
+    return answers.spoken(store.data_through)
 
 
 def _last(store: StoreForecast) -> date | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from ray_job import costs, merge, provenance, publish, scoring
+from ray_job import costs, merge, provenance, publish
 from ray_job.bucket.receipts import ChunkRecord, Receipt, Status
 from ray_job.drift import drift
 from ray_job.preparation import Prepared, is_hindsight
@@ -28,7 +28,6 @@ def receipt(
     request: Request,
     publication: publish.Publication,
     results: Sequence[Result],
-    sold: scoring.Sold,
     stage_seconds: Mapping[str, float],
     seconds: float,
     finished_at: datetime,
@@ -72,7 +71,6 @@ def receipt(
             rows,
             as_of=prepared.as_of,
             regions=prepared.tables.regions,
-            sold=sold,
             limits=work.settings.sanity,
         ),
         horizon=work.basis.horizon,

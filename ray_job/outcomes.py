@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from ray_job.bucket.parts import OUTCOME_SCHEMA
 from ray_job.bucket.releases import COVERED, PART_REFERENCE, RELEASE_SCHEMA
+from ray_job.bucket.sanity import Floats, matrix
 
-Floats = npt.NDArray[np.float64]
 Interval = Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]
 """From the sums of `intervals.interval_terms` and the days since the newest sales, arrays of shape
 (stores, days), to the bounds of the totals."""
@@ -102,18 +102,6 @@ def sold(outcomes: pa.Table, as_of: date) -> tuple[list[str], npt.NDArray[np.dat
     totals = matrix(known["sold"])
     days = np.datetime64(as_of, "D") - np.arange(totals.shape[1])[::-1]
     return known["store_id"].to_pylist(), days, totals
-
-
-def matrix(column: pa.ChunkedArray) -> Floats:
-    """A column of lists as an array, shorter ones filled up with NaN; null is NaN."""
-    flat: Floats = pc.list_flatten(column).to_numpy().astype(np.float64)
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    width = int(lengths.max(initial=0))
-    if len(flat) == len(lengths) * width:
-        return flat.reshape(len(lengths), width)
-    padded = np.full((len(lengths), width), np.nan)
-    padded[np.arange(width) < lengths[:, None]] = flat
-    return padded
 
 
 def _with_parts(chunk: Done) -> pa.Table:
@@ -211,8 +199,27 @@ def _good_rows(outcomes: pa.Table, origin: Origin, interval: Interval) -> pa.Tab
         ),
         "lower_80": _lists(lower),
         "upper_80": _lists(upper),
+        "data_through": _data_through(outcomes, origin.as_of),
     }
     return _table(outcomes, columns, same)
+
+
+def _data_through(outcomes: pa.Table, as_of: date) -> pa.Array:
+    """The newest day with known sales; after a gap only a day on which something was sold counts.
+
+    A zero proves little: plans and calendars deliver zeros of closed days whether a store's own
+    sales arrive or not, and every Sunday would interrupt a silence.
+    """
+    through = outcomes["data_through"].to_numpy().astype("datetime64[D]")
+    told = pc.greater(pc.list_value_length(outcomes["sold"]), 0).to_numpy()
+    totals = matrix(outcomes["sold"])
+    n = totals.shape[1]
+    places = np.arange(n)
+    last = np.where(totals > 0, places, -1).max(axis=1, initial=-1)
+    missing = np.isnan(totals) & (places > last[:, None])
+    first = np.where(missing, places, n).min(axis=1, initial=n)
+    before_gap = np.datetime64(as_of, "D") - (n - first)
+    return pa.array(np.where(told, np.minimum(through, before_gap), through), pa.date32())
 
 
 def _days_since_sales(outcomes: pa.Table, origin: Origin) -> Floats:

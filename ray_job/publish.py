@@ -164,6 +164,7 @@ def entered(current: Pointer, entry: Published, settings: Settings) -> Pointer:
             "bad": tuple(release for release in current.bad if release in named),
             "time_zone": settings.time_zone,
             "deadline": settings.deadline,
+            "silent_days": settings.sanity.silent_days,
         }
     )
 

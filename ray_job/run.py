@@ -80,6 +80,7 @@ def run(
     with watch.stage("score"):
         sold = scoring.Sold(*outcomes.sold(rows.combined, prepared.as_of))
         scores = _scores(storage, settings, prepared, sold) if request.publish else {}
+        written = scoring.write(storage, scores, prepared.work.run_id)
     with watch.stage("publish"):
         draft = publish.Draft(
             rows=rows.release,
@@ -94,7 +95,7 @@ def run(
             force=request.force,
             hindsight=is_hindsight(prepared, settings, now),
         )
-        publication = _publish(storage, draft, settings, request, scores)
+        publication = _publish(storage, draft, settings, request, written)
     idle = all(result.adopted for result in results) and not scores
     seconds = clock() - began
     receipt = account.receipt(
@@ -102,7 +103,6 @@ def run(
         request,
         publication,
         results,
-        sold,
         watch.seconds,
         seconds,
         now + timedelta(seconds=seconds),
@@ -185,12 +185,11 @@ def _publish(
     draft: publish.Draft,
     settings: Settings,
     request: Request,
-    scores: Mapping[date, pa.Table],
+    accuracy: Mapping[date, str],
 ) -> publish.Publication:
     if not request.publish:
         return publish.preview(storage, draft, settings)
-    written = scoring.write(storage, scores, draft.run_id)
-    return publish.publish(storage, draft, settings, written)
+    return publish.publish(storage, draft, settings, accuracy)
 
 
 def _earlier(storage: Storage, current: Pointer, receipt: Receipt) -> Receipt:

@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -28,9 +28,11 @@ import pyarrow.parquet as pq
 from ray_job.bucket import keys, releases
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.pointer import Pointer, Published
+from ray_job.bucket.sanity import Floats, matrix
 from ray_job.bucket.storage import Storage
 
-Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 ACCURACY_SCHEMA = pa.schema(
     [
@@ -77,35 +79,80 @@ class Sold:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The stores whose sales of the target date are known, and what they sold a week before."""
+    """What n stores sold on the target date and a week before; NaN where nothing is known."""
 
     target: date
-    stores: pa.Array
     actual: Floats
     naive: Floats
 
     @classmethod
-    def of(cls, sold: Sold, stores: pa.Array, target: date) -> _Known:
-        actual, naive = sold.on(target), sold.on(target - _WEEK * _DAY)
-        known = ~np.isnan(actual)
-        return cls(target, stores.filter(pa.array(known)), actual[known], naive[known])
+    def of(cls, sold: Sold, target: date) -> _Known:
+        return cls(target, sold.on(target), sold.on(target - _WEEK * _DAY))
 
-    def digest(self) -> str:
-        names = "\n".join(self.stores.to_pylist()).encode()
-        return hashlib.sha256(names + self.actual.tobytes() + self.naive.tobytes()).hexdigest()
+    @property
+    def stores(self) -> Flags:
+        """The stores whose sales of the target date are known: (n,)."""
+        return ~np.isnan(self.actual)
 
-    def said_by(self, scores: pa.Table | None) -> bool:
+    def digest(self, stores: bytes) -> str:
+        """`stores` stands for whose sales these are."""
+        return hashlib.sha256(stores + _bits(self.actual) + _bits(self.naive)).hexdigest()
+
+    def said_by(self, scores: pa.Table | None, stores: pa.Array) -> bool:
         """Whether scores rest on the same sales. What nothing was said of does not matter."""
         if scores is None:
             return False
-        at = pc.index_in(scores["store_id"], value_set=self.stores).to_numpy()
-        rows = np.flatnonzero(~np.isnan(at))
-        places = at[rows].astype(np.int64)
+        at = _places(scores["store_id"], stores)
+        rows = np.flatnonzero(at >= 0)
+        rows = rows[self.stores[at[rows]]]
+        places = at[rows]
+        seen = np.zeros(len(self.actual), dtype=np.bool_)
+        seen[places] = True
         return bool(
             np.array_equal(scores["actual"].to_numpy()[rows], self.actual[places])
             and np.array_equal(scores["naive"].to_numpy()[rows], self.naive[places], equal_nan=True)
-            and np.bincount(places, minlength=len(self.actual)).all()
+            and seen[self.stores].all()
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a release says. Arrays have a row for each of its stores.
+
+    `places` are those of the stores that are scored, -1 for others. `bounds` have _BOUNDS, each
+    (rows, days ahead).
+    """
+
+    places: Ints
+    as_of: npt.NDArray[np.datetime64]
+    made_at: npt.NDArray[np.datetime64]
+    run_ids: pa.ChunkedArray
+    bounds: tuple[Floats, ...]
+
+
+class _Releases:
+    """Reads releases, once each, for the scores of `stores`."""
+
+    def __init__(self, storage: Storage, stores: pa.Array) -> None:
+        self._storage = storage
+        self._stores = stores
+        self._read: dict[str, _Said] = {}
+        # Nights have the same stores as a rule, and looking texts up is most of the work.
+        self._places: tuple[pa.ChunkedArray, Ints] | None = None
+
+    def said(self, entry: Published) -> _Said:
+        if entry.release not in self._read:
+            table = releases.load_columns(self._storage, entry.release, entry.sha256, _FROM_RELEASE)
+            if self._places is None or not self._places[0].equals(table["store_id"]):
+                self._places = (table["store_id"], _places(table["store_id"], self._stores))
+            self._read[entry.release] = _Said(
+                places=self._places[1],
+                as_of=table["as_of"].to_numpy().astype("datetime64[D]"),
+                made_at=table["generated_at"].to_numpy().astype("datetime64[us]"),
+                run_ids=table["run_id"],
+                bounds=tuple(matrix(table[name]) for name in _BOUNDS),
+            )
+        return self._read[entry.release]
 
 
 def score(
@@ -119,25 +166,25 @@ def score(
 ) -> dict[date, pa.Table]:
     """The scores (ACCURACY_SCHEMA) of the target dates whose known sales have changed."""
     stores = pa.array(sold.store_ids, pa.string())
-    targets = [as_of - back * _DAY for back in range(SCORED_DAYS)]
-    known = [one for one in (_Known.of(sold, stores, day) for day in targets) if len(one.stores)]
+    known = [_Known.of(sold, as_of - back * _DAY) for back in range(SCORED_DAYS)]
+    known = [one for one in known if one.stores.any()]
     if not known:
         return {}
-    digests = {str(one.target): one.digest() for one in known}
+    whose = hashlib.sha256("\n".join(sold.store_ids).encode()).digest()
+    digests = {str(one.target): one.digest(whose) for one in known}
     seen = _seen(storage, current)
-    loaded: dict[str, pa.Table] = {}
+    found = _Releases(storage, stores)
     changed: dict[date, pa.Table] = {}
     for one in known:
         if digests[str(one.target)] == seen.get(str(one.target)):
             continue
         before = _read(storage, current.accuracy.get(one.target))
-        if one.said_by(before):
+        if one.said_by(before, stores):
             continue
-        rows = [
-            _scored(_load(storage, entry, loaded), one, entry.as_of, zone)
-            for entry in _live(current, one.target, horizon, zone)
-        ]
-        table = _merge(before, rows)
+        nights = _live(current, one.target, horizon, zone)
+        table = _scored([(entry, found.said(entry)) for entry in nights], one, stores, zone)
+        if before is not None:
+            table = _merge(before, table)
         if table.num_rows and (before is None or not _same(table, before)):
             changed[one.target] = table.replace_schema_metadata({_SEEN: json.dumps(digests)})
     return changed
@@ -191,55 +238,67 @@ def _end(target: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(target + _DAY, time(), zone)
 
 
-def _load(storage: Storage, entry: Published, loaded: dict[str, pa.Table]) -> pa.Table:
-    if entry.release not in loaded:
-        loaded[entry.release] = releases.load_columns(
-            storage, entry.release, entry.sha256, _FROM_RELEASE
-        )
-    return loaded[entry.release]
+def _scored(
+    nights: Sequence[tuple[Published, _Said]], known: _Known, stores: pa.Array, zone: ZoneInfo
+) -> pa.Table:
+    """Each release's own rows (none that it carries) of stores whose sales are known, sorted."""
+    ended = np.datetime64(_end(known.target, zone).astimezone(UTC).replace(tzinfo=None), "us")
+    places, aheads, run_ids = [], [], []
+    bounds: list[list[Floats]] = [[] for _ in _BOUNDS]
+    for entry, said in nights:
+        ahead = (known.target - entry.as_of).days
+        own = said.as_of == np.datetime64(entry.as_of, "D")
+        theirs = own & (said.made_at < ended) & (said.places >= 0)
+        rows = np.flatnonzero(theirs)
+        rows = rows[known.stores[said.places[rows]]]
+        if not len(rows) or ahead > said.bounds[0].shape[1]:
+            continue
+        # A shorter horizon than that of other stores is filled up with NaN.
+        rows = rows[~np.isnan(said.bounds[0][rows, ahead - 1])]
+        places.append(said.places[rows])
+        aheads.append(np.full(len(rows), ahead, dtype=np.int16))
+        run_ids.append(said.run_ids.take(pa.array(rows)))
+        for values, bound in zip(bounds, said.bounds, strict=True):
+            values.append(bound[rows, ahead - 1])
+    if not places:
+        return ACCURACY_SCHEMA.empty_table()
+    place, ahead_of = np.concatenate(places), np.concatenate(aheads)
+    order = np.lexsort((-ahead_of, place))
+    place, ahead_of = place[order], ahead_of[order]
+    columns = [
+        stores.take(pa.array(place)),
+        np.datetime64(known.target, "D") - ahead_of.astype(np.int64),
+        ahead_of,
+        *(np.concatenate(values)[order] for values in bounds),
+        known.actual[place],
+        known.naive[place],
+        pa.chunked_array([chunk for one in run_ids for chunk in one.chunks])
+        .take(pa.array(order))
+        .combine_chunks(),
+    ]
+    return pa.table(columns, schema=ACCURACY_SCHEMA)
 
 
-def _scored(release: pa.Table, known: _Known, as_of: date, zone: ZoneInfo) -> pa.Table:
-    """The release's own rows (none that it carries) of stores whose sales are known."""
-    ahead = (known.target - as_of).days
-    at = pc.index_in(release["store_id"], value_set=known.stores)
-    ended = pa.scalar(_end(known.target, zone), pa.timestamp("us", "UTC"))
-    theirs = pc.and_(
-        pc.and_(
-            pc.equal(release["as_of"], pa.scalar(as_of, pa.date32())),
-            pc.less(release["generated_at"], ended),
-        ),
-        pc.and_(
-            pc.is_valid(at), pc.greater_equal(pc.list_value_length(release["predicted"]), ahead)
-        ),
-    )
-    rows = release.filter(pc.fill_null(theirs, False))
-    places = at.filter(pc.fill_null(theirs, False)).to_numpy().astype(np.int64)
-    columns = {
-        "store_id": rows["store_id"],
-        "as_of": rows["as_of"],
-        "days_ahead": pa.repeat(pa.scalar(ahead, pa.int16()), rows.num_rows),
-        **{name: pc.list_element(rows[name], ahead - 1) for name in _BOUNDS},
-        "actual": pa.array(known.actual[places]),
-        "naive": pa.array(known.naive[places]),
-        "run_id": rows["run_id"],
-    }
-    return pa.table([columns[field.name] for field in ACCURACY_SCHEMA], schema=ACCURACY_SCHEMA)
-
-
-def _merge(before: pa.Table | None, new: Sequence[pa.Table]) -> pa.Table:
+def _merge(before: pa.Table, new: pa.Table) -> pa.Table:
     """The new scores, and those of before for stores and nights that have no new one, sorted."""
-    table = pa.concat_tables([ACCURACY_SCHEMA.empty_table(), *new])
-    fresh = table.num_rows
-    if before is not None:
-        table = pa.concat_tables([table, before.replace_schema_metadata(None)])
+    table = pa.concat_tables([new, before.replace_schema_metadata(None)])
     stores = pc.unique(table["store_id"])
-    stores = stores.take(pc.sort_indices(stores))
-    place = pc.index_in(table["store_id"], value_set=stores).to_numpy().astype(np.int64)
+    place = _places(table["store_id"], stores.take(pc.sort_indices(stores)))
     night = table["as_of"].to_numpy().astype("datetime64[D]").astype(np.int64)
-    order = np.lexsort((np.arange(len(place)) >= fresh, night, place))
+    order = np.lexsort((np.arange(len(place)) >= new.num_rows, night, place))
     first = np.append(True, (np.diff(place[order]) != 0) | (np.diff(night[order]) != 0))
     return table.take(pa.array(order[first[: len(order)]])).combine_chunks()
+
+
+def _places(ids: pa.ChunkedArray, stores: pa.Array) -> Ints:
+    """Where ids are among `stores`, -1 where they are not."""
+    found = pc.fill_null(pc.index_in(ids, value_set=stores), -1)
+    return np.asarray(found.to_numpy(), dtype=np.int64)
+
+
+def _bits(values: Floats) -> bytes:
+    """Equal for equal values: NaN has many patterns, and zero two."""
+    return np.where(np.isnan(values), np.nan, values + 0.0).tobytes()
 
 
 def _same(one: pa.Table, other: pa.Table) -> bool:

@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 
 from ray_job.bucket.errors import SettingsError
+from ray_job.bucket.sanity import SILENT_DAYS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 ColumnType = Literal["number", "text"]
@@ -108,7 +109,7 @@ class Gates(_Section):
 class Sanity(_Section):
     """What makes a run warn. It publishes all the same: refusing is for the gates."""
 
-    silent_days: PositiveInt = 3
+    silent_days: PositiveInt = SILENT_DAYS
     """A store without sales for so many days before the as-of has gone silent."""
     silent_share: Share = 0.05
     carried_share: Share = 0.05

@@ -15,6 +15,7 @@ from pydantic import Field
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, NotFoundError
 from ray_job.bucket.records import Record
+from ray_job.bucket.sanity import SILENT_DAYS
 from ray_job.bucket.storage import Storage, Versioned
 
 _RACES = 64
@@ -46,6 +47,7 @@ class Pointer(Record):
     hold_through: date | None = None
     time_zone: str = "UTC"
     deadline: time = time(6, 0)
+    silent_days: int = SILENT_DAYS
 
     def entry(self, release: str) -> Published | None:
         return next((entry for entry in self.history if entry.release == release), None)

@@ -79,6 +79,8 @@ def test_what_was_said_and_what_was_sold(bucket, tmp_path):
             "bias": 0.05,
             "coverage_80": 0.5,
             "naive_wape": 0.1,
+            "compared_days": 2,
+            "better_days": 1,
         }
         # Store 2's sales of Sunday did not come: what was said of it is in the release of Saturday
         late = served.get("/v1/stores/2/history").json()["days"]
@@ -90,6 +92,23 @@ def test_what_was_said_and_what_was_sold(bucket, tmp_path):
         assert (new["days"], new["summary"]["wape"]) == ([], None)
         csv = served.get("/v1/stores/1/history", headers={"Accept": "text/csv"}).text
         assert csv.splitlines()[1].startswith("1,2026-11-21,Saturday,2026-11-20,1,95.0,85.0,105.0")
+
+
+def test_a_closed_day_that_was_closed_proves_no_skill(bucket, tmp_path):
+    saturday, sunday = AS_OF - DAY, AS_OF
+    closed = {**row("1", sunday, 1, 0.0, 0.0, naive=0.0), "lower_80": 0.0, "upper_80": 0.0}
+    bucket.change(
+        accuracy={
+            saturday: write_scores(bucket, saturday, [row("1", saturday, 1, 150.0, 100.0)]),
+            sunday: write_scores(bucket, sunday, [closed]),
+        }
+    )
+    with serve(str(tmp_path)) as served:
+        body = served.get("/v1/stores/1/history?days=2").json()
+        assert len(body["days"]) == 2
+        told = {name: body["summary"][name] for name in ("days", "wape", "coverage_80")}
+        assert told == {"days": 1, "wape": 0.5, "coverage_80": 0.0}
+        assert (body["summary"]["compared_days"], body["summary"]["better_days"]) == (1, 0)
 
 
 def test_a_backfill_does_not_count_as_what_was_said(tmp_path):

@@ -72,7 +72,7 @@ def test_a_store_in_plain_words(served):
     assert "Monday 23 Nov<" in page
     assert "Not delivered for some of these days: promo, weather." in page
     # every error is 4; the sales of four weeks are 4 × (100 + … + 130)
-    assert "off by 3 % of sales" in page
+    assert "<strong>±3 %</strong>, better than last week's number (±30 %) on 28 of 28." in page
     carried = served.get("/?store_id=3").text
     assert "Not up to date: it was made from sales through Friday 20 November 2026" in carried
     assert "row 7 has no date" in carried

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import date, timedelta
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -14,7 +13,6 @@ from ray_job.commands import nightly
 from ray_job.costs import chunk_times, estimate
 from ray_job.drift import drift
 from ray_job.outcomes import Done
-from ray_job.scoring import Sold
 from ray_job.settings import Prices, Sanity
 from ray_job.work import Cost, Result
 from tests.shop import LAST, STORES, midnight
@@ -46,11 +44,8 @@ def night(**changes):
     return pa.Table.from_pylist(rows, RELEASE_SCHEMA)
 
 
-NOTHING = Sold([], np.array([], dtype="datetime64[D]"), np.empty((0, 0)))
-
-
-def look(rows, sold=NOTHING, **limits):
-    return drift(rows, as_of=AS_OF, regions=REGIONS, sold=sold, limits=Sanity(**limits))
+def look(rows, **limits):
+    return drift(rows, as_of=AS_OF, regions=REGIONS, limits=Sanity(**limits))
 
 
 def test_a_usual_night_warns_of_nothing():
@@ -80,28 +75,6 @@ def test_a_store_that_has_sent_nothing_for_three_days_is_silent():
         AS_OF - 2 * DAY: 1,
     }
     assert found.warnings == ("1 of 19 stores have sent no sales for 3 days or more: s00",)
-
-
-@pytest.mark.parametrize(
-    ("last_days", "silent"),
-    [
-        ([5, 5, 5, 5, 5, 5], False),
-        ([5, 5, 5, 5, None, None], False),
-        ([5, 5, 5, None, None, None], True),
-        # Sunday is known to be closed, before, within and at the end of the silence.
-        ([5, 5, 0, None, None, None], True),
-        ([5, 5, 5, 0, None, None], False),
-        ([5, 5, None, None, 0, None], True),
-        ([5, 5, 5, None, None, 0], True),
-        ([5, 5, None, 5, 5, 5], False),
-        ([5, 0, 0, 0, 0, 0], False),
-        ([None, None, None, None, None, None], True),
-    ],
-)
-def test_closed_days_do_not_interrupt_a_silence(last_days, silent):
-    days = np.array([AS_OF - k * DAY for k in range(5, -1, -1)], dtype="datetime64[D]")
-    sold = Sold(["s00"], days, np.array([last_days], dtype=np.float64))
-    assert look(night(), sold).silent_stores == (("s00",) if silent else ())
 
 
 def test_fewer_silent_stores_than_the_limit_are_told_without_a_warning():
