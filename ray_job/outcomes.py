@@ -199,27 +199,8 @@ def _good_rows(outcomes: pa.Table, origin: Origin, interval: Interval) -> pa.Tab
         ),
         "lower_80": _lists(lower),
         "upper_80": _lists(upper),
-        "data_through": _data_through(outcomes, origin.as_of),
     }
     return _table(outcomes, columns, same)
-
-
-def _data_through(outcomes: pa.Table, as_of: date) -> pa.Array:
-    """The newest day with known sales; after a gap only a day on which something was sold counts.
-
-    A zero proves little: plans and calendars deliver zeros of closed days whether a store's own
-    sales arrive or not, and every Sunday would interrupt a silence.
-    """
-    through = outcomes["data_through"].to_numpy().astype("datetime64[D]")
-    told = pc.greater(pc.list_value_length(outcomes["sold"]), 0).to_numpy()
-    totals = matrix(outcomes["sold"])
-    n = totals.shape[1]
-    places = np.arange(n)
-    last = np.where(totals > 0, places, -1).max(axis=1, initial=-1)
-    missing = np.isnan(totals) & (places > last[:, None])
-    first = np.where(missing, places, n).min(axis=1, initial=n)
-    before_gap = np.datetime64(as_of, "D") - (n - first)
-    return pa.array(np.where(told, np.minimum(through, before_gap), through), pa.date32())
 
 
 def _days_since_sales(outcomes: pa.Table, origin: Origin) -> Floats:

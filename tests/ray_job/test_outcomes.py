@@ -137,31 +137,6 @@ def test_what_was_sold():
     assert outcomes.sold(outcomes.combine([]), A)[0] == []
 
 
-@pytest.mark.parametrize(
-    ("last_days", "days_ago"),
-    [
-        ([5, 5, 5, 5, 5, 5], 0),
-        ([5, 5, 5, 5, None, None], 2),
-        ([None, 5, 5, 5, 5, 5], 0),
-        # Sunday is known to be closed: before, within and at the end of a silence.
-        ([5, 5, 0, None, None, None], 3),
-        ([5, 5, 5, 0, None, None], 2),
-        ([5, 5, None, None, 0, None], 4),
-        ([5, 5, 5, None, None, 0], 3),
-        ([5, 5, None, 5, 5, 5], 0),
-        ([5, 0, 0, 0, 0, 0], 0),
-        ([None, None, None, None, None, None], 6),
-    ],
-)
-def test_closed_days_do_not_interrupt_a_silence(last_days, days_ago):
-    newest = max((k for k, v in enumerate(last_days) if v is not None), default=-1)
-    store = told("a", sold=last_days, data_through=A - timedelta(days=5 - newest))
-    rows, ((_, _, _, days),) = released(outcomes.combine([done(store)]))
-    assert rows["a"]["data_through"] == A - timedelta(days=days_ago)
-    # The interval goes by the newest day that is known, as those of items do.
-    assert days[0, 0] == 1 + 5 - newest
-
-
 def test_lists_of_unequal_length_are_filled_up():
     found = matrix(pa.chunked_array([[[1.0, 2.0], [3.0], None]]))
     assert np.nan_to_num(found, nan=-1).tolist() == [[1, 2], [3, -1], [-1, -1]]
