@@ -43,6 +43,7 @@ class RayExecutor:
         """Results as they come. A task whose worker died, or was ended for hanging, gives none."""
         shared = ray.put(pickle.dumps(work))
         dataset = _dataset(tasks, shared)
+        dataset.set_name(f"run {work.run_id}")
         context = dataset.context
         context.max_errored_blocks = -1
         context.enable_progress_bars = False
@@ -86,7 +87,7 @@ def _mapped(chunks: Dataset, shared: ObjectRef[bytes], memory: int) -> Dataset:
         # worker is tried again for ever.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         return chunks.map(
-            _work_on,  # type: ignore[arg-type]  # ray types the function without its fn_args
+            forecast_stores,  # type: ignore[arg-type]  # ray types the function without its fn_args
             fn_args=(shared,),
             num_cpus=1,
             memory=memory,
@@ -120,7 +121,7 @@ def cluster() -> Iterator[None]:
 
 def _warm_up() -> None:
     """Let every worker import what chunks need while the driver makes the first dataset."""
-    load = ray.remote(num_cpus=1, max_retries=0)(_load)
+    load = ray.remote(num_cpus=1, max_retries=0)(_load).options(name="import_libraries")
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for _ in range(int(resources.get("CPU", 1))):
         load.remote()
@@ -130,8 +131,11 @@ def _load() -> None:
     """Has loaded this module, and thereby all that a chunk needs, by being called at all."""
 
 
-def _work_on(row: dict[str, Any], shared: ObjectRef[bytes]) -> dict[str, bytes]:
-    """One chunk, in a worker process. What it raises is an answer, too: only death is a loss."""
+def forecast_stores(row: dict[str, Any], shared: ObjectRef[bytes]) -> dict[str, bytes]:
+    """One chunk, in a worker process. What it raises is an answer, too: only death is a loss.
+
+    Ray's dashboard calls the stage by the function's name.
+    """
     task: Task = pickle.loads(row["task"])  # noqa: S301 - our own driver's
     try:
         with _watched(task.deadline_seconds):

@@ -1,54 +1,98 @@
-"""The commands that look and change nothing: releases, explain, accuracy."""
+"""The commands that look and change nothing: releases and explain."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ray_job.commands import telling
 from ray_job.commands.edge import AsOf, Bucket, Json, SettingsFile, day, edge
 
+if TYPE_CHECKING:
+    from ray_job.bucket.pointer import Published
+    from ray_job.bucket.storage import Storage
+
 app = typer.Typer()
 
 
 @app.command()
-def releases(bucket: Bucket = None, settings: SettingsFile = None, as_json: Json = False) -> None:
-    """The publications that the pointer remembers, newest first."""
+def releases(
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest.")] = 14,
+    bucket: Bucket = None,
+    settings: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """The newest publications, newest first, and what their runs' receipts say."""
     from ray_job.bucket import pointer
 
     here = edge(bucket, settings, as_json=as_json)
-    current, _ = pointer.read(here.storage())
+    storage = here.storage()
+    current, _ = pointer.read(storage)
+    shown = current.history[:last]
     rows = [
         {
             **entry.model_dump(mode="json"),
             "current": entry.release == current.current,
             "live_for_its_as_of": current.dates.get(entry.as_of) == entry.release,
             "bad": entry.release in current.bad,
+            "receipt": receipt,
         }
-        for entry in current.history
+        for entry, receipt in zip(shown, _receipts(storage, shown), strict=True)
     ]
     here.tell({"hold_through": current.hold_through, "releases": rows})
     if not as_json:
-        marks = (
-            ("current", "current"),
-            ("bad", "marked bad"),
-            ("live_for_its_as_of", "stands for its as-of"),
-        )
         telling.table(
-            ("release", "as of", "published at", ""),
+            ("release", "as of", "published at", "", *_COUNTS, "seconds", "look at this"),
             [
                 (
-                    row["release"],
-                    row["as_of"],
-                    row["published_at"],
-                    next((text for name, text in marks if row[name]), "replaced"),
+                    entry.release,
+                    entry.as_of,
+                    entry.published_at.astimezone(here.settings.zone),
+                    next((text for name, text in _MARKS if row[name]), "replaced"),
+                    *_counted(row["receipt"]),
                 )
-                for row in rows
+                for entry, row in zip(shown, rows, strict=True)
             ],
         )
         if current.hold_through:
             telling.say(f"Publishing is held through {current.hold_through}.")
+
+
+_MARKS = (
+    ("current", "current"),
+    ("bad", "marked bad"),
+    ("live_for_its_as_of", "stands for its as-of"),
+)
+_COUNTS = ("ok", "closed", "fallback", "failed", "no_data", "carried")
+_CONCURRENCY = 8
+
+
+def _receipts(storage: Storage, shown: Sequence[Published]) -> list[dict[str, Any] | None]:
+    """What matters of the runs' receipts; None where one is gone or was never written."""
+    from ray_job.bucket import receipts
+    from ray_job.bucket.errors import NotFoundError
+
+    def read(entry: Published) -> dict[str, Any] | None:
+        try:
+            found = receipts.read(storage, entry.as_of, entry.run_id)
+        except NotFoundError:
+            return None
+        chosen = {"status", "forced", "hindsight", "stores", "seconds", "cpu_seconds", "cost"}
+        told = found.model_dump(mode="json", include=chosen | {"model_version", "revision"})
+        return {**told, "warnings": () if found.drift is None else found.drift.warnings}
+
+    with ThreadPoolExecutor(_CONCURRENCY) as pool:
+        return list(pool.map(read, shown))
+
+
+def _counted(receipt: dict[str, Any] | None) -> list[Any]:
+    if receipt is None:
+        return ["–"] * (len(_COUNTS) + 1) + ["no receipt"]
+    stores = [receipt["stores"][name] for name in _COUNTS]
+    return [*stores, receipt["seconds"], "; ".join(receipt["warnings"])]
 
 
 @app.command()

@@ -154,7 +154,14 @@ def test_keeping_the_bucket(storecast, shop):
     assert (code, told["as_of"], told["hold_through"]) == (0, str(LAST - DAY), str(LAST))
     assert told["changes_model"] is False
     code, out, _ = storecast("releases", "--json")
-    assert [one["bad"] for one in json.loads(out)["releases"]] == [True, False]
+    told_of = json.loads(out)["releases"]
+    assert [one["bad"] for one in told_of] == [True, False]
+    assert [one["receipt"]["stores"]["ok"] for one in told_of] == [8, 8]
+    shop.storage.delete(
+        (key := keys.receipt(LAST, told_of[0]["run_id"])), shop.storage.stat(key).generation
+    )
+    code, out, _ = storecast("releases", "--last", "1")
+    assert (code, "marked bad" in out, "no receipt" in out) == (0, True, True)
     code, out, _ = storecast("clean-up", "--json")
     assert (code, json.loads(out)["objects"]) == (0, 0)
     code, out, _ = storecast("rollback", told["release"])
