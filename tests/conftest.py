@@ -12,7 +12,7 @@ import pytest
 
 from ray_job.bucket.storage import Storage, open_bucket
 from tests.fake_gcs import FakeGcs
-from tests.shop import Shop, objects
+from tests.shop import Shop, filled, objects
 
 BUCKET = "chain"
 REAL_BUCKET = "STORECAST_TEST_BUCKET"
@@ -50,12 +50,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 @pytest.fixture
 def shop(tmp_path: Path) -> Shop:
     """The chain in a directory: everything ingested, a model, nothing run."""
-    root = tmp_path / "bucket"
-    for key, data in objects().items():
-        path = root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return Shop(open_bucket(str(root)))
+    return Shop(filled(tmp_path / "bucket", objects()))
 
 
 @pytest.fixture

@@ -125,6 +125,15 @@ def snapshot(storage: Storage, prefix: str = "") -> dict[str, bytes]:
     }
 
 
+def filled(folder: Path, found: Mapping[str, bytes]) -> Storage:
+    """A bucket in a directory with these objects."""
+    for key, data in found.items():
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return open_bucket(str(folder))
+
+
 def generations(storage: Storage, prefix: str = "") -> dict[str, str]:
     """Every object's generation: equal before and after means that nothing was written."""
     return {info.key: info.generation for info in storage.list(prefix) if _is_object(info.key)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -14,9 +13,8 @@ import pytest
 from ray_job import scoring
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.pointer import Pointer
-from ray_job.bucket.storage import Storage, open_bucket
 from ray_job.scoring import SCORED_DAYS, SOLD_DAYS, Sold
-from tests.shop import DAY, LAST, SETTINGS, Shop, midnight, objects, snapshot
+from tests.shop import DAY, LAST, SETTINGS, Shop, filled, midnight, objects, snapshot
 
 NIGHTS = [LAST - back * DAY for back in (8, 7, 6, 5, 3, 2)]
 SKIPPED = LAST - 4 * DAY
@@ -27,7 +25,7 @@ TARGET = LAST - 1 * DAY
 @pytest.fixture(scope="module")
 def nights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Every object after some nights on their own clocks, and one that was never run."""
-    made = Shop(written(objects(), tmp_path_factory.mktemp("nights")))
+    made = Shop(filled(tmp_path_factory.mktemp("nights"), objects()))
     for night in NIGHTS:
         made.run(night)
     return snapshot(made.storage)
@@ -35,15 +33,7 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def played(nights: dict[str, bytes], tmp_path: Path) -> Shop:
-    return Shop(written(nights, tmp_path))
-
-
-def written(found: Mapping[str, bytes], folder: Path) -> Storage:
-    for key, data in found.items():
-        path = folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return open_bucket(str(folder))
+    return Shop(filled(tmp_path, nights))
 
 
 def sold(shop: Shop, as_of: date, **changes: float | None) -> Sold:
