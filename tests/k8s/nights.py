@@ -6,8 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from ray_job import sample, sample_files
 from tests.k8s.containers import free_port
@@ -64,6 +67,19 @@ def head_command() -> tuple[list[str], str]:
         f"--ray-client-server-port={ports[2]}", f"--dashboard-agent-listen-port={ports[3]}",
     ]  # fmt: skip
     return command, f"http://127.0.0.1:{ports[1]}"
+
+
+def handed_in(submit: Callable[[], CompletedProcess[str]]) -> CompletedProcess[str]:
+    """What `submit` came to, once the head's job agent is up: the server answers earlier than it.
+
+    KubeRay's submitter tries again for the same reason.
+    """
+    end = time.monotonic() + 180
+    while True:
+        done = submit()
+        if "No available agent" not in done.stdout + done.stderr or time.monotonic() > end:
+            return done
+        time.sleep(1)
 
 
 def nightly_command(address: str) -> list[str]:

@@ -1,19 +1,29 @@
 """The operations card and the requirements: every command on them could be given."""
 
+import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
 
 import pytest
 
+from ray_job import rayjob
 from tests.k8s.command_line import parse
-from tests.k8s.manifests import K8S, ROOT, of_kind
+from tests.k8s.manifests import K8S, ROOT, built, of_kind
+from tests.k8s.pods import pods
 
 CARD = (K8S / "README.md").read_text()
 DOCUMENTS = {name: (K8S / name).read_text() for name in ("README.md", "REQUIREMENTS.md")}
 
 
+(BUCKET,) = re.findall(r"^export STORECAST_BUCKET=(\S+)$", CARD, flags=re.MULTILINE)
+
+
 def lines(program):
-    blocks = re.findall(r"```sh\n(.*?)```", CARD, flags=re.DOTALL)
+    told = CARD.replace("$STORECAST_BUCKET", BUCKET).replace("$AS_OF", "2026-11-22")
+    blocks = re.findall(r"```sh\n(.*?)```", told, flags=re.DOTALL)
     every = [line for block in blocks for line in block.splitlines()]
     # In a pipe, a substitution, or behind Ray's `--` a command begins in the middle of a line.
     found = [
@@ -52,9 +62,57 @@ def test_kubectl_s_objects_exist():
         for name in re.findall(r"patch raycluster ([\w-]+)|service/([\w-]+)-head-svc", text):
             assert "".join(name) in of_kind("prod", "RayCluster"), text
             seen += 1
-        if "delete rayjob " in text:
-            assert re.search(r"storecast-\d{8}$", text)
     assert seen >= 8
+
+
+@pytest.mark.parametrize("command", lines("kubectl"), ids=" ".join)
+def test_kubectl_s_own_parser_takes_its_commands(command, tmp_path):
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed, and it is what reads its commands")
+    nowhere = ["--server=http://127.0.0.1:9", "--request-timeout=1s"]
+    done = subprocess.run(
+        [*command, *nowhere],
+        cwd=tmp_path,
+        env={"KUBECONFIG": str(tmp_path / "config"), "PATH": os.environ["PATH"]},
+        stdin=subprocess.DEVNULL,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert not re.search(r"unknown (flag|shorthand|command)|See '|required", done.stderr), (
+        done.stderr
+    )
+
+
+def test_the_parser_refuses_what_is_none():
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed, and it is what reads its commands")
+    done = subprocess.run(
+        ["kubectl", "get", "pods", "--choose=x"], check=False, capture_output=True, text=True
+    )
+    assert "unknown flag" in done.stderr
+
+
+def test_what_kubectl_selects_is_there():
+    made = {**rayjob.MANAGED_BY, "app.kubernetes.io/component": "run", "storecast/as-of": "$AS_OF"}
+    labels = [*(pod.labels for pod in pods(built("prod"))), made]
+    labels.append({"ray.io/cluster": "storecast-adhoc"})
+    selectors = re.findall(r"--selector=(\S+)", CARD)
+    assert len(selectors) >= 6
+    for selector in selectors:
+        wanted = dict(pair.split("=") for pair in selector.split(","))
+        assert any(wanted.items() <= there.items() for there in labels), selector
+
+
+def test_the_fire_drill_changes_what_the_nightly_job_runs():
+    (drill,) = re.findall(r"sed 's/(.+?)/(.+)/'", CARD.split("### Fire drill")[1].split("###")[0])
+    cron = of_kind("prod", "CronJob")["storecast-nightly"]
+    template = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    before = json.dumps(template["containers"][0]["args"])
+    after = json.loads(before.replace(*drill))
+    assert after == ["storecast", "submit", "--wait", "--as-of", "2999-12-31"]
+    parse(after)
 
 
 def test_make_s_targets_and_our_scripts_exist():

@@ -60,6 +60,26 @@ def test_a_dry_run_leaves_nothing_behind():
     assert sorted(GCP.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("zone", "match"),
+    [("Africa/Cairo", "so that night would not run"), ("Mars/Olympus", "is no time zone")],
+)
+def test_setup_makes_nothing_where_a_night_would_be_skipped(tmp_path, zone, match):
+    settings = (GCP / "settings.env").read_text().replace("Europe/Berlin", zone)
+    (tmp_path / "mine.env").write_text(settings)
+    done = subprocess.run(
+        [GCP / "setup", "--dry-run", "--settings", tmp_path / "mine.env"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert f"TIME_ZONE={zone}" in done.stderr
+    assert match in done.stderr
+    assert "gcloud" not in done.stdout
+
+
 def test_what_is_set_up_is_torn_down():
     def things(script, verbs):
         found = set()

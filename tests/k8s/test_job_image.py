@@ -89,7 +89,8 @@ def test_a_head_with_a_token_runs_a_night_that_has_a_poisoned_store(job_image, t
         )
         assert stranger.returncode != 0
         assert httpx.get(f"{address}/api/jobs/", headers=signed).json() == []
-        done = run(job_image, *submit, options=options(**nights.SIGNED_IN), check=False)
+        signed_in = options(**nights.SIGNED_IN)
+        done = nights.handed_in(lambda: run(job_image, *submit, options=signed_in, check=False))
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     (receipt,) = receipts.of_night(DirectoryStorage.open(bucket), nights.YESTERDAY)
     # The driver ended with 0, so KubeRay runs nothing again; the receipt has the night's own code.

@@ -7,7 +7,8 @@ import kubernetes_validate
 import pytest
 from kubernetes_validate import utils
 
-from tests.k8s import kuberay, schedules
+from k8s.gcp import schedules
+from tests.k8s import kuberay
 from tests.k8s.manifests import OVERLAYS, built, of_kind
 
 _NUMBERS = {tuple(map(int, version.split(".")[:2])) for version in utils.all_versions()}
@@ -24,7 +25,7 @@ WITHOUT_SCHEMA = {
     "Rules",
 }
 """Custom resources of GKE, whose schemas nobody publishes on their own; setup applies them with the
-server's validation, and test_gke.py checks the fields that are used."""
+server's validation, and test_together.py checks the fields that are used."""
 NEWER = "prod-kuberay-1.6"
 
 

@@ -4,14 +4,20 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 import yaml
 
 from k8s.gcp.monitoring import policies
+from ray_job import rayjob
+from ray_job import submit as submitting
+from ray_job.bucket import receipts
 from tests.k8s.manifests import K8S, ROOT, of_kind
 
+CARD = (K8S / "README.md").read_text()
 MONITORING = K8S / "gcp" / "monitoring"
 RULES = yaml.safe_load((MONITORING / "rules.yaml").read_text())
 DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
@@ -101,7 +107,7 @@ def test_the_dashboard_s_queries_are_promql(promtool, tmp_path):
 
 
 def test_cloud_monitoring_s_policies_are_made_from_the_rules():
-    made = policies.policies(RULES)
+    made = policies.policies(RULES, CARD)
     kept = {
         path.stem: json.loads(path.read_text()) for path in (MONITORING / "policies").glob("*.json")
     }
@@ -150,12 +156,71 @@ def test_log_metrics_count_events_of_containers_that_there_are():
     assert 600 in LOG_METRICS["storecast_run_seconds"]["bucketOptions"]["explicitBuckets"]["bounds"]
 
 
-def test_what_an_alert_says_to_do_is_on_the_card():
-    card = (K8S / "README.md").read_text()
-    anchors = {
-        re.sub(r"[^a-z0-9 -]", "", line.lstrip("#").strip().lower()).replace(" ", "-")
-        for line in card.splitlines()
-        if line.startswith("#")
-    }
-    for name, rule in ALERTS.items():
-        assert rule["annotations"]["runbook"].removeprefix("#") in anchors, name
+def test_log_metrics_are_named_as_promql_names_them():
+    for query in all_queries():
+        for name in re.findall(r"logging[\w.]*[:/][\w/]+", query):
+            bare = re.sub(r"_(bucket|sum|count)$", "", name.partition(":user_")[2])
+            domain, path = f"logging.googleapis.com/user/{bare}".split("/", 1)
+            mapped = f"{re.sub('[^a-z0-9_]', '_', domain)}:{re.sub('[^a-z0-9_]', '_', path)}"
+            assert name.startswith(mapped), name
+
+
+def test_labels_that_are_asked_for_are_extracted():
+    for query in all_queries():
+        for metric, selector in re.findall(
+            r"user_(storecast_\w+?)(?:_bucket|_sum)?\{(.*?)\}", query
+        ):
+            extracted = set(LOG_METRICS[metric].get("labelExtractors", {}))
+            asked = set(re.findall(r"(\w+)[!=]", selector)) - {"monitored_resource"}
+            assert asked <= extracted, (metric, asked)
+    for metric in LOG_METRICS.values():
+        described = {label["key"] for label in metric["metricDescriptor"].get("labels", [])}
+        assert described == set(metric.get("labelExtractors", {}))
+
+
+def test_every_outcome_of_a_submission_wakes_somebody_or_is_meant_not_to():
+    """What `submit` may say, against what the alert looks for and what the card explains."""
+    query = ALERTS["RunFailed"]["expr"]
+    (at_once,) = set(re.findall(r'submissions\{[^}]*outcome!~"([^"]+)"', query))
+    (again,) = re.findall(r'submissions\{[^}]*outcome=~"([^"]+)"', query)
+    quiet, patient = set(at_once.split("|")), set(again.split("|"))
+    assert patient == rayjob.TRANSIENT | {"unreachable"}
+    assert quiet - patient == submitting._GOOD
+    ends = {*get_args(rayjob.Reason), *get_args(receipts.Status), "unknown", "not_submitted"}
+    waking = (ends - quiet - {"succeeded"}) | patient
+    explained = set(re.findall(r"\b[a-z_]+\b", policies.sections(CARD)["failed"]))
+    assert waking <= explained, waking - explained
+
+
+def test_an_alert_s_mail_has_the_section_that_mends_it():
+    runbook = policies.sections(CARD)
+    for name, policy in policies.policies(RULES, CARD).items():
+        section = runbook[ALERTS[name]["annotations"]["runbook"][1:]]
+        assert re.search(rf"^\*.*\b{name}\b.*\*", section, flags=re.MULTILINE), name
+        assert "```sh\n" in section
+        content = policy["documentation"]["content"]
+        assert section in content
+        assert len(content.encode()) < 8192, "Cloud Monitoring takes no more"
+        assert len(policy["documentation"]["subject"]) < 255
+        # What looks like a variable would be replaced.
+        assert set(re.findall(r"\$\{([\w.]+)", content)) <= {
+            f"metric_or_resource.label.{label}" for label in ("as_of", "outcome", "container_name")
+        }
+
+
+def test_what_a_job_says_when_it_fails_is_counted():
+    """The command's last line, and Python's own for a defect, as the metric looks for them."""
+    (pattern,) = re.findall(r'textPayload=~"(.+)"', LOG_METRICS["storecast_job_errors"]["filter"])
+    done = subprocess.run(
+        [sys.executable, "-m", "ray_job", "plan", "--bucket", "/nowhere"],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if re.search(pattern, line)]
+    broken = subprocess.run(
+        [sys.executable, "-c", "raise OSError"], check=False, capture_output=True, text=True
+    )
+    assert re.search(pattern, broken.stderr)

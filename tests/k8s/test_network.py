@@ -10,7 +10,7 @@ from tests.k8s.pods import Pod, pods, selects
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 OPERATOR = {
     "namespaces kubernetes.io/metadata.name=gke-managed-system",
-    "namespaces kubernetes.io/metadata.name=kube-system pods k8s-app=konnectivity-agent",
+    "namespaces kubernetes.io/metadata.name=kube-system",
     "namespaces any pods app.kubernetes.io/name=kuberay-operator",
 }
 

@@ -54,14 +54,16 @@ def test_an_engineer_s_working_directory_runs_and_publishes_nothing(tmp_path, sh
             "storecast", "run", "--stores", "s002,s003", "--as-of", str(nights.YESTERDAY),
             "--no-publish",
         ]  # fmt: skip
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=nights.environment(**nights.SIGNED_IN),
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=600,
+        done = nights.handed_in(
+            lambda: subprocess.run(
+                command,
+                cwd=ROOT,
+                env=nights.environment(**nights.SIGNED_IN),
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=600,
+            )
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
         assert "succeeded" in done.stdout

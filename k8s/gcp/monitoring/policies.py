@@ -1,34 +1,53 @@
 # ruff: noqa: INP001 - a script beside what it makes
-"""Makes Cloud Monitoring's alerting policies from rules.yaml: `python policies.py`."""
+"""Makes Cloud Monitoring's alerting policies from rules.yaml and the card: `python policies.py`.
+
+A policy's documentation, which is the text of the mail, is the card's section that the alert names:
+whoever is woken up has the commands in hand.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 HERE = Path(__file__).parent
-CARD = "k8s/README.md"
+CARD = HERE.parents[1] / "README.md"
 _SEVERITIES = {"critical": "CRITICAL", "warning": "WARNING"}
 
 
-def policies(rules: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def sections(card: str) -> dict[str, str]:
+    """The card's sections by their anchors, from the heading to the next one of any depth."""
+    parts = re.split(r"^#+ (.+)\n", card, flags=re.MULTILINE)[1:]
+    return {
+        re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(
+            " ", "-"
+        ): f"## {title}\n{text.rstrip()}\n"
+        for title, text in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def policies(rules: dict[str, Any], card: str) -> dict[str, dict[str, Any]]:
     """A policy of one PromQL condition for each alert, by the alert's name.
 
-    setup finds a policy again by its label `alert`, the name in lower case.
+    setup finds a policy again by its label `alert`, the name in lower case. Raises KeyError where
+    the card has no section that an alert names.
     """
+    runbook = sections(card)
     return {
-        rule["alert"]: _policy(rule, group["name"])
+        rule["alert"]: _policy(rule, group["name"], runbook)
         for group in rules["groups"]
         for rule in group["rules"]
         if "alert" in rule
     }
 
 
-def _policy(rule: dict[str, Any], group: str) -> dict[str, Any]:
-    name, summary = rule["alert"], rule["annotations"]["summary"]
+def _policy(rule: dict[str, Any], group: str, runbook: dict[str, str]) -> dict[str, Any]:
+    name, anchor = rule["alert"], rule["annotations"]["runbook"]
+    summary = _variables(rule["annotations"]["summary"])
     minutes = int(rule.get("for", "0m").removesuffix("m"))
     return {
         "displayName": f"Storecast {name}",
@@ -37,7 +56,7 @@ def _policy(rule: dict[str, Any], group: str) -> dict[str, Any]:
         "documentation": {
             "mimeType": "text/markdown",
             "subject": f"Storecast: {summary}",
-            "content": f"{summary} What to do: {CARD}{rule['annotations']['runbook']}",
+            "content": f"{summary} From k8s/README.md{anchor}:\n\n{runbook[anchor[1:]]}",
         },
         "combiner": "OR",
         "conditions": [
@@ -58,8 +77,14 @@ def _policy(rule: dict[str, Any], group: str) -> dict[str, Any]:
     }
 
 
+def _variables(text: str) -> str:
+    """Prometheus's way to name a label of the alert, in Cloud Monitoring's."""
+    return re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"${metric_or_resource.label.\1}", text)
+
+
 def main() -> None:
-    made = policies(yaml.safe_load((HERE / "rules.yaml").read_text(encoding="utf-8")))
+    rules = yaml.safe_load((HERE / "rules.yaml").read_text(encoding="utf-8"))
+    made = policies(rules, CARD.read_text(encoding="utf-8"))
     for old in HERE.glob("policies/*.json"):
         old.unlink()
     for name, policy in made.items():

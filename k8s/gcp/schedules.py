@@ -1,9 +1,17 @@
-"""Cron expressions, and whether every night has the minute that they name."""
+# ruff: noqa: INP001 - a script beside the one that calls it
+"""Cron expressions, and whether every night has the minute that they name.
+
+`schedules.py ZONE MANIFEST…` is setup's check: some zones set their clocks forward at midnight, and
+a CronJob skips a minute that does not exist: that night would not run. Needs nothing but Python.
+"""
 
 from __future__ import annotations
 
+import re
+import sys
 from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
 
@@ -48,3 +56,26 @@ def skipped_nights(expression: str, zone: ZoneInfo, first: date, years: int = 10
 def _exists(local: datetime, zone: ZoneInfo) -> bool:
     there_and_back = local.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
     return there_and_back.replace(tzinfo=None) == local
+
+
+def main(zone: str, manifests: list[str]) -> str | None:
+    """What is wrong, in one sentence."""
+    try:
+        there = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        return f"TIME_ZONE={zone} is no time zone"
+    for manifest in manifests:
+        for expression in re.findall(
+            r"^  schedule: (.+)$", Path(manifest).read_text(), re.MULTILINE
+        ):
+            skipped = skipped_nights(expression, there, datetime.now(UTC).date())
+            if skipped:
+                return (
+                    f"TIME_ZONE={zone}: the clock skips the minute of {expression!r} on"
+                    f" {skipped[0]}, so that night would not run; change the schedule in {manifest}"
+                )
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
