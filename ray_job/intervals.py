@@ -1,8 +1,9 @@
 """80 % intervals, calibrated on held-out days (split conformal prediction, normalised by scale).
 
-All is in logs (log of 1 + sales). A series' scale is its recent spread, drawn towards the usual one
-by an exponent; the interval of a forecast reaches from `lower` to `upper` scales around it, as
-many as the held-out days showed to be needed for so many days ahead.
+All is in logs (log of 1 + sales). A series' scale is its spread, drawn towards the usual one by an
+exponent; the interval of a forecast reaches from `lower` to `upper` scales around it, as many as
+the held-out days showed to be needed for so many days ahead (Lei et al., Distribution-free
+predictive inference for regression, 2018, section 5.2).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Calibration(Record):
     """What forecasts of about these sizes are multiplied by, lest their totals be biased."""
 
     def scale(self, spread: Floats) -> Floats:
-        """A series' scale from its recent spread; the usual one where that is not known."""
+        """A series' scale from its `series_spread`; the usual one where that is not known."""
         relative = np.clip(np.nan_to_num(spread / self.usual_spread, nan=1.0), 1 / _RANGE, _RANGE)
         return np.asarray(self.usual_spread * relative**self.exponent, dtype=np.float64)
 
@@ -66,6 +67,17 @@ class Calibration(Record):
             _bound(predicted, scale * _by_days(self.lower, days)),
             _bound(predicted, scale * _by_days(self.upper, days)),
         )
+
+
+def series_spread(recent: Floats, whole: Floats) -> Floats:
+    """A series' spread (n,): between that of its last days and that of its whole history.
+
+    Recent spread tells series apart best, but a holiday moves that of all series for weeks, and
+    their errors hardly: a calibration in spring made intervals of the summer too narrow by it.
+    Where one of the two is unknown it is the other.
+    """
+    both = np.sqrt(recent * whole)
+    return np.asarray(np.where(np.isnan(both), np.fmax(recent, whole), both), dtype=np.float64)
 
 
 def interval_terms(predicted: Floats, spread: Floats) -> tuple[Floats, Floats, Floats]:
@@ -107,7 +119,7 @@ def calibrate(
     series: Ints,
     totals: Ints,
 ) -> Calibration:
-    """The calibration from held-out rows: what was sold, what was predicted, the recent spread.
+    """The calibration from held-out rows: what was sold, what was predicted, the series' spread.
 
     Days ahead of which there are few rows get the bounds of all.
 
@@ -120,13 +132,8 @@ def calibrate(
     plain = Calibration(usual_spread=usual, small_sizes=sizes, small_factors=factors)
     predicted = plain.corrected(predicted)
     errors = np.log1p(np.maximum(actual, 0.0)) - np.log1p(predicted)
-    exponent = min(
-        _EXPONENTS,
-        key=lambda e: _unevenness(
-            errors, plain.model_copy(update={"exponent": e}).scale(spread), series
-        ),
-    )
-    plain = plain.model_copy(update={"exponent": exponent})
+    candidates = [plain.model_copy(update={"exponent": exponent}) for exponent in _EXPONENTS]
+    plain = _most_even(candidates, errors, spread, series)
     scale = plain.scale(spread)
     pooled = _quantiles(errors / scale)
     bounds = []
@@ -201,14 +208,31 @@ def _small(actual: Floats, predicted: Floats) -> tuple[tuple[float, ...], tuple[
     return tuple(sizes), tuple(factors)
 
 
-def _unevenness(errors: Floats, scale: Floats, series: Ints) -> float:
-    """How far, on the mean, the series' coverages are from what is promised for each of them."""
+def _most_even(
+    candidates: Sequence[Calibration], errors: Floats, spread: Floats, series: Ints
+) -> Calibration:
+    """The first candidate under which the series' coverages are as even as under any.
+
+    How far they are from what is promised is a mean over series; what lies within its standard
+    error of the least counts as no worse (Breiman et al., Classification and Regression Trees,
+    1984: the one-standard-error rule).
+    """
+    found = [_unevenness(errors, one.scale(spread), series) for one in candidates]
+    least, uncertain = min(found)
+    return next(
+        one for one, (mean, _) in zip(candidates, found, strict=True) if mean <= least + uncertain
+    )
+
+
+def _unevenness(errors: Floats, scale: Floats, series: Ints) -> tuple[float, float]:
+    """How far the series' coverages are from what is promised for each: mean, standard error."""
     scaled = errors / scale
     low, high = _quantiles(scaled)
     rows = np.bincount(series)
     inside = np.bincount(series, weights=(scaled >= low) & (scaled <= high))
     known = rows > 0
-    return float(np.mean(np.abs(inside[known] / rows[known] - COVERED)))
+    off = np.abs(inside[known] / rows[known] - COVERED)
+    return float(np.mean(off)), float(np.std(off) / np.sqrt(len(off)))
 
 
 def _quantiles(errors: Floats) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from ray_job.bucket.errors import CorruptError, InputError
 from ray_job.bucket.records import Record
 from ray_job.features import Inputs, feature_names
-from ray_job.intervals import Calibration
+from ray_job.intervals import Calibration, series_spread
 from ray_job.panel import Floats, Floats32
 
 _log = logging.getLogger(__name__)
@@ -79,7 +79,8 @@ class Model:
     columns: npt.NDArray[np.int64]
     """Places of the regressor's features among those that `features` makes."""
     baseline: int
-    spread: int
+    spreads: tuple[int, int]
+    """Of the last days, and of the whole history."""
     days: int
 
     @classmethod
@@ -94,7 +95,7 @@ class Model:
             description=description,
             columns=np.array([place[name] for name in description.features], dtype=np.int64),
             baseline=place["baseline"],
-            spread=place["spread"],
+            spreads=(place["spread"], place["spread_all"]),
             days=place["days_since_sales"],
         )
 
@@ -112,7 +113,8 @@ class Model:
 
     def scale(self, features: Floats32) -> Floats:
         """The scale of each row's interval (n,), relative to its sales."""
-        return self.description.intervals.scale(features[:, self.spread].astype(np.float64))
+        recent, whole = (features[:, place].astype(np.float64) for place in self.spreads)
+        return self.description.intervals.scale(series_spread(recent, whole))
 
     def interval(self, features: Floats32, predicted: Floats) -> tuple[Floats, Floats]:
         """The 80 % interval of `predicted`, each bound (n,)."""

@@ -16,7 +16,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from ray_job.bucket.errors import InputError
 from ray_job.context import Context, Flags, Ints
 from ray_job.features import Inputs, feature_names, features_at, summarise
-from ray_job.intervals import Calibration, calibrate
+from ray_job.intervals import Calibration, calibrate, series_spread
 from ray_job.measures import measures
 from ray_job.model import TrainedOn
 from ray_job.panel import Floats, Floats32, Panel
@@ -200,7 +200,9 @@ def fit(
     intervals = calibrate(
         held.sales,
         predicted,
-        held.column("spread").astype(np.float64),
+        series_spread(
+            held.column("spread").astype(np.float64), held.column("spread_all").astype(np.float64)
+        ),
         np.clip(held.column("days_since_sales"), 1, inputs.horizon).astype(np.int64),
         series=held.series,
         totals=np.ravel_multi_index(

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_job.intervals import Calibration, calibrate, interval_terms, total_interval
+from ray_job.intervals import (
+    Calibration,
+    calibrate,
+    interval_terms,
+    series_spread,
+    total_interval,
+)
 
 CALIBRATION = Calibration(
     usual_spread=0.2, exponent=0.5, lower=(-1.0, -1.1, -1.3), upper=(1.0, 1.2, 1.4)
@@ -140,3 +146,26 @@ def test_forecasts_of_slow_items_are_made_to_add_up():
 
 def test_an_unknown_spread_is_the_usual_one():
     assert CALIBRATION.scale(array(np.nan)) == pytest.approx([0.2])
+
+
+@pytest.mark.parametrize(
+    ("recent", "whole", "spread"),
+    [(0.1, 0.4, 0.2), (0.3, np.nan, 0.3), (np.nan, 0.3, 0.3), (0.0, 0.3, 0.0)],
+)
+def test_a_series_spread_lies_between_its_last_days_and_its_whole_history(recent, whole, spread):
+    assert series_spread(array(recent), array(whole))[0] == pytest.approx(spread)
+
+
+def test_a_series_without_history_has_no_spread():
+    assert np.isnan(series_spread(array(np.nan), array(np.nan)))[0]
+
+
+def test_spread_that_tells_hardly_anything_is_not_followed():
+    """Within the standard error of the least unevenness the least exponent is taken."""
+    rng = np.random.default_rng(5)
+    series = np.repeat(np.arange(60), 50)
+    spread = rng.uniform(0.15, 0.25, 60)[series]
+    predicted = np.full(3000, 300.0)
+    actual = np.expm1(np.log1p(predicted) + rng.normal(0, 0.2, 3000))
+    ahead, totals = np.ones(3000, dtype=np.int64), np.arange(3000)
+    assert calibrate(actual, predicted, spread, ahead, series, totals).exponent == 0.0
