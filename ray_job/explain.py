@@ -89,10 +89,10 @@ _DAYS = ("target_dates", "predicted", "lower_80", "upper_80", "usual", "method",
 
 def _files(storage: Storage, store_id: str) -> list[dict[str, Any]]:
     """The files of the store's history as they are now."""
-    table = tables.open_table(storage, keys.BATCH_DATA)
+    table = tables.open_snapshot(storage, keys.BATCH_DATA)
     if table is None:
         return []
-    listed = tables.list_files(table)
+    listed = table.files
     return [
         {
             "key": tables.partition_key(file["path"]),

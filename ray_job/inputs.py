@@ -46,12 +46,12 @@ class Histories:
 
 def open_histories(storage: Storage) -> Histories:
     """The newest snapshot. Raises InputError where nothing was ingested yet."""
-    table = tables.open_table(storage, keys.BATCH_DATA)
-    listed = None if table is None else tables.list_files(table)
-    if table is None or listed is None or listed.num_rows == 0:
+    table = tables.open_snapshot(storage, keys.BATCH_DATA)
+    if table is None or table.files.num_rows == 0:
         raise InputError(
             f"{storage.url}: there are no histories; `storecast ingest` brings them in"
         )
+    listed = table.files
     paths = tables.partition_keys(listed["path"])
     files = pa.table(
         [
@@ -65,12 +65,10 @@ def open_histories(storage: Storage) -> Histories:
         schema=plan.FILES_SCHEMA,
     )
     return Histories(
-        version=table.version(),
+        version=table.version,
         files=files,
-        columns=tables.arrow_schema(table),
-        newest_sales=manifest.newest_sales(
-            storage, tables.transaction_version(table, manifest.APP_ID)
-        ),
+        columns=table.columns,
+        newest_sales=manifest.newest_sales(storage, table.transactions.get(tables.APP_ID, 0)),
     )
 
 

@@ -29,7 +29,6 @@ from ray_job.ingest.files import (
 )
 from ray_job.ingest.kinds import SALES, kind_of
 from ray_job.ingest.manifest import (
-    APP_ID,
     Entry,
     Manifest,
     Past,
@@ -45,6 +44,7 @@ from ray_job.ingest.workspace import Workspace, workspace
 from ray_job.progress import Progress, SilentProgress
 from ray_job.settings import Settings
 from ray_job.tables import (
+    APP_ID,
     SALES_SCHEMA,
     STORE,
     DataFile,

@@ -18,10 +18,10 @@ from ray_job.bucket.storage import Storage
 from ray_job.ingest.batch import Loaded
 from ray_job.ingest.kinds import kind_of
 from ray_job.ingest.load import FILE
-from ray_job.ingest.manifest import APP_ID
 from ray_job.ingest.workspace import Workspace, name
 from ray_job.table_files import read_batches
 from ray_job.tables import (
+    APP_ID,
     DataFile,
     add_columns,
     arrow_schema,

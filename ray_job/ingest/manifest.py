@@ -24,7 +24,6 @@ from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, CorruptError, NotFoundError
 from ray_job.bucket.storage import Storage
 
-APP_ID = "ingest"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
