@@ -1,20 +1,23 @@
-"""The fake cluster with the template applied and the submitter's rights, and gcloud's parser."""
+"""The fake cluster with the template, the submitter's rights and an operator; gcloud's parser."""
 
 import json
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 import yaml
 
+from ray_job import rayjob, settings
+from ray_job.bucket.directory import DirectoryStorage
+from ray_job.submit import submit
 from tests.fake_kubernetes.objects import Place
 from tests.fake_kubernetes.server import FakeKubernetes
 from tests.k8s import kuberay
 from tests.k8s.manifests import K8S, TEMPLATE, read
-
-NAMESPACE = "storecast"
+from tests.k8s.submitting import HASTY, NAMESPACE, NIGHT, NOW, place, rayjobs
 
 
 @pytest.fixture
@@ -42,6 +45,53 @@ def kubeconfig(fake, tmp_path, monkeypatch):
     for name in ("STORECAST_JOB_NAME", "STORECAST_NAMESPACE", "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
     return path
+
+
+@pytest.fixture
+def storage(tmp_path):
+    (tmp_path / "bucket").mkdir()
+    return DirectoryStorage.open(tmp_path / "bucket")
+
+
+@pytest.fixture
+def hand_in(kubeconfig, storage):
+    """Call `submit`; every default may be replaced."""
+
+    def call(**changes):
+        given = {"as_of": NIGHT, "wait": True, "adhoc": False, "now": NOW, "pace": HASTY}
+        return submit(settings.load(None), storage, **{**given, **changes})
+
+    return call
+
+
+@pytest.fixture
+def operator(fake):
+    """What KubeRay does: give each new RayJob statuses, one after the other."""
+    threads = []
+    done = threading.Event()
+
+    def start(*statuses, before=lambda _name: None):
+        seen = rayjobs(fake) | {rayjob.TEMPLATE}
+
+        def work():
+            while not done.wait(0.01):
+                for found in fake.objects.list("rayjobs.ray.io", NAMESPACE):
+                    name = found["metadata"]["name"]
+                    if name in seen:
+                        continue
+                    seen.add(name)
+                    before(name)
+                    for status in statuses:
+                        fake.objects.set_status(place(name), status)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        threads.append(thread)
+
+    yield start
+    done.set()
+    for thread in threads:
+        thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,60 @@
+"""A night that is handed in: its names, its statuses, the receipt it leaves, and what is told."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+
+from ray_job import rayjob
+from ray_job.bucket import receipts
+from ray_job.bucket.receipts import Receipt
+from ray_job.cluster import Pace
+from tests.fake_kubernetes.objects import Place
+
+NAMESPACE = "storecast"
+NIGHT = date(2026, 11, 22)
+NOW = datetime(2026, 11, 23, 0, 0, 5, tzinfo=UTC)
+NAME = "storecast-20261122"
+HASTY = Pace(watch=1, retry=0.02, patience=2, heartbeat=0.1)
+SUCCEEDED = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
+RUNNING = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
+
+
+def place(name):
+    return Place("rayjobs.ray.io", NAMESPACE, name)
+
+
+def leave_receipt(storage, name, exit_code=0, *, run_id="r1", published=True, status="published"):
+    receipts.write(
+        storage,
+        Receipt(
+            run_id=run_id,
+            status=status,
+            exit_code=exit_code,
+            as_of=NIGHT,
+            release="x",
+            published=published,
+            submission=name,
+            started_at=NOW,
+            finished_at=NOW,
+            seconds=1.0,
+        ),
+    )
+
+
+def events(text):
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def rayjobs(fake):
+    names = {item["metadata"]["name"] for item in fake.objects.list("rayjobs.ray.io", NAMESPACE)}
+    return names - {rayjob.TEMPLATE}
+
+
+def start_pod(fake):
+    pod = {
+        "metadata": {"name": "submitter-pod", "labels": {"job-name": NAME}},
+        "spec": {"containers": [{"name": "ray-job-submitter"}]},
+        "status": {"phase": "Running"},
+    }
+    fake.objects.create(Place("pods", NAMESPACE, "submitter-pod"), pod)

@@ -1,0 +1,185 @@
+"""One RayJob for a night, whoever races, dies, or comes again; another only for a reason."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ray_job import rayjob
+from ray_job.bucket.errors import InputError
+from ray_job.cluster import ClusterError
+from ray_job.submit import TERMINATED
+from tests.fake_kubernetes.server import Fault
+from tests.k8s.submitting import (
+    NAME,
+    NIGHT,
+    RUNNING,
+    SUCCEEDED,
+    events,
+    leave_receipt,
+    place,
+    rayjobs,
+)
+
+
+def test_two_racing_submitters_make_one_rayjob(hand_in, fake, storage):
+    made = threading.Event()
+
+    def operate():
+        made.wait(10)
+        time.sleep(0.3)
+        leave_receipt(storage, NAME)
+        fake.objects.set_status(place(NAME), SUCCEEDED)
+
+    with ThreadPoolExecutor(9) as pool:
+        operating = pool.submit(operate)
+        codes = [pool.submit(hand_in) for _ in range(8)]
+        while not rayjobs(fake):
+            time.sleep(0.01)
+        made.set()
+        assert [code.result(20) for code in codes] == [0] * 8
+        operating.result()
+    assert rayjobs(fake) == {NAME}
+    assert sum(request.verb == "create" for request in fake.requests) == 8
+
+
+def test_a_lost_acknowledgement_makes_one_rayjob(hand_in, fake, storage, operator):
+    fake.faults.append(Fault("create", ack_lost=True))
+    operator(SUCCEEDED, before=lambda name: leave_receipt(storage, name))
+    assert hand_in() == 0
+    assert rayjobs(fake) == {NAME}
+
+
+@pytest.mark.usefixtures("kubeconfig")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_submitter_leaves_the_rayjob_and_the_next_attaches(fake, storage, how):
+    def start():
+        return subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "submitter.py"), storage.url, str(NIGHT)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    with start() as first:
+        while not any(request.verb == "watch" for request in fake.requests):
+            time.sleep(0.02)
+        first.send_signal(how)
+        output, errors = first.communicate(timeout=20)
+    if how == signal.SIGTERM:
+        assert first.returncode == TERMINATED
+        assert output == f"{TERMINATED}\n"
+        assert events(errors)[-1]["outcome"] == "left_running"
+    assert rayjobs(fake) == {NAME}
+
+    with start() as second:
+        time.sleep(0.5)
+        leave_receipt(storage, NAME, 4)
+        fake.objects.set_status(place(NAME), SUCCEEDED)
+        output, errors = second.communicate(timeout=20)
+    assert (second.returncode, output) == (4, "4\n"), errors
+    assert events(errors)[0]["attached"] is True
+    assert rayjobs(fake) == {NAME}
+
+
+def test_a_rayjob_deleted_while_it_runs_is_a_failure(hand_in, fake):
+    hand_in(wait=False)
+    timer = threading.Timer(0.3, fake.objects.delete, [place(NAME)])
+    timer.start()
+    with pytest.raises(ClusterError, match="deleted"):
+        hand_in()
+    timer.join()
+
+
+def test_a_failed_night_gets_a_new_attempt(hand_in, fake, storage, operator):
+    hand_in(wait=False)
+    fake.objects.set_status(place(NAME), {"jobDeploymentStatus": "Failed", "reason": "AppFailed"})
+    operator(SUCCEEDED, before=lambda name: leave_receipt(storage, name))
+    assert hand_in() == 0
+    assert rayjobs(fake) == {NAME, f"{NAME}-2"}
+
+
+def test_a_finished_night_is_not_run_again(hand_in, fake, storage):
+    hand_in(wait=False)
+    leave_receipt(storage, NAME, 4, status="published_with_failures")
+    fake.objects.set_status(place(NAME), SUCCEEDED)
+    assert [hand_in(), hand_in()] == [4, 4]
+    assert rayjobs(fake) == {NAME}
+
+
+def test_there_is_a_last_attempt(hand_in, fake):
+    for attempt in range(1, rayjob.LAST_ATTEMPT + 1):
+        name = rayjob.night_name(NIGHT, attempt)
+        fake.objects.create(place(name), {"metadata": {"name": name}})
+        fake.objects.set_status(place(name), {"jobDeploymentStatus": "Failed"})
+    with pytest.raises(ClusterError, match="have all ended"):
+        hand_in()
+
+
+def test_a_night_that_was_refused_is_run_again_by_force(hand_in, fake, storage, operator):
+    hand_in(wait=False)
+    leave_receipt(storage, NAME, 3, status="refused", published=False)
+    fake.objects.set_status(place(NAME), SUCCEEDED)
+    assert hand_in() == 3, "without force it is the same refusal"
+    operator(SUCCEEDED, before=lambda name: leave_receipt(storage, name, run_id="r2"))
+    assert hand_in(force=True) == 0
+    assert rayjobs(fake) == {NAME, f"{NAME}-2"}
+    forced = fake.objects.get(place(f"{NAME}-2"))["spec"]["entrypoint"]
+    assert forced == "storecast run --ingest --as-of 2026-11-22 --force"
+
+
+def test_force_waits_for_no_run_that_is_not_forced(hand_in, fake):
+    hand_in(wait=False)
+    with pytest.raises(InputError, match="runs this night already, not forced"):
+        hand_in(force=True)
+    assert rayjobs(fake) == {NAME}
+
+
+def test_a_lost_acknowledgement_of_a_forced_run_is_found(hand_in, fake, storage, operator):
+    fake.faults.append(Fault("create", ack_lost=True))
+    operator(RUNNING, before=lambda name: leave_receipt(storage, name))
+    timer = threading.Timer(0.5, fake.objects.set_status, [place(NAME), SUCCEEDED])
+    timer.start()
+    assert hand_in(force=True) == 0
+    timer.join()
+    assert rayjobs(fake) == {NAME}
+
+
+def test_an_adhoc_run_cannot_be_forced(hand_in, fake):
+    with pytest.raises(InputError, match="--adhoc publishes nothing"):
+        hand_in(adhoc=True, force=True)
+    assert rayjobs(fake) == set()
+
+
+def test_an_adhoc_run_has_a_rayjob_of_its_own(hand_in, fake, storage, operator):
+    operator(
+        SUCCEEDED,
+        before=lambda name: leave_receipt(storage, name, published=False, status="unpublished"),
+    )
+    assert hand_in(adhoc=True) == 0
+    (name,) = rayjobs(fake)
+    assert name.startswith("storecast-adhoc-20261122-000005-")
+    assert fake.objects.get(place(name))["spec"]["entrypoint"].endswith("--no-publish")
+
+
+def test_a_rayjob_that_is_deleted_between_two_requests_is_made_again(hand_in, fake):
+    hand_in(wait=False)
+    fake.objects.set_status(place(NAME), {"jobDeploymentStatus": "Failed"})
+    real, calls = fake.objects.get, []
+
+    def get(where):
+        if where == place(NAME) and not calls:
+            calls.append(fake.objects.delete(where))
+        return real(where)
+
+    fake.objects.get = get
+    assert hand_in(wait=False) == 0
+    assert rayjobs(fake) == {NAME}
+    assert "status" not in real(place(NAME))

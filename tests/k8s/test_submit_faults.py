@@ -1,0 +1,189 @@
+"""What passes is waited out, what is refused is told in one sentence, and nothing ends untold."""
+
+import threading
+import time
+
+import pytest
+
+from ray_job import rayjob, settings
+from ray_job.bucket.errors import InputError, StorageError, StorecastError
+from ray_job.cluster import Cluster, Pace, TransientError
+from ray_job.submit import submit
+from tests.fake_kubernetes.objects import Place
+from tests.fake_kubernetes.server import Fault
+from tests.k8s.submitting import (
+    HASTY,
+    NAME,
+    NAMESPACE,
+    NIGHT,
+    NOW,
+    RUNNING,
+    SUCCEEDED,
+    events,
+    leave_receipt,
+    place,
+    rayjobs,
+)
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429}, {"hang_up": True}])
+@pytest.mark.parametrize("verb", ["create", "get", "watch", "list", "delete"])
+def test_passing_faults_pass(hand_in, fake, storage, operator, verb, fault):
+    fake.faults.append(Fault(verb, times=3, **fault))
+    operator(RUNNING, SUCCEEDED, before=lambda name: leave_receipt(storage, name))
+    assert hand_in() == 0
+    assert rayjobs(fake) == {NAME}
+
+
+def test_without_any_watch_it_polls(hand_in, fake, storage, operator):
+    fake.faults.append(Fault("watch", status=403, times=10**6))
+    operator(RUNNING, SUCCEEDED, before=lambda name: leave_receipt(storage, name))
+    assert hand_in() == 0
+
+
+def test_a_forgotten_version_is_asked_for_again(hand_in, fake, storage):
+    hand_in(wait=False)
+    leave_receipt(storage, NAME)
+
+    def disturb():
+        for _ in range(5):
+            time.sleep(0.1)
+            fake.objects.forget()
+        fake.objects.set_status(place(NAME), SUCCEEDED)
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    assert hand_in() == 0
+    thread.join()
+
+
+def test_an_api_that_stays_away_is_transient(hand_in, fake):
+    fake.faults.append(Fault("create", status=503, times=10**6))
+    with pytest.raises(TransientError, match="503"):
+        hand_in(pace=Pace(watch=1, retry=0.02, patience=0.2))
+
+
+def test_an_api_that_goes_away_meanwhile_is_transient(hand_in, fake, capsys):
+    hand_in(wait=False)
+    fake.faults += [Fault("get", status=503, times=10**6), Fault("watch", status=503, times=10**6)]
+    fake.objects.set_status(place(NAME), RUNNING)
+    template = fake.objects.get(place(rayjob.TEMPLATE))
+
+    class Remembering(Cluster):
+        def template(self):
+            return template
+
+    opened = Cluster.open()
+    cluster = Remembering(opened.namespace, opened.rayjobs, opened.batch, opened.core)
+    with pytest.raises(TransientError, match="503"):
+        hand_in(cluster=cluster, adhoc=True, pace=Pace(watch=1, retry=0.02, patience=0.3))
+    assert events(capsys.readouterr().err)[-1]["outcome"] == "unreachable"
+
+
+@pytest.mark.parametrize(
+    ("fault", "match"),
+    [
+        ({"status": 403}, "403 .*an injected fault"),
+        ({"status": 403, "text": "<html>sign in\n first</html>"}, "<html>sign in first</html>"),
+        ({"status": 422}, "422 .*an injected fault"),
+    ],
+)
+def test_a_refusal_is_told_in_the_api_s_words(hand_in, fake, fault, match):
+    fake.faults.append(Fault("create", **fault))
+    with pytest.raises(StorecastError, match=match):
+        hand_in()
+    assert rayjobs(fake) == set()
+
+
+def test_a_field_that_the_cluster_does_not_know_is_refused(hand_in, fake):
+    template = fake.objects.delete(place(rayjob.TEMPLATE))
+    template["spec"]["preRunningDeadlineSeconds"] = 900
+    fake.objects.create(place(rayjob.TEMPLATE), template)
+    with pytest.raises(InputError, match="preRunningDeadlineSeconds"):
+        hand_in()
+
+
+def test_a_cluster_without_the_template_is_told(hand_in, fake):
+    fake.objects.delete(place(rayjob.TEMPLATE))
+    with pytest.raises(InputError, match="apply k8s/"):
+        hand_in()
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        (None, "not_submitted"),
+        (Fault("create", status=403), "not_submitted"),
+        (Fault("create", status=503, times=10**6), "unreachable"),
+    ],
+)
+def test_a_submission_that_came_to_nothing_is_told_like_one_that_failed(
+    hand_in, fake, capsys, fault, outcome
+):
+    """The alert counts this event, so no night may end without it."""
+    if fault is None:
+        fake.objects.delete(place(rayjob.TEMPLATE))
+    else:
+        fake.faults.append(fault)
+    with pytest.raises(StorecastError):
+        hand_in(pace=Pace(watch=1, retry=0.02, patience=0.2))
+    (finished,) = (
+        event for event in events(capsys.readouterr().err) if event["event"] == "submit_finished"
+    )
+    assert (finished["severity"], finished["outcome"]) == ("ERROR", outcome)
+    assert (finished["as_of"], finished["submission"]) == (str(NIGHT), None)
+
+
+def test_a_template_without_a_head_is_told(hand_in, fake):
+    template = fake.objects.delete(place(rayjob.TEMPLATE))
+    del template["spec"]["rayClusterSpec"]["headGroupSpec"]
+    fake.objects.create(place(rayjob.TEMPLATE), template)
+    with pytest.raises(InputError, match="no container for the head"):
+        hand_in()
+
+
+def test_a_schedule_that_is_no_time_is_told(hand_in, fake, monkeypatch):
+    wrong = {"batch.kubernetes.io/cronjob-scheduled-timestamp": "midnight"}
+    fake.objects.create(
+        Place("jobs.batch", NAMESPACE, "odd"), {"metadata": {"name": "odd", "annotations": wrong}}
+    )
+    monkeypatch.setenv("STORECAST_JOB_NAME", "odd")
+    with pytest.raises(InputError, match="Job odd"):
+        hand_in(as_of=None)
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_pruning_that_fails_fails_no_night(hand_in, fake, storage, operator, capsys, status):
+    old = {"labels": rayjob.MANAGED_BY, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    fake.objects.create(place("old"), {"metadata": old, "status": SUCCEEDED})
+    fake.faults.append(Fault("delete", status=status))
+    operator(SUCCEEDED, before=lambda name: leave_receipt(storage, name))
+    assert hand_in() == 0
+    assert "submit_prune_failed" in {event["event"] for event in events(capsys.readouterr().err)}
+    assert "old" in rayjobs(fake)
+
+
+def test_pruning_what_is_gone_is_no_failure(kubeconfig):
+    assert kubeconfig.exists()
+    Cluster.open().delete("gone")
+
+
+@pytest.mark.usefixtures("kubeconfig")
+def test_a_bucket_that_cannot_be_read_is_transient(fake, operator):
+    class Away:
+        def list(self, prefix):
+            raise StorageError(f"{prefix}: the storage does not answer")
+
+    operator(SUCCEEDED)
+    with pytest.raises(TransientError, match="does not answer"):
+        submit(
+            settings.load(None), Away(), as_of=NIGHT, wait=True, adhoc=False, now=NOW, pace=HASTY
+        )
+    assert rayjobs(fake) == {NAME}
+
+
+def test_no_cluster_at_all_is_told(hand_in, monkeypatch, tmp_path):
+    nowhere = str(tmp_path / "nowhere")
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", nowhere)
+    with pytest.raises(InputError, match="no Kubernetes cluster"):
+        hand_in()
