@@ -122,7 +122,9 @@ class Sanity(_Section):
 class Prices(_Section):
     """What compute costs, for the estimate in receipts.
 
-    The defaults are Google's list prices of general-purpose GKE Autopilot pods in us-central1.
+    The defaults are Google's list prices of general-purpose GKE Autopilot pods on demand in
+    us-central1, in 2026 (cloud.google.com/kubernetes-engine/pricing, "Autopilot mode"). Other
+    regions, Spot and contracts differ: put your own prices in.
     """
 
     currency: str = "USD"

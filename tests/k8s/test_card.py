@@ -9,16 +9,20 @@ import subprocess
 
 import pytest
 
-from ray_job import rayjob
+from ray_job import rayjob, settings
 from tests.k8s.command_line import parse
 from tests.k8s.manifests import K8S, ROOT, built, of_kind
-from tests.k8s.pods import pods
+from tests.k8s.pods import bytes_of, pods, ray_clusters
 
 CARD = (K8S / "README.md").read_text()
 DOCUMENTS = {name: (K8S / name).read_text() for name in ("README.md", "REQUIREMENTS.md")}
 
 
 (BUCKET,) = re.findall(r"^export STORECAST_BUCKET=(\S+)$", CARD, flags=re.MULTILINE)
+
+
+def cpus(quantity):
+    return int(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
 
 
 def lines(program):
@@ -113,6 +117,39 @@ def test_the_fire_drill_changes_what_the_nightly_job_runs():
     after = json.loads(before.replace(*drill))
     assert after == ["storecast", "submit", "--wait", "--as-of", "2999-12-31"]
     parse(after)
+
+
+def asked(resources):
+    """vCPU and GiB that containers request."""
+    requests = [item["requests"] for item in resources]
+    memory = sum(bytes_of(item["memory"]) for item in requests) / 2**30
+    return sum(cpus(item["cpu"]) for item in requests), memory
+
+
+def test_the_cost_of_a_night_is_what_its_pods_ask_for():
+    job = f"RayJob/{rayjob.TEMPLATE}"
+    requests = {
+        pod.owner: [container["resources"] for container in pod.containers]
+        for pod in pods(built("prod"))
+    }
+    cluster = dict(ray_clusters(built("prod")))[job]
+    cpu, memory = asked(
+        [
+            cluster["autoscalerOptions"]["resources"],
+            *requests[f"{job}/head"],
+            *requests[f"{job}/submitter"],
+            *requests["CronJob/storecast-nightly"],
+        ]
+    )
+    worker_cpu, worker_memory = asked(requests[f"{job}/on-demand"])
+    assert asked(requests[f"{job}/spot"]) == (worker_cpu, worker_memory)
+    assert f"{cpu:g} vCPU and {memory:g} GiB (head, autoscaler, the two submitters)" in CARD
+    assert f"{worker_cpu:g} vCPU and {worker_memory:g} GiB for each worker" in CARD
+    prices = settings.Prices()
+    assert f"{prices.cpu_hour} USD per vCPU and hour, {prices.memory_gib_hour} per GiB" in CARD
+    hour = (cpu + worker_cpu) * prices.cpu_hour
+    hour += (memory + worker_memory) * prices.memory_gib_hour
+    assert f"costs {hour / 4:.2f} USD" in CARD
 
 
 def test_make_s_targets_and_our_scripts_exist():
