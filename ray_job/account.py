@@ -36,9 +36,11 @@ def receipt(
     work, rows = prepared.work, publication.rows
     failures = merge.failures(rows.filter(rows["expected"]))
     status = _STATUS[publication.state]
-    if status == "published" and failures:
+    bad = request.bad_deliveries
+    if status == "published" and (failures or bad):
         status = "published_with_failures"
-    code = WITH_FAILURES if failures else DONE
+    stands = publication.state in ("published", "unchanged")
+    code = WITH_FAILURES if failures or (bad and stands) else DONE
     if status in ("held", "refused"):
         code = NOT_PUBLISHED
     by_digest = {todo.chunk.digest: todo.chunk for todo in prepared.todos}
@@ -60,6 +62,7 @@ def receipt(
         gates=publication.gates,
         stores=merge.counts(rows, as_of=prepared.as_of, run_id=work.run_id),
         failures=tuple(failures),
+        bad_deliveries=bad,
         chunks=tuple(_chunk_record(by_digest[one.digest].n_stores, one) for one in results),
         rows_read=sum(result.cost.rows for result in results),
         bytes_read=sum(result.cost.bytes for result in results),

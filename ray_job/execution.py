@@ -59,7 +59,25 @@ def execute(
     *,
     force: bool = False,
 ) -> list[Result]:
-    """A result for every chunk of the plan, in no particular order."""
+    """A result for every chunk, in the order of the plan: a store that was cut is put together in
+    the same way whoever was done first, so that a later run finds nothing changed.
+    """
+    place = {todo.chunk.digest: number for number, todo in enumerate(todos)}
+    return sorted(
+        _results(storage, todos, work, executor, progress, force=force),
+        key=lambda result: place[result.digest],
+    )
+
+
+def _results(
+    storage: Storage,
+    todos: Sequence[Todo],
+    work: Work,
+    executor: Executor,
+    progress: Progress,
+    *,
+    force: bool,
+) -> list[Result]:
     results: list[Result] = []
     tasks: list[Task] = []
     for todo in todos:

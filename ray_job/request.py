@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
+from ray_job.bucket.receipts import BadDelivery
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -17,3 +19,5 @@ class Request:
     publish: bool = True
     force: bool = False
     submission: str | None = None
+    bad_deliveries: tuple[BadDelivery, ...] = ()
+    """What could not be brought in before: the run goes on without it, and says so."""

@@ -195,7 +195,8 @@ def _publish(
 def _earlier(storage: Storage, current: Pointer, receipt: Receipt) -> Receipt:
     """The receipt of the run that published what stands.
 
-    If that run died before it wrote one, this run's `receipt` takes its place, under its name.
+    If that run died before it wrote one, this run's `receipt` takes its place, under its name. If
+    other deliveries are bad than that run told of, this one tells for itself.
     """
     entry = None if receipt.release is None else current.entry(receipt.release)
     if entry is None:
@@ -203,8 +204,12 @@ def _earlier(storage: Storage, current: Pointer, receipt: Receipt) -> Receipt:
         receipts.write(storage, receipt)
         return receipt
     with suppress(NotFoundError):
-        return receipts.read(storage, entry.as_of, entry.run_id)
-    status: Status = "published_with_failures" if receipt.failures else "published"
+        earlier = receipts.read(storage, entry.as_of, entry.run_id)
+        if set(earlier.bad_deliveries) == set(receipt.bad_deliveries):
+            return earlier
+        receipts.write(storage, receipt)
+        return receipt
+    status: Status = "published_with_failures" if receipt.exit_code else "published"
     instead = receipt.model_copy(
         update={
             "run_id": entry.run_id,

@@ -51,6 +51,13 @@ class Failure(Record):
     last_good_as_of: date | None = None
 
 
+class BadDelivery(Record):
+    """A raw file that could not be brought in, and why; it is tried again by every ingest."""
+
+    key: str
+    reason: str
+
+
 class ChunkRecord(Record):
     digest: str
     part: str | None
@@ -142,6 +149,8 @@ class Receipt(Record):
     gates: tuple[Gate, ...] = ()
     stores: StoreCounts = StoreCounts()
     failures: tuple[Failure, ...] = ()
+    bad_deliveries: tuple[BadDelivery, ...] = ()
+    """What `run --ingest` left out; the run used what else there was."""
     chunks: tuple[ChunkRecord, ...] = ()
     rows_read: int = 0
     bytes_read: int = 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -133,7 +135,11 @@ def run(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """The nightly job: do what is not done yet, and publish."""
+    """The nightly job: do what is not done yet, and publish.
+
+    A file that --ingest cannot bring in is left out and named, until it is mended or removed; what
+    is published without it ends with exit code 4.
+    """
     here = edge(bucket, settings, as_json=as_json)
     storage = here.storage()
     request = Request(
@@ -153,9 +159,13 @@ def run(
             here.settings,
             now=here.now,
             compact=None if night is None else ingesting.CompactScope(night),
+            leave_out_bad=True,
             progress=here.progress,
         )
-        emit("ingest_finished", **telling.plain(report))
+        emit("ingest_finished", severity="ERROR" if report.bad else "INFO", **telling.plain(report))
+        for one in report.bad:
+            sys.stderr.write(f"storecast: {one.reason}\n")
+        request = replace_fields(request, bad_deliveries=report.bad)
     receipt = execute(here, storage, request)
     here.tell(
         receipt.model_dump(mode="json", include=telling.RUN_FIELDS)
@@ -208,6 +218,7 @@ def execute(here: Edge, storage: Storage, request: Request) -> Receipt:
         run_id=receipt.run_id,
         release=receipt.release,
         stores=receipt.stores.model_dump(),
+        bad_deliveries=[one.reason for one in receipt.bad_deliveries],
         late_share=receipt.stores.late / max(receipt.stores.expected, 1),
         **_sanity(receipt),
     )

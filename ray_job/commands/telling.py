@@ -27,6 +27,7 @@ RUN_FIELDS = {
     "message",
     "gates",
     "failures",
+    "bad_deliveries",
     "seconds",
     "model_version",
     "table_version",
@@ -36,7 +37,7 @@ _CONSOLE = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isa
 
 
 def plain(report: IngestReport) -> dict[str, Any]:
-    return asdict(report)
+    return asdict(report) | {"bad": [one.model_dump() for one in report.bad]}
 
 
 def say(line: str) -> None:
@@ -111,6 +112,10 @@ def tell_run(receipt: Receipt) -> None:
         say(f"  {failure.store_id}: {failure.reason} ({failure.reason_code}); {kept}")
     if len(receipt.failures) > _FEW:
         say(f"  … and {len(receipt.failures) - _FEW:,} more")
+    for bad in receipt.bad_deliveries[:_FEW]:
+        say(f"  not brought in: {bad.reason}")
+    if len(receipt.bad_deliveries) > _FEW:
+        say(f"  … and {len(receipt.bad_deliveries) - _FEW:,} more files")
     for warning in receipt.drift.warnings if receipt.drift is not None else ():
         say(f"  look at this: {warning}")
     for gate in receipt.gates:
@@ -120,7 +125,7 @@ def tell_run(receipt: Receipt) -> None:
 
 _STATUS = {
     "published": "Published",
-    "published_with_failures": "Published, with failed stores,",
+    "published_with_failures": "Published, with failures,",
     "unchanged": "Nothing changed",
     "held": "Held back",
     "refused": "Not published",

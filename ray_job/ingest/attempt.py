@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,9 @@ from deltalake import DeltaTable
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, InputError, StorageError
+from ray_job.bucket.receipts import BadDelivery
 from ray_job.bucket.storage import Storage
+from ray_job.ingest.bad import BadFilesError
 from ray_job.ingest.batch import Batch, note_deliveries, read_batch
 from ray_job.ingest.compaction import CompactScope
 from ray_job.ingest.compaction import compact as compact_stores
@@ -71,6 +73,8 @@ class IngestReport:
     bytes: int = 0
     version: int | None = None
     compacted: int = 0
+    bad: tuple[BadDelivery, ...] = ()
+    """What was left out, if that was asked for."""
 
 
 def ingest(
@@ -82,19 +86,32 @@ def ingest(
     replace: bool = False,
     now: datetime,
     compact: CompactScope | None = None,
+    leave_out_bad: bool = False,
     progress: Progress | None = None,
 ) -> IngestReport:
     """Copy `files` into raw_data/, then bring every new raw file in, then compact.
 
     All or nothing: whatever is wrong with one file, no file is brought in, and a bad one of
-    `files` is not copied. Idempotent: what is in is left alone. Safe to race: whoever loses looks
-    again what is left to do. Raises InputError for bad input, naming file, row and column.
+    `files` is not copied. With `leave_out_bad` all others are brought in, in one commit, and the
+    report names what was left out; it is new to the next ingest, too, until it is mended or gone.
+    Idempotent: what is in is left alone. Safe to race: whoever loses looks again what is left to
+    do. Raises InputError for bad input, naming file, row and column.
     """
     progress = progress or SilentProgress()
     kind_of(kind or SALES)
     if not files and (kind is not None or replace):
         raise InputError("--kind and --replace say how FILEs are meant, and there is no FILE")
-    report = _bring_in(storage, settings, files, kind or SALES, replace, now, progress)
+    bad: dict[str, str] = {}
+    while True:
+        try:
+            report = _bring_in(storage, settings, files, kind or SALES, replace, now, progress, bad)
+            break
+        except BadFilesError as error:
+            if not leave_out_bad or files:
+                raise
+            bad |= error.problems
+    told = tuple(BadDelivery(key=key, reason=f"{key}: {bad[key]}") for key in sorted(bad))
+    report = dataclasses.replace(report, bad=told)
     if compact is None:
         return report
     compacted = compact_stores(storage, settings, compact, now=now, progress=progress)
@@ -109,11 +126,13 @@ def _bring_in(
     replace: bool,
     now: datetime,
     progress: Progress,
+    left_out: Collection[str],
 ) -> IngestReport:
     for _ in range(_ROUNDS):
         try:
             with workspace(settings) as work:
-                return _Attempt(storage, settings, work, now, progress).run(files, kind, replace)
+                attempt = _Attempt(storage, settings, work, now, progress, left_out)
+                return attempt.run(files, kind, replace)
         except _LostRaceError:
             continue
     raise ConflictError(f"{keys.BATCH_DATA}: {_ROUNDS} times another ingest committed first")
@@ -135,6 +154,7 @@ class _Attempt:
     work: Workspace
     now: datetime
     progress: Progress
+    left_out: Collection[str]
 
     def run(self, files: Sequence[Path], kind: str, replace: bool) -> IngestReport:
         table = open_table(self.storage, keys.BATCH_DATA)
@@ -151,7 +171,7 @@ class _Attempt:
     def _sources(self, past: Past, files: Sequence[Path], kind: str, replace: bool) -> list[Source]:
         """The new raw files, oldest first, and then the FILEs that are not among them yet."""
         pending = given(self.storage, files, kind, replace_rows=replace)
-        objects = new_objects(self.storage, past.files)
+        objects = new_objects(self.storage, past.files, self.left_out)
         with self.progress.stage("fetch", len(objects), "files") as stage:
             found = fetch(self.storage, objects, past.files, self.work.folder, stage)
         return [*found, *pending]

@@ -8,8 +8,9 @@ from itertools import groupby
 
 import pyarrow as pa
 
+from ray_job.ingest.bad import BadFilesError
 from ray_job.ingest.checks import drop_duplicates, expected_types, settle_types, value
-from ray_job.ingest.files import Source
+from ray_job.ingest.files import Source, all_of
 from ray_job.ingest.kinds import KINDS, SALES, delivery_of, kind_of
 from ray_job.ingest.load import FILE, Group, load
 from ray_job.ingest.shapes import columns_of, read_shape
@@ -74,7 +75,7 @@ def read_batch(
 ) -> Batch:
     """Read and check all files. `schemas` are those of the tables that exist, by kind.
 
-    Raises InputError for the first thing that is wrong with any of them.
+    Raises BadFilesError for what is wrong with one or several of them.
     """
     columns = {
         kind: _Columns(further_types(schemas.get(kind, kind_of(kind).schema()), kind))
@@ -86,7 +87,8 @@ def read_batch(
         kind = group.kind.name
         there = columns[kind]
         declared = delivery_of(settings, kind).types
-        types = expected_types(group, declared, there.known)
+        with all_of(group.sources):
+            types = expected_types(group, declared, there.known)
         with work.watched(stage):
             counted = load(work, group, types, stage)
             settled = settle_types(work, group, types)
@@ -106,7 +108,15 @@ def read_batch(
 
 def _groups(settings: Settings, sources: Sequence[Source]) -> list[Group]:
     """The files, those of one kind and shape together, each group in the order of delivery."""
-    shaped = [(source, read_shape(source.path, source.name)) for source in sources]
+    shaped = []
+    bad: dict[str, str] = {}
+    for source in sources:
+        try:
+            shaped.append((source, read_shape(source.path, source.name)))
+        except BadFilesError as error:
+            bad |= error.problems
+    if bad:
+        raise BadFilesError(bad)
     order: dict[tuple[object, ...], int] = {}
     for source, shape in shaped:
         order.setdefault((source.kind, shape), len(order))
@@ -116,8 +126,9 @@ def _groups(settings: Settings, sources: Sequence[Source]) -> list[Group]:
     for (kind_name, shape), members in groupby(shaped, key=lambda one: (one[0].kind, one[1])):
         kind = kind_of(kind_name)
         files = tuple(source for source, _ in members)
-        taken = columns_of(shape, delivery_of(settings, kind_name), files[0].name)
-        kind.check_header(taken, settings, files[0].name)
+        with all_of(files):
+            taken = columns_of(shape, delivery_of(settings, kind_name), files[0].name)
+            kind.check_header(taken, settings, files[0].name)
         groups.append(Group(kind, shape, taken, files, first))
         first += len(files)
     return groups

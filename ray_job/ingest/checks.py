@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ray_job.bucket.errors import InputError
+from ray_job.ingest.bad import BadFilesError, bad_file
 from ray_job.ingest.load import FILE, Group, as_number, row_of
 from ray_job.ingest.workspace import Workspace, name
 from ray_job.settings import ColumnType
@@ -18,20 +18,22 @@ def expected_types(
 ) -> dict[str, ColumnType | None]:
     """The type of each further column, as far as the settings or the table know it.
 
-    `known` are the table's columns and those of the files before. Raises InputError where a
+    `known` are the table's columns and those of the files before. Raises BadFilesError where a
     column's name differs from a known one by capitals only, which Delta cannot hold apart, and
     where the settings contradict the table.
     """
     folded = {one.casefold(): one for one in known}
     types: dict[str, ColumnType | None] = {}
     for column in group.further():
-        whose = f"{group.sources[0].name}: the column {column.header}"
+        first, whose = group.sources[0].name, f"the column {column.header}"
         twin = folded.get(column.name.casefold(), column.name)
         if twin != column.name:
-            raise InputError(f"{whose} differs from the table's column {twin} by capitals only")
+            raise bad_file(
+                first, f"{whose} differs from the table's column {twin} by capitals only"
+            )
         told, there = declared.get(column.name), known.get(column.name)
         if told is not None and there is not None and told != there:
-            raise InputError(f"{whose} is {told} in the settings but {there} in the table")
+            raise bad_file(first, f"{whose} is {told} in the settings but {there} in the table")
         types[column.name] = there or told or group.kind.types.get(column.name)
     return types
 
@@ -80,22 +82,25 @@ def value(
     return as_number(name(column)) if settled == "number" and loaded_as_text else name(column)
 
 
-def _not_finite(work: Workspace, group: Group, column: str, header: str) -> InputError:
+def _not_finite(work: Workspace, group: Group, column: str, header: str) -> BadFilesError:
     number = _number(group, column)
-    [(row, file, told)] = work.run(
-        f"SELECT rowid, {FILE}, {name(column)}::VARCHAR FROM {group.table}"
-        f" WHERE NOT isfinite({number}) ORDER BY rowid LIMIT 1"
+    found = work.run(
+        f"SELECT min(rowid) AS first, {FILE}, arg_min({name(column)}::VARCHAR, rowid)"
+        f" FROM {group.table} WHERE NOT isfinite({number}) GROUP BY {FILE} ORDER BY first"
     )
-    return InputError(
-        f"{group.source(file).name}: row {row_of(work, group, file, row)}:"
-        f" the column {header} is {told}, which is not a number"
+    return BadFilesError(
+        {
+            group.source(file).name: f"row {row_of(work, group, file, row)}:"
+            f" the column {header} is {told}, which is not a number"
+            for row, file, told in found
+        }
     )
 
 
 def drop_duplicates(work: Workspace, group: Group, values: Mapping[str, str]) -> None:
     """Keep one of the rows of a file that are equal; `values` is the SQL of further columns.
 
-    Raises InputError, with the numbers of two rows, where rows of one key differ.
+    Raises BadFilesError, with the numbers of two rows, where rows of one key differ.
     """
     key = ", ".join((FILE, *map(name, group.kind.key)))
     # Grouping by the hash takes a third of the memory; a collision costs the exact look below.
@@ -119,13 +124,14 @@ def drop_duplicates(work: Workspace, group: Group, values: Mapping[str, str]) ->
         f" ON a.__row = d.__kept"
         f" JOIN (SELECT rowid AS __row, ({content}) AS __content FROM {group.table}) b"
         f" ON b.__row = r.rowid"
-        f" WHERE a.__content IS DISTINCT FROM b.__content ORDER BY r.rowid LIMIT 1"
+        f" WHERE a.__content IS DISTINCT FROM b.__content"
+        f" QUALIFY row_number() OVER (PARTITION BY r.{FILE} ORDER BY r.rowid) = 1 ORDER BY r.rowid"
     )
+    bad = {}
     for file, first, second in conflicts:
-        rows = (row_of(work, group, file, row) for row in (first, second))
-        one, other = rows
-        raise InputError(
-            f"{group.source(file).name}: rows {one} and {other} have the same"
-            f" {', '.join(group.kind.key)} but differ"
-        )
+        one, other = (row_of(work, group, file, row) for row in (first, second))
+        columns = ", ".join(group.kind.key)
+        bad[group.source(file).name] = f"rows {one} and {other} have the same {columns} but differ"
+    if bad:
+        raise BadFilesError(bad)
     work.run(f"DELETE FROM {group.table} r USING duplicates d WHERE {same} AND r.rowid <> d.__kept")

@@ -8,7 +8,8 @@ lies today than was brought in is a new delivery.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +18,7 @@ from ray_job.bucket.checksums import crc32c_of_file
 from ray_job.bucket.directory import DirectoryStorage
 from ray_job.bucket.errors import ConflictError, InputError, NotFoundError
 from ray_job.bucket.storage import ObjectInfo, Storage
+from ray_job.ingest.bad import BadFilesError
 from ray_job.ingest.manifest import Known
 from ray_job.ingest.shapes import FORMATS, has_known_format
 from ray_job.parallel import in_order, is_local
@@ -52,23 +54,28 @@ class Source:
         return keys.raw_replaces(self.key)
 
 
-def new_objects(storage: Storage, known: Mapping[str, Known]) -> list[ObjectInfo]:
+def new_objects(
+    storage: Storage, known: Mapping[str, Known], left_out: Collection[str] = ()
+) -> list[ObjectInfo]:
     """What lies in raw_data and is not known by its generation, the oldest first.
 
-    Names that begin with a dot or an underscore are nobody's delivery. Raises InputError for any
-    other name that is none of a CSV or Parquet file.
+    Names that begin with a dot or an underscore are nobody's delivery. Raises BadFilesError for any
+    other name that is none of a CSV or Parquet file, unless it is to be left out.
     """
     found = []
+    unknown: dict[str, str] = {}
     for info in storage.list(keys.RAW_DATA):
         name = PurePosixPath(info.key).name
-        if info.key.endswith("/") or name.startswith(_HIDDEN):
+        if info.key.endswith("/") or name.startswith(_HIDDEN) or info.key in left_out:
             continue
         earlier = known.get(info.key)
         if earlier is not None and earlier.generation == info.generation:
             continue
         if not has_known_format(name):
-            raise InputError(f"{info.key}: a delivered file ends in {', '.join(FORMATS)}")
+            unknown[info.key] = f"a delivered file ends in {', '.join(FORMATS)}"
         found.append(info)
+    if unknown:
+        raise BadFilesError(unknown)
     return sorted(found, key=lambda info: (info.created, info.key))
 
 
@@ -170,13 +177,26 @@ def deliver(storage: Storage, source: Source) -> Source:
     return replace(source, info=info)
 
 
+@contextmanager
+def all_of(sources: Sequence[Source]) -> Iterator[None]:
+    """What is wrong with the first of these files, which are alike, is wrong with all of them."""
+    try:
+        yield
+    except BadFilesError as error:
+        (problem,) = error.problems.values()
+        raise BadFilesError({source.name: problem for source in sources}) from error
+
+
 def check_unchanged(storage: Storage, sources: Iterable[Source]) -> None:
-    """Raise InputError for a file of a directory that somebody wrote to while it was read."""
+    """Raise BadFilesError for files of a directory that somebody wrote to while they were read."""
     if not is_local(storage):
         return
+    changed: dict[str, str] = {}
     for source in sources:
         if source.info is None:
             continue
         there = storage.stat(source.key)
         if there is None or there.generation != source.info.generation:
-            raise InputError(f"{source.key}: the file was changed while it was read")
+            changed[source.name] = "the file was changed while it was read"
+    if changed:
+        raise BadFilesError(changed)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import InputError
+from ray_job.ingest.bad import bad_file
 from ray_job.ingest.shapes import Column
 from ray_job.settings import ColumnType, Delivery, Settings
 
@@ -32,26 +33,27 @@ class Kind:
     types: Mapping[str, ColumnType]
 
     def check_header(self, columns: Sequence[Column], settings: Settings, name: str) -> None:
-        """Raise InputError where a required column is missing or a reserved name is used."""
+        """Raise BadFilesError where a required column is missing or a reserved name is used."""
         there = {column.name for column in columns}
         mapped = delivery_of(settings, self.name).columns
         for wanted in self.required:
             if wanted not in there:
-                raise InputError(f"{name}: the column {_called(wanted, mapped)} is missing")
+                raise bad_file(name, f"the column {_called(wanted, mapped)} is missing")
         known_ahead = settings.sales.known_ahead
         if self.name == SALES and "sales" not in there and not there & set(known_ahead):
-            raise InputError(
-                f"{name}: the column {_called('sales', mapped)} is missing, and so is every column"
-                f" that is known ahead ({', '.join(known_ahead) or 'none is declared'})"
+            raise bad_file(
+                name,
+                f"the column {_called('sales', mapped)} is missing, and so is every column"
+                f" that is known ahead ({', '.join(known_ahead) or 'none is declared'})",
             )
         for column in columns:
             own = next((one for one in self.reserved if one == column.name.casefold()), None)
             if own is not None and column.name != own:
-                raise InputError(
-                    f"{name}: the column {column.header} differs from {own} by capitals only"
+                raise bad_file(
+                    name, f"the column {column.header} differs from {own} by capitals only"
                 )
             if column.name in _ADDED:
-                raise InputError(f"{name}: the column {column.header} has a name that is reserved")
+                raise bad_file(name, f"the column {column.header} has a name that is reserved")
 
     @property
     def reserved(self) -> tuple[str, ...]:

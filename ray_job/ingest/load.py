@@ -11,14 +11,15 @@ header of a CSV file is its row 1; Parquet files have no header, their first row
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
 import duckdb
 
-from ray_job.bucket.errors import InputError, StorageError
-from ray_job.ingest.files import Source
+from ray_job.bucket.errors import StorageError
+from ray_job.ingest.bad import BadFilesError, bad_file
+from ray_job.ingest.files import Source, all_of
 from ray_job.ingest.kinds import Kind
 from ray_job.ingest.shapes import FORMATS, Column, Shape
 from ray_job.ingest.workspace import Workspace, name, text
@@ -73,9 +74,10 @@ def load(
     """Read the group's files into the table `group.table`; how many rows each file has.
 
     A column of `types` is read as a number or as text; one without a type as the file has it.
-    Raises InputError for what cannot be read, and for the first row that is wrong.
+    Raises BadFilesError for what cannot be read, and for the first row of each that is wrong.
     """
-    expressions, problems = _expressions(group, types)
+    with all_of(group.sources):
+        expressions, problems = _expressions(group, types)
     problem = f"CASE {' '.join(problems)} END" if problems else "NULL"
     selected = ", ".join(f"{sql} AS {name(known)}" for known, sql in expressions.items())
     paths = [_literal(work, source) for source in group.sources]
@@ -154,13 +156,13 @@ def _expressions(
 
 def _further(group: Group, column: Column, wanted: ColumnType | None) -> tuple[str, list[str]]:
     raw, label = _raw(group, column), text(_label(column))
-    whose = f"{group.sources[0].name}: the column {column.header}"
+    whose, first = f"the column {column.header}", group.sources[0].name
     if column.found == "other":
-        raise InputError(f"{whose} is neither numbers nor text: list it under ignore")
+        raise bad_file(first, f"{whose} is neither numbers nor text: list it under ignore")
     if wanted == "number" and column.found == "day":
-        raise InputError(f"{whose} holds dates where numbers are expected")
+        raise bad_file(first, f"{whose} holds dates where numbers are expected")
     if wanted == "text" and column.found == "number":
-        raise InputError(f"{whose} holds numbers where text is expected")
+        raise bad_file(first, f"{whose} holds numbers where text is expected")
     if column.found in ("untyped", "text"):
         raw = f"nullif(CAST({raw} AS VARCHAR), '')"
         if wanted != "number":
@@ -195,17 +197,19 @@ def _day(group: Group, column: Column) -> str:
 
 def _check_rows(work: Workspace, group: Group) -> dict[int, int]:
     wrong = work.run(
-        f"SELECT rowid, {FILE}, {PROBLEM} FROM {group.table}"
-        f" WHERE {PROBLEM} IS NOT NULL ORDER BY rowid LIMIT 1"
+        f"SELECT min(rowid) AS first, {FILE}, arg_min({PROBLEM}, rowid) FROM {group.table}"
+        f" WHERE {PROBLEM} IS NOT NULL GROUP BY {FILE} ORDER BY first"
     )
-    for row, number, problem in wrong:
-        raise InputError(
-            f"{group.source(number).name}: row {row_of(work, group, number, row)}: {problem}"
-        )
+    bad = {
+        group.source(number).name: f"row {row_of(work, group, number, row)}: {problem}"
+        for row, number, problem in wrong
+    }
     rows = dict(work.run(f"SELECT {FILE}, count(*) FROM {group.table} GROUP BY {FILE}"))
     for number, source in enumerate(group.sources, group.first):
         if number not in rows:
-            raise InputError(f"{source.name}: the file is empty: it has a header but no rows")
+            bad[source.name] = "the file is empty: it has a header but no rows"
+    if bad:
+        raise BadFilesError(bad)
     return rows
 
 
@@ -218,22 +222,44 @@ def row_of(work: Workspace, group: Group, number: int, row: int) -> int:
 def _unreadable(
     work: Workspace, group: Group, sources: Mapping[str, Source], error: duckdb.Error
 ) -> Exception:
-    """The error as one sentence that names the file, if it is a file's fault.
+    """The error as sentences that name the files, if it is theirs.
 
     `sources` are the files of the query by the paths that DuckDB was given.
     """
     told = str(error)
     if isinstance(error, duckdb.OutOfMemoryException):
         return StorageError(f"ingest.memory_limit is too small: {told.splitlines()[0]}")
-    source = _culprit(work, group, sources, told)
+    found = dict(_alone(work, group, sources))
+    if not found:
+        # No file fails by itself: the one that DuckDB names, else the last.
+        named = [path for path in sources if path in told]
+        found = {max(named, key=len) if named else list(sources)[-1]: told}
+    return BadFilesError(
+        {sources[path].name: _sentence(group, words) for path, words in found.items()}
+    )
+
+
+def _alone(
+    work: Workspace, group: Group, sources: Mapping[str, Source]
+) -> Iterator[tuple[str, str]]:
+    """The files that cannot be read by themselves either, each with what DuckDB says of it."""
+    columns = ", ".join(f"max(hash({_raw(group, column)}))" for column in group.columns)
+    for path in sources:
+        try:
+            work.run(f"SELECT {columns} FROM {_reader(group)}", [[path]])
+        except duckdb.Error as error:
+            yield path, str(error)
+
+
+def _sentence(group: Group, told: str) -> str:
     line = re.search(r"on Line: (\d+)", told)
-    where = f"{source.name}: line {line[1]}" if line else source.name
+    where = f"line {line[1]}: " if line else ""
     for pattern, sentence in _REASONS:
         if found := re.search(pattern, told):
-            return InputError(f"{where}: {sentence.format(*found.groups())}")
+            return f"{where}{sentence.format(*found.groups())}"
     if group.shape.format == "parquet":
-        return InputError(f"{where}: the Parquet file is damaged or cut off")
-    return InputError(f"{where}: {told.splitlines()[0]}")
+        return f"{where}the Parquet file is damaged or cut off"
+    return f"{where}{told.splitlines()[0]}"
 
 
 _REASONS = (
@@ -242,18 +268,3 @@ _REASONS = (
     (r"unterminated quote", "a quotation mark is not closed"),
     (r"Invalid unicode|not utf-8", "the text is not UTF-8"),
 )
-
-
-def _culprit(work: Workspace, group: Group, sources: Mapping[str, Source], told: str) -> Source:
-    """The file that an error speaks of: the one that it names, else the first that fails alone."""
-    named = [path for path in sources if path in told]
-    if named:
-        return sources[max(named, key=len)]
-    *others, last = sources
-    columns = ", ".join(f"max(hash({_raw(group, column)}))" for column in group.columns)
-    for path in others:
-        try:
-            work.run(f"SELECT {columns} FROM {_reader(group)}", [[path]])
-        except duckdb.Error:
-            return sources[path]
-    return sources[last]

@@ -17,7 +17,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_job.bucket.errors import InputError
+from ray_job.ingest.bad import bad_file
 from ray_job.settings import Delivery
 
 FORMATS = (".csv", ".csv.gz", ".parquet")
@@ -52,15 +52,15 @@ def has_known_format(name: str) -> bool:
 
 
 def read_shape(path: Path, name: str) -> Shape:
-    """The shape of the file at `path`, which errors call `name`. Raises InputError."""
+    """The shape of the file at `path`, which errors call `name`. Raises BadFilesError."""
     try:
         if path.stat().st_size == 0:
-            raise InputError(f"{name}: the file is empty")
+            raise bad_file(name, "the file is empty")
         if path.name.lower().endswith(".parquet"):
             return _parquet_shape(path, name)
         return _csv_shape(path, name)
     except OSError as error:
-        raise InputError(f"{name}: {error.strerror or error}") from error
+        raise bad_file(name, f"{error.strerror or error}") from error
 
 
 def _csv_shape(path: Path, name: str) -> Shape:
@@ -72,15 +72,15 @@ def _csv_shape(path: Path, name: str) -> Shape:
             with path.open("rb") as file:
                 start = file.read(_HEADER_BYTES)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{name}: the gzip file is damaged or cut off ({error})") from error
+        raise bad_file(name, f"the gzip file is damaged or cut off ({error})") from error
     try:
         text = start.decode(
             "utf-8-sig", errors="strict" if len(start) < _HEADER_BYTES else "ignore"
         )
     except UnicodeDecodeError as error:
-        raise InputError(f"{name}: the file is not UTF-8 text ({error.reason})") from error
+        raise bad_file(name, f"the file is not UTF-8 text ({error.reason})") from error
     if not text.strip():
-        raise InputError(f"{name}: the file is empty")
+        raise bad_file(name, "the file is empty")
     first = text.splitlines()[0]
     delimiter = max(
         _DELIMITERS, key=lambda mark: (len(_fields(first, mark)), -_DELIMITERS.index(mark))
@@ -98,7 +98,7 @@ def _parquet_shape(path: Path, name: str) -> Shape:
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{name}: the Parquet file is damaged or cut off") from error
+        raise bad_file(name, "the Parquet file is damaged or cut off") from error
     return Shape("parquet", "", tuple(schema.names), tuple(_found(one) for one in schema.types))
 
 
@@ -122,7 +122,7 @@ def columns_of(shape: Shape, delivery: Delivery, name: str) -> tuple[Column, ...
     """The file's columns under our names, without those that the settings ignore.
 
     A header that the settings map is read under the name that they give; any other one keeps its
-    own. Raises InputError where two columns get one name (capitals don't count) or one gets none.
+    own. Raises BadFilesError where two columns get one name (capitals don't count), or one none.
     """
     ours = {header: known for known, header in delivery.columns.items()}
     taken = tuple(
@@ -132,9 +132,9 @@ def columns_of(shape: Shape, delivery: Delivery, name: str) -> tuple[Column, ...
     )
     for column in taken:
         if not column.name:
-            raise InputError(f"{name}: column {column.index + 1} has no name in the header")
+            raise bad_file(name, f"column {column.index + 1} has no name in the header")
     counts = Counter(column.name.casefold() for column in taken)
     for column in taken:
         if counts[column.name.casefold()] > 1:
-            raise InputError(f"{name}: more than one column of the header is {column.name}")
+            raise bad_file(name, f"more than one column of the header is {column.name}")
     return taken

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ray_job import __main__ as command_line
-from ray_job.bucket import keys
+from ray_job.bucket import keys, receipts
 from tests.shop import DAY, LAST, generations
 
 HEADER = "store_id,date,sales\n"
@@ -23,7 +23,8 @@ def storecast(shop, monkeypatch, capsys):
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["storecast", *map(str, words)])
-        monkeypatch.setenv("STORECAST_BUCKET", shop.storage.url)
+        for name, value in chains_settings(shop).items():
+            monkeypatch.setenv(name, value)
         try:
             command_line.main()
         except SystemExit as done:
@@ -35,9 +36,14 @@ def storecast(shop, monkeypatch, capsys):
 
 
 def environment(shop):
-    """The chain's settings, as a command in a process of its own finds them."""
+    """The environment of a command in a process of its own."""
+    others = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    return others | chains_settings(shop)
+
+
+def chains_settings(shop):
+    """The chain's settings as variables."""
     return {
-        **{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
         "STORECAST_BUCKET": shop.storage.url,
         "STORECAST_TIME_ZONE": "Europe/Berlin",
         "STORECAST_LOOKBACK_DAYS": "84",
@@ -124,6 +130,11 @@ def test_no_ray_is_started_for_nothing(shop, words, code):
         assert json.loads(told.stdout)["run_id"] == done.run_id
 
 
+def events(err, name):
+    told = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+    return [one for one in told if one.get("event") == name]
+
+
 def test_settings_with_an_unknown_key(storecast, tmp_path):
     path = tmp_path / "storecast.toml"
     path.write_text("horizons = 9\n")
@@ -168,6 +179,86 @@ def test_keeping_the_bucket(storecast, shop):
     assert (code, "is current, as of Friday 27 March 2026" in out) == (0, True)
 
 
+def drop(shop, name, text):
+    """Somebody puts a file into raw_data/."""
+    path = Path(shop.storage.url, keys.RAW_DATA, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def receipts_of(shop):
+    return [receipts.read(shop.storage, LAST, key.stem) for key in _receipt_files(shop)]
+
+
+def _receipt_files(shop):
+    found = Path(shop.storage.url, keys.receipts_of(LAST)).glob("*.json")
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.timeout(200)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
+def test_a_night_goes_on_without_a_bad_delivery(storecast, shop):
+    """What is good is used; what is bad is named every night until it is mended."""
+    night = ("run", "--ingest", "--as-of", LAST, "--json")
+    shop.run(LAST - DAY)
+    drop(shop, "good.csv", f"{HEADER}s002,{LAST},4321\n")
+    drop(shop, "bad.csv", f"{HEADER}s003,{LAST},many\n")
+    wrong = 'raw_data/bad.csv: row 2: the column sales is "many", which is not a number'
+    code, out, err = storecast(*night)
+    told = json.loads(out)
+    assert (code, told["published"], told["stores"]["failed"]) == (4, True, 0)
+    assert told["bad_deliveries"] == [{"key": "raw_data/bad.csv", "reason": wrong}]
+    assert f"storecast: {wrong}" in err.splitlines()
+    (finished,) = events(err, "run_finished")
+    assert (finished["severity"], finished["bad_deliveries"]) == ("ERROR", [wrong])
+    (receipt,) = receipts_of(shop)
+    assert (receipt.status, receipt.exit_code) == ("published_with_failures", 4)
+    assert [one.reason for one in receipt.bad_deliveries] == [wrong]
+    assert len(shop.partition_files("s002")) > len(shop.partition_files("s003"))
+    # The same again says the same, and writes nothing.
+    before = generations(shop.storage)
+    code, out, err = storecast(*night)
+    assert (code, json.loads(out)["run_id"]) == (4, receipt.run_id)
+    assert f"storecast: {wrong}" in err.splitlines()
+    assert generations(shop.storage) == before
+    # Another bad file on a night that stands: nothing changes but what is said.
+    drop(shop, "worse.csv", "")
+    code, out, _ = storecast(*night)
+    assert (code, json.loads(out)["status"]) == (4, "unchanged")
+    assert [len(one.bad_deliveries) for one in receipts_of(shop)] == [1, 2]
+    assert shop.pointer.current == receipt.release
+    # Mended and removed, the night is whole.
+    Path(shop.storage.url, "raw_data/worse.csv").unlink()
+    drop(shop, "bad.csv", f"{HEADER}s003,{LAST},1234\n")
+    code, out, err = storecast(*night)
+    assert (code, json.loads(out)["bad_deliveries"]) == (0, [])
+    assert json.loads(out)["published"]
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
+def test_a_bad_delivery_and_a_gate(storecast, shop):
+    """What is not published keeps its exit code: the gate is what has to be seen first."""
+    shop.run(LAST - DAY)
+    for store in ("s003", "s004"):
+        for key in shop.partition_files(store):
+            shop.tamper(key, lambda _: b"")
+    drop(shop, "bad.csv", "")
+    code, out, _ = storecast("run", "--ingest", "--as-of", LAST, "--json")
+    told = json.loads(out)
+    assert (code, told["status"], len(told["bad_deliveries"])) == (3, "refused", 1)
+
+
+def test_ingest_by_hand_is_all_or_nothing(storecast, shop):
+    drop(shop, "good.csv", f"{HEADER}s002,{LAST},4321\n")
+    drop(shop, "bad.csv", "")
+    table = generations(shop.storage, keys.BATCH_DATA)
+    code, _, err = storecast("ingest")
+    assert (code, err.splitlines()[-1]) == (2, "storecast: raw_data/bad.csv: the file is empty")
+    assert generations(shop.storage, keys.BATCH_DATA) == table
+
+
 @pytest.mark.timeout(120)
 def test_the_exit_codes_of_a_real_run(shop):
     """Everything as an engineer types it, on a Ray that the command starts."""
@@ -183,8 +274,7 @@ def test_the_exit_codes_of_a_real_run(shop):
     assert told["published"] is True
     assert told["stores"]["failed"] == 1
     assert [one["store_id"] for one in told["failures"]] == ["s003"]
-    events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    (finished,) = [one for one in events if one.get("event") == "run_finished"]
+    (finished,) = events(done.stderr, "run_finished")
     assert (finished["status"], finished["exit_code"]) == ("published_with_failures", 4)
     assert datetime.fromisoformat(finished["time"]) <= datetime.now(UTC)
     assert Path(shop.storage.url, keys.POINTER).exists()

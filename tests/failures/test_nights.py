@@ -251,6 +251,23 @@ def test_a_piece_put_together_is_what_the_whole_would_be(shop):
     assert shop.all_rows().equals(pieces)
 
 
+def test_whoever_is_done_first_a_second_run_writes_nothing(shop):
+    """The big store is cut into chunks, which end in any order."""
+    for number, order in enumerate((sorted, lambda digests: sorted(digests, reverse=True))):
+
+        class Shuffled:
+            def run(self, tasks, work, order=order):
+                done = {one.digest: one for one in InlineExecutor().run(tasks, work)}
+                yield from (done[digest] for digest in order(done))
+
+        night = LAST - number * DAY
+        receipt = shop.by(Shuffled()).run(night)
+        assert len(shop.stores(receipt.release)[BIG]["parts"]) > 1
+        before = generations(shop.storage)
+        assert shop.run(night) == receipt
+        assert generations(shop.storage) == before
+
+
 def test_a_lost_task_is_done_once_more(shop):
     lost = []
 
