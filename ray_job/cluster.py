@@ -90,7 +90,7 @@ class Cluster:
     def scheduled_at(self, job: str) -> str | None:
         """When the CronJob's schedule wanted the Job `job`; None where no schedule made it."""
         with _told(f"Job {job}"):
-            found = self.batch.read_namespaced_job(job, self.namespace)
+            found = self.batch.read_namespaced_job(job, self.namespace, _request_timeout=30)
         annotations: dict[str, str] = found.metadata.annotations or {}
         return annotations.get(SCHEDULED_AT)
 

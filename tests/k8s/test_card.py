@@ -203,3 +203,29 @@ def test_links_lead_somewhere_and_tests_that_are_named_exist():
 )
 def test_what_was_asked_is_answered(asked):
     assert asked in DOCUMENTS["REQUIREMENTS.md"]
+
+
+def test_the_readme_s_table_has_every_row_of_the_long_one():
+    readme = (ROOT / "README.md").read_text().split("## What was asked, and where it is")[1]
+    table = readme.split("\n## ")[0]
+    rows = re.findall(r"^\| (.+?) \|", table, flags=re.MULTILINE)[1:]
+    steps, rest = DOCUMENTS["REQUIREMENTS.md"].split("## Clean-up")
+    clean_up, questions = rest.split("## Four questions")
+    for asked_for in re.findall(r"^\| (.+?) \|", steps, flags=re.MULTILINE)[1:]:
+        assert asked_for in rows
+    (cleaning,) = (row for row in rows if row.startswith("Clean-up: "))
+    words = cleaning.removeprefix("Clean-up: ").split(", ")
+    listed = re.findall(r"^\| (.+?) \|", clean_up, flags=re.MULTILINE)[1:]
+    assert words == [item.lower() for item in listed]
+    assert re.findall(r"^\*\*(.+?)\*\*", questions, flags=re.MULTILINE) == rows[-4:]
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", table):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_documents_count_the_alerts_right():
+    alerts = re.findall(r"- alert: (\w+)", (K8S / "gcp" / "monitoring" / "rules.yaml").read_text())
+    words = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    readme = (ROOT / "README.md").read_text()
+    assert f"and {words[len(alerts) - 2]} more" in readme
+    assert f"{words[len(alerts)]} alerts" in readme
+    assert f"and {words[len(alerts) - 3]} more" in DOCUMENTS["REQUIREMENTS.md"]
