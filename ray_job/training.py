@@ -129,25 +129,22 @@ def calibration_days(panel: Panel, as_of: date, settings: Settings) -> int:
 def calibration_set(
     panel: Panel, as_of: date, days: int, context: Context, inputs: Inputs, settings: Settings
 ) -> Examples:
-    """The last `days` days up to `as_of`, by days ahead.
+    """The last `days` days up to `as_of`, each asked from every number of days ahead.
 
-    Whole stores, as many of them and of the as-ofs as make about `_CALIBRATION_ROWS` rows.
+    So that a hard week counts alike for all of them. About `_CALIBRATION_ROWS` rows: of each as-of
+    a random share of the stores, those whole.
     """
     rng = np.random.default_rng(settings.training.seed)
     past = panel.until(as_of)
     last = past.sales.shape[1] - 1
     first = last - days
-    _, store = np.unique(past.store_ids.astype(np.str_), return_inverse=True)
-    order = rng.permutation(int(store.max(initial=-1)) + 1)
-    questions_per_series = days * inputs.horizon
-    upto = np.cumsum(np.bincount(store)[order]) * questions_per_series
-    stores = max(1, int(np.searchsorted(upto, _CALIBRATION_ROWS)))
-    series = np.flatnonzero(np.isin(store, order[:stores]))
-    thin = max(1, round(len(series) * questions_per_series / _CALIBRATION_ROWS))
-    questions = [
-        (start, [ahead for ahead in range(1, inputs.horizon + 1) if start + ahead <= last], series)
-        for start in range(first, last, min(thin, inputs.horizon))
-    ]
+    names, store = np.unique(past.store_ids.astype(np.str_), return_inverse=True)
+    share = _CALIBRATION_ROWS / max(1, past.n_series * days * inputs.horizon)
+    questions = []
+    for start in range(first + 1 - inputs.horizon, last):
+        ahead = [h for h in range(1, inputs.horizon + 1) if first < start + h <= last]
+        chosen = rng.random(len(names)) < share
+        questions.append((start, ahead, np.flatnonzero(chosen[store])))
     return _ask(panel, scored(past), questions, context, inputs, settings)
 
 
