@@ -104,7 +104,7 @@ def _opening(material: Material, rows: Rows, title: str) -> Iterator[str]:
     yield page.tiles(
         [
             (page.share(found["wape"]), "of sales forecast wrongly (WAPE), one day ahead"),
-            (page.share(rule), "by the best naive rule"),
+            (page.share(rule), "of sales, by the best naive rule"),
             (page.decimal(found["rmspe"]), "RMSPE"),
             (page.share(found["bias"], signed=True), "bias"),
             (page.share(found["coverage_80"]), "of days inside the 80 % interval"),
@@ -133,7 +133,7 @@ def _against_rules(material: Material, rows: Rows) -> Iterator[str]:
             "Error (WAPE)",
             [(name, float(wape)) for name, wape, _ in told if wape is not None],
             plots.percent,
-            "forecast",
+            ["forecast", "naive"],
         ),
     )
     yield page.paragraph(
@@ -157,16 +157,16 @@ def _importance(material: Material) -> Iterator[str]:
     )
 
     def points(value: float) -> str:
-        return f"+{100 * value:.2f}"
+        return f"{100 * value:+.2f}".replace("-", "−")
 
     yield page.pair(
         plots.ranking(
             "Features, percentage points of WAPE",
             found.features[:_SHOWN_FEATURES],
             points,
-            "forecast",
+            ["forecast"],
         ),
-        plots.ranking("Families, percentage points of WAPE", found.families, points, "forecast"),
+        plots.ranking("Families, percentage points of WAPE", found.families, points, ["forecast"]),
     )
 
 

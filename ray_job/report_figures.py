@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ STORE_COVERAGE = (0.67, 0.92)
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _CLASSES = 10
+_COVERED = 0.8
+_MANY_DAYS = 300
+"""Of more days the binomial numbers only get longer: all but certain, either way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,20 @@ def within(stores: pd.DataFrame) -> float:
     """The share of the stores whose coverage lies in STORE_COVERAGE."""
     low, high = STORE_COVERAGE
     return float(stores["coverage"].between(low, high).mean())
+
+
+def chance_within(stores: pd.DataFrame) -> float:
+    """What `within` would be on average if each day were inside with a chance of 80 %."""
+    low, high = STORE_COVERAGE
+    chances = {
+        int(n): sum(
+            math.comb(n, k) * _COVERED**k * (1 - _COVERED) ** (n - k)
+            for k in range(n + 1)
+            if low <= k / n <= high
+        )
+        for n in stores["rows"].clip(upper=_MANY_DAYS).unique()
+    }
+    return float(stores["rows"].clip(upper=_MANY_DAYS).map(chances).mean())
 
 
 def column(values: pd.Series[Any]) -> Floats:

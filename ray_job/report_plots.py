@@ -53,8 +53,12 @@ def lines(
     from_zero: bool = True,
     limits: Sequence[float] = (),
     shaded: Sequence[int] = (),
+    key: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """Lines over a row of labels. `limits` are horizontal; `shaded` columns have a grey ground."""
+    """Lines over a row of labels. `limits` are horizontal; `shaded` columns have a grey ground.
+
+    `key` explains what is no line: (name, kind).
+    """
     everything = [np.asarray(line.values) for line in drawn]
     everything += [bound for line in drawn if line.band for bound in line.band]
     frame = _Frame.over(np.concatenate([*everything, np.asarray(limits)]), from_zero=from_zero)
@@ -81,7 +85,7 @@ def lines(
                 for x, v in zip(xs, line.values, strict=True)
                 if not math.isnan(v)
             ]
-    return _figure(title, body, [(line.name, line.kind) for line in drawn])
+    return _figure(title, body, [*((line.name, line.kind) for line in drawn), *key])
 
 
 def bars(
@@ -91,8 +95,9 @@ def bars(
     form: Format,
     *,
     limits: Sequence[float] = (),
+    key: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """Bars side by side for each label: groups of (name, kind, values)."""
+    """Bars side by side for each label: groups of (name, kind, values); `key` as of `lines`."""
     values = np.concatenate([np.asarray(group[2]) for group in groups])
     frame = _Frame.over(np.concatenate([values, np.asarray(limits)]), from_zero=True)
     step = (frame.right - frame.left) / max(len(labels), 1)
@@ -113,17 +118,20 @@ def bars(
             )
     for limit in limits:
         body.append(f'<path class="limit" d="M{frame.left} {frame.y(limit):.1f}H{frame.right}"/>')
-    return _figure(title, body, [(name, kind) for name, kind, _ in groups])
+    return _figure(title, body, [*((name, kind) for name, kind, _ in groups), *key])
 
 
-def ranking(title: str, ranked: Sequence[tuple[str, float]], form: Format, kind: str) -> str:
-    """Horizontal bars with their names and values, in the order given."""
-    row, name_width = 17, 205
+def ranking(
+    title: str, ranked: Sequence[tuple[str, float]], form: Format, kinds: Sequence[str]
+) -> str:
+    """Horizontal bars with their names and values, in the order given; the last kind repeats."""
+    row, name_width = 19, 235
     height = row * len(ranked) + 8
     most = max([value for _, value in ranked] + [1e-12])
     room = WIDTH - name_width - 70
     body = []
     for place, (name, value) in enumerate(ranked):
+        kind = kinds[min(place, len(kinds) - 1)]
         y = 4 + place * row
         wide = max(0.0, value) / most * room
         body += [

@@ -11,11 +11,22 @@ import pandas as pd
 from ray_job import report_page as page
 from ray_job import report_plots as plots
 from ray_job.panel import Floats
-from ray_job.report_figures import STORE_COVERAGE, WEEKDAYS, Rows, column, records, within
+from ray_job.report_figures import (
+    STORE_COVERAGE,
+    WEEKDAYS,
+    Rows,
+    chance_within,
+    column,
+    records,
+    within,
+)
 from ray_job.report_plots import number, percent
 
 _SHOWN_STORES = 8
 _COVERED = 0.8
+_SUNDAYS = (("Sundays", "shade"),)
+_AIM = (("80 %", "limit"),)
+_BAND = (("80 % interval", "band"),)
 
 
 def by_day(rows: Rows) -> Iterator[str]:
@@ -33,6 +44,7 @@ def by_day(rows: Rows) -> Iterator[str]:
             ],
             number,
             shaded=sundays,
+            key=_SUNDAYS,
         ),
         plots.lines(
             "Error (WAPE)",
@@ -43,6 +55,7 @@ def by_day(rows: Rows) -> Iterator[str]:
             ],
             percent,
             shaded=sundays,
+            key=_SUNDAYS,
         ),
     )
 
@@ -90,8 +103,9 @@ def intervals(rows: Rows) -> Iterator[str]:
     low, high = STORE_COVERAGE
     yield page.heading("The 80 % interval")
     yield page.paragraph(
-        f"{page.share(within(stores))} of the stores had between {low:.0%} and {high:.0%} of their"
-        f" days inside the interval; in 42 days perfect calibration would put 94 % of them there."
+        f"{page.share(within(stores))} of the stores had between {_whole(low)} and {_whole(high)}"
+        f" of their days inside the interval; with as many days as they have, perfect calibration"
+        f" would put {_whole(chance_within(stores))} of them there."
     )
     yield page.pair(
         plots.lines(
@@ -100,6 +114,7 @@ def intervals(rows: Rows) -> Iterator[str]:
             [plots.Line("", "forecast", column(daily["coverage"]))],
             percent,
             limits=[_COVERED],
+            key=_AIM,
         ),
         plots.histogram(
             "Stores by their share of days inside",
@@ -107,7 +122,7 @@ def intervals(rows: Rows) -> Iterator[str]:
             np.linspace(0, 1, 21),
             percent,
             marked=(low, high),
-            names=(f"{low:.0%} to {high:.0%}", "outside"),
+            names=(f"{_whole(low)} to {_whole(high)}", "outside"),
         ),
         plots.bars(
             "Inside the interval, by days ahead",
@@ -115,6 +130,7 @@ def intervals(rows: Rows) -> Iterator[str]:
             [("", "forecast", column(ahead["coverage"]))],
             percent,
             limits=[_COVERED],
+            key=_AIM,
         ),
         plots.bars(
             "Width of the interval over sales, by days ahead",
@@ -179,7 +195,7 @@ def by_store(rows: Rows) -> Iterator[str]:
 def _stores_table(caption: str, stores: pd.DataFrame) -> str:
     return page.table(
         caption,
-        ("store", "days", "a day", "WAPE", "rule", "bias", "inside 80 %"),
+        ("store", "days", "a day", "WAPE", "best rule", "bias", "inside 80 %"),
         [
             (
                 str(one["index"]),
@@ -203,10 +219,10 @@ def examples(rows: Rows) -> Iterator[str]:
     chosen = {
         "best": 0,
         "median": len(stores) // 2,
-        "at the edge of the worst tenth": int(len(stores) * 0.9),
+        "nine in ten are better": int(len(stores) * 0.9),
         "worst": len(stores) - 1,
     }
-    yield page.heading("Four stores, one day ahead")
+    yield page.heading("Four stores and their errors (WAPE), one day ahead")
     figures = []
     for name, place in chosen.items():
         store = str(stores.index[place])
@@ -216,16 +232,21 @@ def examples(rows: Rows) -> Iterator[str]:
         band = (column(told["lower"]), column(told["upper"])) if alone else None
         figures.append(
             plots.lines(
-                f"Store {store} ({name}: WAPE {page.share(stores['wape'].iloc[place])})",
+                f"{store}, {name}: {page.share(stores['wape'].iloc[place])}",
                 [_day(one) for one in told.index],
                 [
                     plots.Line("forecast", "forecast", column(told["predicted"]), band),
                     plots.Line("sold", "actual", column(told["actual"])),
                 ],
                 number,
+                key=_BAND if alone else (),
             )
         )
     yield page.pair(*figures)
+
+
+def _whole(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _day(moment: pd.Timestamp) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from xml.etree import ElementTree as ET
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -22,7 +23,7 @@ from ray_job.importance import BASELINE, importance
 from ray_job.measures import measures
 from ray_job.model import Model, describe
 from ray_job.naive import RULES
-from ray_job.report_figures import Rows, coverage_of_stores, within
+from ray_job.report_figures import Rows, chance_within, coverage_of_stores, within
 from ray_job.settings import Settings
 from ray_job.slices import slices
 from ray_job.training import fit
@@ -117,6 +118,13 @@ def test_coverage_of_stores(result):
     stores = Rows.of(result.rows).by_store()
     assert told["share"] == within(stores)
     assert told["share"] == ((stores["coverage"] >= 0.67) & (stores["coverage"] <= 0.92)).mean()
+
+
+def test_what_chance_alone_would_put_within():
+    """Of 42 days 29 to 38 lie within; of a single day all or nothing is inside."""
+    days = pd.DataFrame({"rows": [42]})
+    assert chance_within(days) == pytest.approx(0.9494, abs=1e-4)
+    assert chance_within(pd.DataFrame({"rows": [1, 42]})) == chance_within(days) / 2
 
 
 def test_the_page_asks_nothing_of_any_host(page):
