@@ -31,6 +31,7 @@ _RETRIES = 0
 """`execution` tries again what was lost. Without retries, Ray does not repeat without end what was
 killed for want of memory either."""
 _CODEC = "zstd"
+_LOCAL = "local"
 _PROCESS_BYTES = 450 * 2**20
 """What a worker takes before it reads anything: its libraries and the model."""
 _MEMORY_STEP = 256 * 2**20
@@ -110,15 +111,18 @@ def _mapped(chunks: Dataset, shared: ObjectRef[bytes], memory: int) -> Dataset:
 
 @contextmanager
 def cluster() -> Iterator[None]:
-    """Connect to the cluster of the environment, or start one on this machine for the time being.
+    """Connect to the cluster that `RAY_ADDRESS` names, or start one here for the time being.
 
-    Inside a Ray job (`RAY_ADDRESS` or a job's own environment) Ray finds the cluster by itself.
+    Ray sets it for the driver of a Ray job, and KubeRay in its containers. A cluster that merely
+    runs on this machine is somebody else's: it may lack our code, and may end at any time.
     """
     if ray.is_initialized():
         yield
         return
-    local = "RAY_ADDRESS" not in os.environ
+    address = os.environ.get("RAY_ADDRESS", _LOCAL)
+    local = address == _LOCAL
     ray.init(
+        address,
         logging_level=logging.ERROR,
         log_to_driver=False,
         # Nobody looks at a cluster that ends with this process, and its dashboard takes seconds.

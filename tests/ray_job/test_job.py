@@ -1,8 +1,13 @@
 """Nights on a real Ray: the same rows as without it, whatever becomes of the workers."""
 
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+import ray
 
 from ray_job.job import RayExecutor
 from ray_job.settings import Plan, Run
@@ -101,3 +106,31 @@ def test_a_partition_that_the_storage_refuses(gcs_shop, gcs):
     again = gcs_shop.run()
     assert (again.status, again.exit_code) == ("published", 0)
     assert gcs_shop.stores()[POISONED]["as_of"] == LAST
+
+
+def test_a_cluster_that_merely_runs_on_this_machine_is_not_joined(short_path):
+    theirs = ray.get_runtime_context().gcs_address
+    (short_path / "ray").mkdir()
+    (short_path / "ray" / "ray_current_cluster").write_text(theirs)
+    ask = (
+        "import ray; from ray_job import job\n"
+        "with job.cluster(): print(ray.get_runtime_context().gcs_address)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", ask],
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        | {"RAY_TMPDIR": str(short_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ours = told.stdout.strip()
+    assert ours.rpartition(":")[2].isdigit(), told.stderr
+    assert ours != theirs
+
+
+@pytest.fixture
+def short_path():
+    """Ray's sockets lie below it, and a socket's path has 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
