@@ -21,24 +21,30 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stderr
-        stream.write((_human(record) if stream.isatty() else _structured(record)) + "\n")
-        stream.flush()
+        line = _human(record) if stream.isatty() else _structured(record)
+        if line:
+            stream.write(line + "\n")
+            stream.flush()
 
 
-def emit(event: str, severity: str = "INFO", **fields: Any) -> None:
+def emit(event: str, severity: str = "INFO", sentence: str | None = None, **fields: Any) -> None:
     """Tell that `event` happened, with its fields.
 
     `severity` is DEBUG, INFO, WARNING, ERROR or CRITICAL. What JSON cannot hold is written as text.
+    A `sentence` is the line's message, and one that the command tells by itself: on a terminal
+    nobody reads it twice. Without it the message names the event and its plain fields.
     """
     if not any(isinstance(handler, _Lines) for handler in _LOGGER.handlers):
         _LOGGER.addHandler(_Lines())
         _LOGGER.setLevel(logging.INFO)
         _LOGGER.propagate = False
     level = logging.getLevelNamesMapping()[severity]
-    _LOGGER.log(level, event, extra={"event": event, "fields": fields})
+    _LOGGER.log(level, event, extra={"event": event, "sentence": sentence, "fields": fields})
 
 
-def _human(record: logging.LogRecord) -> str:
+def _human(record: logging.LogRecord) -> str | None:
+    if getattr(record, "sentence", None):
+        return None
     stamp = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
     return f"{stamp} {_sentence(record)}"
 
@@ -58,7 +64,14 @@ def _structured(record: logging.LogRecord) -> str:
 
 def _sentence(record: logging.LogRecord) -> str:
     event, fields = _told(record)
-    told = " ".join(f"{key}={value}" for key, value in fields.items() if value is not None)
+    given: str | None = getattr(record, "sentence", None)
+    if given:
+        return given
+    told = " ".join(
+        f"{key}={value}"
+        for key, value in fields.items()
+        if value is not None and not isinstance(value, dict | list | tuple)
+    )
     return f"{event.replace('_', ' ')}{': ' if told else ''}{told}"
 
 

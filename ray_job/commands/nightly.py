@@ -211,6 +211,7 @@ def execute(here: Edge, storage: Storage, request: Request) -> Receipt:
     emit(
         "run_finished",
         severity=_severity(receipt),
+        sentence=telling.run_sentence(receipt),
         status=receipt.status,
         seconds=receipt.seconds,
         exit_code=receipt.exit_code,

@@ -96,14 +96,19 @@ def tell_plan(as_of: date, chunks: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def tell_run(receipt: Receipt) -> None:
+def run_sentence(receipt: Receipt) -> str:
+    """What became of a run, in one sentence."""
     stores = receipt.stores
-    say(
+    return (
         f"{_STATUS[receipt.status]} as of {receipt.as_of:%A %-d %B %Y}: {stores.expected:,} stores,"
         f" {stores.ok:,} ok, {stores.closed:,} closed, {stores.fallback:,} fallback,"
         f" {stores.failed:,} failed, {stores.no_data:,} without data;"
         f" {stores.carried:,} carried; {receipt.seconds:.1f} s."
     )
+
+
+def tell_run(receipt: Receipt) -> None:
+    say(run_sentence(receipt))
     if receipt.message:
         say(receipt.message)
     for failure in receipt.failures[:_FEW]:

@@ -20,7 +20,7 @@ def test_elsewhere_a_line_is_json_in_cloud_logging_s_fields(capsys):
     (line,) = capsys.readouterr().err.splitlines()
     told = json.loads(line)
     assert told["severity"] == "ERROR"
-    assert told["message"].startswith("run finished: as_of=2026-11-22 seconds=1.5")
+    assert told["message"] == "run finished: as_of=2026-11-22 seconds=1.5"
     assert told[LABELS] == {"event": "run_finished"}
     assert (told["event"], told["as_of"], told["stores"]) == (
         "run_finished",
@@ -36,6 +36,16 @@ def test_on_a_terminal_it_is_a_sentence(monkeypatch):
     emit("submit_started", submission="storecast-20261122", nothing=None)
     (line,) = terminal.getvalue().splitlines()
     assert line[8:] == " submit started: submission=storecast-20261122"
+
+
+def test_what_the_command_tells_by_itself_is_no_second_line_on_a_terminal(monkeypatch, capsys):
+    emit("run_finished", sentence="Published.", seconds=1.5)
+    told = json.loads(capsys.readouterr().err)
+    assert (told["message"], told["seconds"]) == ("Published.", 1.5)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    emit("run_finished", sentence="Published.", seconds=1.5)
+    assert terminal.getvalue() == ""
 
 
 def test_two_events_are_two_lines(capsys):
