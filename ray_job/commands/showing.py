@@ -155,6 +155,7 @@ def _show(storage: Storage, folder: Path) -> None:
         (f"storecast explain {_SHOWN}{where}", "where a store's number comes from"),
         (f"storecast plan{where}", "the chunks of a run"),
         (f"storecast accuracy{where}", "how good the last forecasts were"),
+        (f"storecast releases{where}", "what was published, and what the receipts say"),
         ("make serve", f"the API; then curl http://127.0.0.1:8080/results/{_SHOWN}"),
     ):
         telling.say(f"  {command:<44} {what}")
