@@ -130,7 +130,7 @@ def _listed(
     by_day = {day.target_date: day for day in store.days if view.shows(day)}
     return {
         "store_id": store.store_id,
-        "described": words.described(store),
+        "named": words.named(store),
         "days": [by_day.get(each) for each in dates],
         "state": words.state(store, view, is_silent=is_silent),
     }

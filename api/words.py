@@ -80,7 +80,14 @@ def moment(value: datetime, zone: ZoneInfo) -> str:
     return f"{value.astimezone(zone):%A %-d %B %Y, %H:%M}"
 
 
+def named(store: StoreForecast) -> str:
+    """What a store goes by in a list: its name, else its region; all else is on its own page."""
+    name = store.description.get("name") or store.description.get("region")
+    return "" if name is None else str(name)
+
+
 def described(store: StoreForecast) -> str:
+    """All that was delivered about a store."""
     return ", ".join(
         f"{name.replace('_', ' ')} {value}" for name, value in store.description.items() if value
     )

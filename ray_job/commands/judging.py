@@ -27,7 +27,7 @@ def accuracy(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """How good the forecasts that were live have been, beside last week's number."""
+    """How good the live forecasts have been, beside last week's number."""
     from ray_job import accuracy as judging
     from ray_job.bucket import pointer
 
@@ -55,7 +55,10 @@ def compare(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Two models on the same days, that neither was trained on, and whether chance explains it."""
+    """Two models on the same days, and whether chance explains it.
+
+    Neither may have been trained on one of the days.
+    """
     here = edge(bucket, settings, as_json=as_json)
     found = compared(here, here.storage(), first, second, days, day(as_of))
     here.tell(found)

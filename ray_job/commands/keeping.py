@@ -29,7 +29,10 @@ def rollback(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Let readers see an earlier release again, and hold publishing until the next night."""
+    """Go back to an earlier release.
+
+    Publishing is held until the next night.
+    """
     from ray_job import rollback as rolling
 
     here = edge(bucket, settings, as_json=as_json)

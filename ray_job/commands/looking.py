@@ -25,7 +25,7 @@ def releases(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """The newest publications, newest first, and what their runs' receipts say."""
+    """The publications, newest first, with what their receipts say."""
     from ray_job.bucket import pointer
 
     here = edge(bucket, settings, as_json=as_json)

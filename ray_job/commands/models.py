@@ -96,7 +96,10 @@ def promote(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Make a registered model the current one, if it is better, or was current before."""
+    """Make a registered model the current one.
+
+    It has to be better than the current one, or to have been current before.
+    """
     from ray_job import registry
     from ray_job.commands.judging import compared
 
@@ -151,7 +154,7 @@ def backtest(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Forecast past days as if on the evening before, and say how good that was."""
+    """How good forecasts of past days are, made as if on the evening before."""
     from ray_job import inputs, trial
     from ray_job.report_figures import coverage_of_stores
     from ray_job.slices import slices

@@ -58,7 +58,10 @@ def ingest(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Bring every new raw file into the histories and the context, in one commit."""
+    """Bring every new raw file in.
+
+    All of them in one commit, each file once; a bad one leaves everything as it is.
+    """
     from ray_job import ingest as ingesting
 
     here = edge(bucket, settings, as_json=as_json)

@@ -6,14 +6,22 @@ from typing import Annotated
 
 import typer
 
-from ray_job.commands.edge import AsOf, Bucket, Json, SettingsFile, day, edge
+from ray_job.commands.edge import Bucket, Json, SettingsFile, day, edge
 
 app = typer.Typer()
 
 
 @app.command()
 def submit(
-    as_of: AsOf = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            help="The last date whose sales may be used (YYYY-MM-DD). Default: the day before the"
+            " CronJob's scheduled date, else yesterday.",
+            show_default=False,
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the run; exit with its code.")
     ] = False,
@@ -27,7 +35,7 @@ def submit(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Create the RayJob of the night on Kubernetes, or find it, and wait."""
+    """Create the night's RayJob on Kubernetes, or find it, and wait."""
     from ray_job import submit as submitting
 
     here = edge(bucket, settings, as_json=as_json)

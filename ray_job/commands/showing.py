@@ -42,7 +42,7 @@ def demo(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """The whole way on generated stores in a local directory, with a forecast to look at.
+    """The whole way, on generated stores in a local directory.
 
     The data end yesterday. The nights before the last are played on their own clocks, so that
     there are forecasts to compare with what was then sold.
@@ -107,7 +107,9 @@ def _deliver(here: Edge, storage: Storage) -> None:
                 progress=here.progress,
             )
             if not here.json:
-                telling.say(f"Ingested {report.files} files of {kind}: {report.rows:,} rows.")
+                brought = telling.counted(report.files, "file")
+                rows = telling.counted(report.rows, "row")
+                telling.say(f"Ingested {brought} of {kind}: {rows}.")
 
 
 def _earlier_nights(here: Edge, storage: Storage, last_day: date) -> None:

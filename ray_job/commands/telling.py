@@ -57,24 +57,31 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
 
 
 def cell(value: object) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, datetime):
-        return f"{value:%a %-d %b %Y %H:%M %Z}"
-    if value == 0:
-        return "0"
-    if isinstance(value, float):
-        return f"{value:,.4f}" if abs(value) < 1 else f"{value:,.1f}"
-    if isinstance(value, date):
-        return f"{value:%a %-d %b %Y}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    match value:
+        case None:
+            told = "–"
+        case bool():
+            told = "yes" if value else "no"
+        case int():
+            told = f"{value:,}"
+        case float():
+            told = "0" if value == 0 else f"{value:,.4f}" if abs(value) < 1 else f"{value:,.1f}"
+        case datetime():
+            told = f"{value:%a %-d %b %Y %H:%M %Z}"
+        case date():
+            told = f"{value:%a %-d %b %Y}"
+        case _:
+            told = str(value)
+    return told
 
 
 def tell_ingest(report: IngestReport) -> None:
     if report.files == 0:
         say("Nothing new in raw_data/.")
         return
-    say(f"Brought in {report.files:,} files: {report.rows:,} rows of {report.stores:,} stores.")
+    files, rows = counted(report.files, "file"), counted(report.rows, "row")
+    of_stores = f" of {counted(report.stores, 'store')}" if report.stores else ""
+    say(f"Brought in {files}: {rows}{of_stores}.")
 
 
 def tell_plan(as_of: date, chunks: Sequence[Mapping[str, Any]]) -> None:
@@ -92,7 +99,7 @@ def tell_plan(as_of: date, chunks: Sequence[Mapping[str, Any]]) -> None:
             )
             for chunk in chunks
         ],
-        title=f"As of {as_of:%A %-d %B %Y}: {len(chunks)} chunks",
+        title=f"As of {as_of:%A %-d %B %Y}: {counted(len(chunks), 'chunk')}",
     )
 
 
@@ -136,6 +143,11 @@ _STATUS = {
     "refused": "Not published",
     "unpublished": "Made, not published,",
 }
+
+
+def counted(number: int, unit: str) -> str:
+    """`1 file`, `2,000 files`."""
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
 
 
 def _stores(ids: Sequence[str]) -> str:
