@@ -1,4 +1,4 @@
-"""The whole way as a new user goes it: `storecast demo`, then the commands and calls it ends with."""
+"""The whole way as a new user goes it: `storecast demo`, then the commands that it ends with."""
 
 import json
 import os
