@@ -224,7 +224,20 @@ def test_the_readme_s_table_has_every_row_of_the_long_one():
 
 def test_the_documents_count_the_alerts_right():
     alerts = re.findall(r"- alert: (\w+)", (K8S / "gcp" / "monitoring" / "rules.yaml").read_text())
-    words = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    words = (
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+    )
     readme = (ROOT / "README.md").read_text()
     assert f"and {words[len(alerts) - 2]} more" in readme
     assert f"{words[len(alerts)]} alerts" in readme
