@@ -22,10 +22,10 @@ from ray_job.bucket.errors import CorruptError, InputError
 from ray_job.bucket.storage import Storage
 from ray_job.panel import Floats, Floats32, Panel, Texts
 from ray_job.plan import ItemRange, RowGroup
+from ray_job.ranged import RangedFile, fetch_row_groups, open_part
 
 REQUIRED = ("item_id", "date", "sales", "delivered_at", "op")
 _EPOCH = date(1970, 1, 1)
-_WHOLE_BYTES = 16 * 2**20
 _BLOCK_CELLS = 8_000_000
 """Series × days of one panel: 64 MB of sales."""
 
@@ -51,20 +51,11 @@ def row_groups(storage: Storage, key: str) -> list[RowGroup]:
     Raises CorruptError, NotFoundError or StorageError.
     """
     try:
-        return _row_groups(_sought(storage, key), key)
-    except OSError:
-        return _row_groups(_whole(storage, key), key)
-
-
-def _row_groups(source: pa.NativeFile, key: str) -> list[RowGroup]:
-    try:
-        with pq.ParquetFile(source) as file:
+        with pq.ParquetFile(open_part(storage, key)) as file:
             column = file.schema_arrow.get_field_index("item_id")
             groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
             return [RowGroup(one.column(column).statistics.min, one.num_rows) for one in groups]
     except (pa.ArrowException, OSError, AttributeError) as error:
-        if isinstance(error, OSError) and not isinstance(source, pa.BufferReader):
-            raise
         raise CorruptError(f"{key}: the file cannot be read: {_first_line(error)}") from error
 
 
@@ -308,27 +299,29 @@ def _in_order(tables: list[pa.Table]) -> list[pa.Table]:
 
 def _read_file(storage: Storage, key: str, columns: Columns, items: ItemRange | None) -> pa.Table:
     if items is None:
-        return _decode(_whole(storage, key), key, columns, None)
+        return _decode(pa.BufferReader(storage.read(key)), key, columns, None)
     try:
-        return _decode(_sought(storage, key), key, columns, items)
-    except OSError:
-        # The storage or the file: read whole, the one is told from the other.
-        return _decode(_whole(storage, key), key, columns, items)
+        return _decode(open_part(storage, key), key, columns, items)
+    except CorruptError:
+        # A range has no checksum of the storage's: what was damaged on its way is right now.
+        return _decode(open_part(storage, key), key, columns, items)
 
 
-def _decode(source: pa.NativeFile, key: str, columns: Columns, items: ItemRange | None) -> pa.Table:
-    in_memory = isinstance(source, pa.BufferReader)
+def _decode(
+    source: pa.BufferReader | RangedFile, key: str, columns: Columns, items: ItemRange | None
+) -> pa.Table:
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
             there = set(file.schema_arrow.names)
             if missing := [name for name in REQUIRED if name not in there]:
                 raise InputError(f"{key}: the column {missing[0]!r} is missing")
             wanted = [*REQUIRED, *(name for name in columns.names if name in there)]
-            groups = range(file.num_row_groups) if items is None else _overlapping(file, items)
-            table = file.read_row_groups(list(groups), columns=wanted, use_threads=False)
+            groups = list(range(file.num_row_groups))
+            if items is not None:
+                groups = _overlapping(file, items)
+                fetch_row_groups(source, file, groups)
+            table = file.read_row_groups(groups, columns=wanted, use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and not in_memory:
-            raise
         raise CorruptError(f"{key}: the file cannot be read: {_first_line(error)}") from error
     _check_types(table, key)
     if items is not None:
@@ -370,18 +363,6 @@ def _within(ids: pa.ChunkedArray, items: ItemRange) -> pa.ChunkedArray:
     if items.end is not None:
         inside = pc.and_(inside, pc.less(ids, items.end))
     return inside
-
-
-def _whole(storage: Storage, key: str) -> pa.BufferReader:
-    return pa.BufferReader(storage.read(key))
-
-
-def _sought(storage: Storage, key: str) -> pa.NativeFile:
-    """A file of which only a part is wanted: a small one whole, since that is one request."""
-    there = storage.stat(key)
-    if there is None or there.size <= _WHOLE_BYTES:
-        return _whole(storage, key)
-    return storage.files().open_input_file(key)
 
 
 def _first_line(error: BaseException) -> str:

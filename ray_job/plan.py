@@ -228,9 +228,13 @@ def _hash(store_id: str) -> int:
 def _cut(
     files: pa.Table, basis: Basis, limits: Limits, row_groups: Sequence[RowGroup]
 ) -> Iterator[Chunk]:
-    """One store in ranges of items that hold about equal numbers of its largest file's rows."""
+    """One store in ranges of items that hold about equal numbers of its largest file's rows.
+
+    A range is half a chunk: groups of small stores, halved until they fit, are seldom more, and so
+    a worker needs no more memory for the biggest store than for the others.
+    """
     size, rows = pc.sum(files["bytes"]).as_py(), pc.sum(files["rows"]).as_py()
-    pieces = max(-(-size // limits.chunk_bytes), -(-rows // limits.chunk_rows))
+    pieces = max(-(-2 * size // limits.chunk_bytes), -(-2 * rows // limits.chunk_rows))
     share = sum(group.rows for group in row_groups) / pieces
     bounds: list[str] = []
     counted = 0

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from ray_job.bucket.errors import CorruptError, NotFoundError, StorageError
 from ray_job.bucket.storage import Storage
+from ray_job.ranged import RangedFile
 
 _WHOLE_BYTES = 64 * 2**20
 """Up to this size one request for the whole object beats several for its parts."""
@@ -23,7 +24,7 @@ def open_parquet(storage: Storage, key: str, size: int) -> pq.ParquetFile:
         source = (
             pa.BufferReader(storage.read(key))
             if size <= _WHOLE_BYTES
-            else storage.files().open_input_file(key)
+            else RangedFile(storage, key, size)
         )
         return pq.ParquetFile(source, page_checksum_verification=True)
     except FileNotFoundError as error:

@@ -63,6 +63,10 @@ class DirectoryStorage:
         with _told(key), (self.root / key).open("rb", buffering=0) as file:
             return file.read()
 
+    def read_range(self, key: str, begin: int, end: int) -> bytes:
+        with _told(key), (self.root / key).open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), end - begin, begin)
+
     def read_versioned(self, key: str) -> Versioned:
         with _told(key), (self.root / key).open("rb", buffering=0) as file:
             return Versioned(file.read(), _generation(os.fstat(file.fileno())))

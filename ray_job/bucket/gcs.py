@@ -111,6 +111,13 @@ class GcsStorage:
         with _told(key):
             return _undamaged(stream)
 
+    def read_range(self, key: str, begin: int, end: int) -> bytes:
+        with _told(key):
+            data: bytes = self._blob(key).download_as_bytes(
+                start=begin, end=end - 1, retry=_RETRY, checksum=None
+            )
+            return data
+
     def read_versioned(self, key: str) -> Versioned:
         found = self._fetch(key)
         if found is None:

@@ -42,6 +42,12 @@ class Storage(Protocol):
     def read(self, key: str) -> bytes:
         """The object's bytes, in one request. Raises NotFoundError."""
 
+    def read_range(self, key: str, begin: int, end: int) -> bytes:
+        """The object's bytes from `begin` on and before `end`. Raises NotFoundError.
+
+        No checksum is verified: whoever reads a range has one of its own.
+        """
+
     def read_versioned(self, key: str) -> Versioned:
         """The object's bytes with their generation. Raises NotFoundError."""
 

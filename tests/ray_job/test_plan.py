@@ -129,14 +129,15 @@ def test_only_some_stores():
 
 def test_a_big_store_is_cut_where_items_begin():
     table = plan.relevant(files(("a", "big", 90), ("a", "small", 10), ("b", "x", 5)), BASIS)
-    assert plan.oversized(table, Plan(chunk_bytes=50)) == {"a": "big"}
+    limits = Plan(chunk_bytes=99)
+    assert plan.oversized(table, limits) == {"a": "big"}
     groups = [RowGroup(item, 10) for item in ("", "a", "a", "b", "ß", "ü")]
-    chunks = plan.make(table, BASIS, Plan(chunk_bytes=50), {"a": groups})
+    chunks = plan.make(table, BASIS, limits, {"a": groups})
     ranges = [chunk.items for chunk in chunks if chunk.items is not None]
-    assert set(ranges) == {ItemRange(None, "b"), ItemRange("b", None)}
-    assert sum(chunk.bytes for chunk in chunks if chunk.items) == 100
+    assert set(ranges) == {ItemRange(None, "a"), ItemRange("a", "ß"), ItemRange("ß", None)}
+    assert sum(chunk.bytes for chunk in chunks if chunk.items) == 99  # each its share, rounded down
     assert all(chunk.files.num_rows == 2 for chunk in chunks if chunk.items)
-    assert len({chunk.digest for chunk in chunks}) == 3
+    assert len({chunk.digest for chunk in chunks}) == 4
 
 
 def test_one_item_is_never_cut():
