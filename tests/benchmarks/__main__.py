@@ -15,14 +15,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import cases
-from tests.benchmarks.cases import Case, Line
+from tests.benchmarks.cases import Line
 
 FOLDER = Path(__file__).parent
 Found = dict[str, list[dict[str, Any]]]
@@ -30,42 +29,89 @@ Found = dict[str, list[dict[str, Any]]]
 
 @dataclass
 class Report:
+    """What was measured so far, by step; kept in a file, so that who is interrupted can go on."""
+
     machine: str
     date: str
     rounds: int
-    load_average: float
+    load_average: list[float] = field(default_factory=list)
+    """Before each measurement: what else the machine was doing."""
     lines: list[Line] = field(default_factory=list)
     measured: Found = field(default_factory=dict)
+
+    @classmethod
+    def begun(cls, options: argparse.Namespace) -> Report:
+        report = cls(_machine(), datetime.now(UTC).date().isoformat(), options.rounds)
+        if options.out.exists() and not options.again:
+            earlier = json.loads(options.out.read_text())
+            if earlier["machine"] == report.machine:
+                report.load_average = earlier["load_average"]
+                report.measured = earlier["measured"]
+        return report
 
 
 def main() -> int:
     options = _options()
-    chosen = [case for case in cases.ALL if case.letter in options.cases]
     plan = cases.Plan(
         data=cases.Data(options.data),
-        sizes=tuple(options.sizes),
+        sizes=tuple(sorted(options.stores)),
         items=options.items,
-        big_items=options.big_items,
+        skew_items=options.skew_items,
         rivals_up_to=options.rivals_up_to,
+        daily_up_to=options.daily_up_to,
     )
-    report = Report(
-        machine=_machine(),
-        date=datetime.now(UTC).date().isoformat(),
-        rounds=options.rounds,
-        load_average=os.getloadavg()[0],
-    )
+    report = Report.begun(options)
+    chosen = [case for case in cases.ALL if case.letter in options.cases]
     steps = {case.letter: case.steps(plan) for case in chosen}  # generates what is not there
+    if options.only_data:
+        return 0
     for number in range(options.rounds):
-        for case in chosen:
-            for step in steps[case.letter]:
-                times = report.measured.setdefault(step.name, [])
-                if len(times) <= number and len(times) < step.rounds:
-                    times.append(_measure(step))
-        _write(report, chosen, plan, options.out)
-    for line in report.lines:
-        held = {True: "ok  ", False: "FAIL", None: "    "}[line.holds]
-        print(f"{held} {line.what:62} {line.value:>12}  {line.wanted}")  # noqa: T201
+        for step in dict.fromkeys(step for case in chosen for step in steps[case.letter]):
+            times = report.measured.setdefault(step.name, [])
+            good = [one for one in times if "error" not in one]
+            if len(good) <= number < step.rounds:
+                report.load_average.append(round(os.getloadavg()[0], 1))
+                report.measured[step.name] = [*good, _measure(step)]
+                _write(report, plan, options.out)
+    _write(report, plan, options.out)
+    table = _table(report)
+    print(table)  # noqa: T201
+    if options.write:
+        README.write_text(_spliced(README.read_text(), table))
     return 0 if all(line.holds is not False for line in report.lines) else 1
+
+
+README = FOLDER / "README.md"
+BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
+
+
+def _spliced(text: str, table: str) -> str:
+    """The text with the table between its marks."""
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}{table}\n{END}{rest.partition(END)[2]}"
+
+
+def _table(report: Report) -> str:
+    """Markdown: machine, date and noise, and a row for each line."""
+    spreads = [
+        (max(seconds) - min(seconds)) / statistics.median(seconds)
+        for times in report.measured.values()
+        for seconds in [[one["seconds"] for one in times if "error" not in one]]
+        if len(seconds) > 1
+    ]
+    noise = f"{statistics.median(spreads):.0%}" if spreads else "unknown"
+    load = statistics.median(report.load_average) if report.load_average else 0.0
+    told = (
+        f"{report.machine}; {report.date}; medians of up to {report.rounds} rounds, which lie"
+        f" {noise} apart (median over the measurements); load average before each {load:.1f}"
+        " (median)."
+    )
+    marks = {True: "holds", False: "**missed**", None: ""}
+    rows = [
+        f"| {line.what} | {line.value} | {line.wanted} | {marks[line.holds]} |"
+        for line in report.lines
+    ]
+    return "\n".join([told, "", "| | measured | demanded | |", "|---|---|---|---|", *rows])
 
 
 def _measure(step: cases.Step) -> dict[str, Any]:
@@ -87,17 +133,10 @@ def _measure(step: cases.Step) -> dict[str, Any]:
     return found
 
 
-def _write(report: Report, chosen: list[Case], plan: cases.Plan, out: Path) -> None:
+def _write(report: Report, plan: cases.Plan, out: Path) -> None:
     medians = {name: _medians(times) for name, times in report.measured.items()}
-    report.lines = list(_lines(chosen, plan, medians))
+    report.lines = [line for case in cases.ALL for line in case.lines(plan, medians)]
     out.write_text(json.dumps(asdict(report), indent=1) + "\n")
-
-
-def _lines(
-    chosen: list[Case], plan: cases.Plan, medians: dict[str, dict[str, Any]]
-) -> Iterator[Line]:
-    for case in chosen:
-        yield from case.lines(plan, medians)
 
 
 def _medians(times: list[dict[str, Any]]) -> dict[str, Any]:
@@ -119,12 +158,18 @@ def _machine() -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--stores", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--cases", default="abcdefg", help="letters, see README.md")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--items", type=int, default=200, help="of the stores of cases c and d")
-    parser.add_argument("--big-items", type=int, default=200_000, help="of the one big store")
+    parser.add_argument("--items", type=int, default=200, help="of the stores of case d")
+    parser.add_argument(
+        "--skew-items", type=int, default=40, help="of the stores of case c, a thousandth of one's"
+    )
     parser.add_argument("--rivals-up-to", type=int, default=10_000, help="stores")
+    parser.add_argument("--daily-up-to", type=int, default=10_000, help="stores of case e")
+    parser.add_argument("--only-data", action="store_true", help="generate what is not there")
+    parser.add_argument("--again", action="store_true", help="measure anew what OUT has already")
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
     default = Path(tempfile.gettempdir(), "storecast-benchmarks")
     parser.add_argument("--data", type=Path, default=default, help="kept for the next time")
     parser.add_argument("--out", type=Path, default=FOLDER / "results.json")
