@@ -12,7 +12,7 @@ REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 # them again at every start of Ray.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo serve test check fix bench soak bench-api image k8s-check clean
+.PHONY: help setup demo serve test coverage check fix bench soak bench-api image k8s-check clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ serve: $(READY)  ## the API on http://127.0.0.1:8080 over the demo's bucket
 
 test: $(READY)  ## the tests
 	$(BIN)/pytest
+
+coverage: $(READY)  ## the tests, with the branches that none of them takes
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
 
 check: $(READY)  ## format, lint, types, import directions; changes nothing
 	$(BIN)/ruff format --check
