@@ -10,32 +10,18 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from api.columns import ColumnFiles, rows_of
 from api.snapshot import finite
 from ray_job.bucket import releases
-from ray_job.bucket.errors import CorruptError, NotFoundError
+from ray_job.bucket.errors import NotFoundError
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.pointer import Pointer, Published
+from ray_job.bucket.scores import SCORES_SCHEMA, decode
 from ray_job.bucket.storage import Storage
 
 _DAY = timedelta(days=1)
 _LONGEST_HORIZON = 14
-
-SCORES = pa.schema(
-    [
-        ("store_id", pa.string()),
-        ("as_of", pa.date32()),
-        ("days_ahead", pa.int16()),
-        ("predicted", pa.float64()),
-        ("lower_80", pa.float64()),
-        ("upper_80", pa.float64()),
-        ("actual", pa.float64()),
-        ("naive", pa.float64()),
-        ("run_id", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +89,7 @@ class Scores:
 
     def _read(self, key: str) -> pa.Table:
         self._on_read("accuracy")
-        data = self._storage.read(key)
-        try:
-            with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
-                return file.read(columns=SCORES.names).cast(SCORES)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise CorruptError(f"{key}: the scores cannot be read: {error}") from error
+        return decode(self._storage.read(key), key)
 
     def _read_release(self, entry: Published, schedule: Schedule, day: date) -> pa.Table:
         """What a release said of a day, as scores without sales."""
@@ -139,7 +120,7 @@ class Scores:
                 "naive": pa.nulls(length, pa.float64()),
                 "run_id": stores.column("run_id").take(rows),
             },
-            schema=SCORES,
+            schema=SCORES_SCHEMA,
         )
 
 

@@ -21,11 +21,12 @@ import pyarrow.compute as pc
 from ray_job import scoring
 from ray_job.bucket.errors import InputError
 from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.scores import SCORES_SCHEMA
 from ray_job.bucket.storage import Storage
 from ray_job.measures import measures
 from ray_job.panel import Floats
 
-SCHEMA = scoring.ACCURACY_SCHEMA.insert(0, pa.field("target_date", pa.date32()))
+SCHEMA = SCORES_SCHEMA.insert(0, pa.field("target_date", pa.date32()))
 
 _CONCURRENCY = 8
 _DAY = timedelta(days=1)

@@ -29,25 +29,11 @@ from ray_job.bucket import keys, releases
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.sanity import Floats, matrix
+from ray_job.bucket.scores import SCORES_SCHEMA, decode
 from ray_job.bucket.storage import Storage
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-
-ACCURACY_SCHEMA = pa.schema(
-    [
-        ("store_id", pa.string()),
-        ("as_of", pa.date32()),
-        ("days_ahead", pa.int16()),
-        ("predicted", pa.float64()),
-        ("lower_80", pa.float64()),
-        ("upper_80", pa.float64()),
-        ("actual", pa.float64()),
-        ("naive", pa.float64()),
-        ("run_id", pa.string()),
-    ]
-)
-"""One row per store and as-of, sorted; `naive` is what was sold on that weekday a week earlier."""
 
 SCORED_DAYS = 14
 """Target dates up to the as-of that a run scores; sales that come later are not scored."""
@@ -164,7 +150,7 @@ def score(
     horizon: int,
     zone: ZoneInfo,
 ) -> dict[date, pa.Table]:
-    """The scores (ACCURACY_SCHEMA) of the target dates whose known sales have changed."""
+    """The scores (SCORES_SCHEMA) of the target dates whose known sales have changed."""
     stores = pa.array(sold.store_ids, pa.string())
     known = [_Known.of(sold, as_of - back * _DAY) for back in range(SCORED_DAYS)]
     known = [one for one in known if one.stores.any()]
@@ -210,8 +196,8 @@ def write(storage: Storage, scores: Mapping[date, pa.Table], run_id: str) -> dic
 
 
 def read(storage: Storage, key: str) -> pa.Table:
-    """The scores of one target date (ACCURACY_SCHEMA). Raises NotFoundError or CorruptError."""
-    return _decode(storage.read(key), key)
+    """The scores of one target date (SCORES_SCHEMA). Raises NotFoundError or CorruptError."""
+    return decode(storage.read(key), key)
 
 
 def _live(current: Pointer, target: date, horizon: int, zone: ZoneInfo) -> Iterator[Published]:
@@ -261,7 +247,7 @@ def _scored(
         for values, bound in zip(bounds, said.bounds, strict=True):
             values.append(bound[rows, ahead - 1])
     if not places:
-        return ACCURACY_SCHEMA.empty_table()
+        return SCORES_SCHEMA.empty_table()
     place, ahead_of = np.concatenate(places), np.concatenate(aheads)
     order = np.lexsort((-ahead_of, place))
     place, ahead_of = place[order], ahead_of[order]
@@ -276,7 +262,7 @@ def _scored(
         .take(pa.array(order))
         .combine_chunks(),
     ]
-    return pa.table(columns, schema=ACCURACY_SCHEMA)
+    return pa.table(columns, schema=SCORES_SCHEMA)
 
 
 def _merge(before: pa.Table, new: pa.Table) -> pa.Table:
@@ -306,7 +292,7 @@ def _same(one: pa.Table, other: pa.Table) -> bool:
         pc.all(pc.equal(one[name], other[name])).as_py()
         if name != "naive"
         else np.array_equal(one[name].to_numpy(), other[name].to_numpy(), equal_nan=True)
-        for name in ACCURACY_SCHEMA.names
+        for name in SCORES_SCHEMA.names
     )
 
 
@@ -325,11 +311,3 @@ def _seen(storage: Storage, current: Pointer) -> dict[str, str]:
 
 def _read(storage: Storage, key: str | None) -> pa.Table | None:
     return None if key is None else read(storage, key)
-
-
-def _decode(data: bytes, key: str) -> pa.Table:
-    try:
-        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
-            return file.read(use_threads=False).cast(ACCURACY_SCHEMA)
-    except (pa.ArrowException, ValueError, OSError) as error:
-        raise CorruptError(f"{key}: the scores cannot be read: {error}") from error

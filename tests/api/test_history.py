@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from api.schemas import History
-from api.scores import SCORES
 from ray_job.bucket import keys
+from ray_job.bucket.scores import SCORES_SCHEMA
 from tests.api.bucket import AS_OF, Bucket, StoreSpec
 from tests.api.serving import serve
 
@@ -31,7 +31,7 @@ def row(store: str, target: date, ahead: int, predicted: float, actual: float | 
 
 def write_scores(bucket: Bucket, target: date, rows: list[dict[str, object]]) -> str:
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCORES), sink)
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCORES_SCHEMA), sink)
     key = keys.accuracy(target, "r")
     bucket.storage.create(key, sink.getvalue().to_pybytes())
     return key

@@ -14,6 +14,7 @@ from ray_job.__main__ import app
 from ray_job.bucket import pointer
 from ray_job.bucket.errors import InputError
 from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.scores import SCORES_SCHEMA
 from ray_job.bucket.storage import open_bucket
 
 DAY = timedelta(days=1)
@@ -43,7 +44,7 @@ def day(target, errors):
             row(store, target, 1, 100.0 + one, 100.0, 120.0),
         ]
     rows.sort(key=lambda each: (each["store_id"], each["as_of"]))
-    return pa.Table.from_pylist(rows, scoring.ACCURACY_SCHEMA)
+    return pa.Table.from_pylist(rows, SCORES_SCHEMA)
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_closed_days_count_for_nothing(storage, current):
 
 def test_last_weeks_number_may_be_unknown(storage):
     rows = [row("a", FIRST, 1, 110.0, 100.0, float("nan"))]
-    scores = {FIRST: pa.Table.from_pylist(rows, scoring.ACCURACY_SCHEMA)}
+    scores = {FIRST: pa.Table.from_pylist(rows, SCORES_SCHEMA)}
     current = Pointer(accuracy=scoring.write(storage, scores, "run"))
     scored = accuracy.read(storage, current, 28)
     found = accuracy.summarise(scored)
