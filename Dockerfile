@@ -21,16 +21,28 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_
     UV_PYTHON_DOWNLOADS=never UV_PYTHON=/usr/local/bin/python3.11 UV_SYSTEM_CERTS=1
 RUN pip install --no-cache-dir --root-user-action=ignore uv==0.13.9 hatchling==1.33.0
 WORKDIR /src
+
+# What to install, told from the lock file without the rest of pyproject.toml: a change of a tool's
+# settings there installs nothing again. The same time on every file, because the cache looks at it.
+FROM build AS requirements
 COPY pyproject.toml uv.lock ./
+RUN export="uv export --quiet --frozen --no-dev --no-emit-project --no-header" \
+    && $export --extra job --output-file job.txt \
+    && $export --extra api --no-emit-package numpy --output-file api.txt \
+    && touch --date=@0 job.txt api.txt
 
 FROM build AS job-dependencies
-RUN uv sync --frozen --no-dev --no-install-project --extra job
+COPY --from=requirements /src/job.txt ./
+RUN uv venv --quiet /opt/venv && uv pip install --quiet --python /opt/venv/bin/python --no-deps \
+    --require-hashes --requirements job.txt
 
 # The API reads Parquet and Arrow files, on disk and on Cloud Storage. What it never loads stays out:
 # numpy, Arrow's other services, headers, sources and tests, the file watcher, symbols for linkers and debuggers.
 FROM build AS api-dependencies
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils
-RUN uv sync --frozen --no-dev --no-install-project --extra api --no-install-package numpy \
+COPY --from=requirements /src/api.txt ./
+RUN uv venv --quiet /opt/venv && uv pip install --quiet --python /opt/venv/bin/python --no-deps \
+    --require-hashes --requirements api.txt \
     && cd /opt/venv/lib/python3.11/site-packages \
     && rm -r pyarrow/include pyarrow/src pyarrow/tests pyarrow/_flight* pyarrow/_s3fs* \
        pyarrow/libarrow_flight* pyarrow/libarrow_python_flight* pyarrow/libarrow_s3* \
@@ -40,7 +52,7 @@ RUN uv sync --frozen --no-dev --no-install-project --extra api --no-install-pack
 
 # The project alone, so that a change of it changes one small layer of each image, and needs no network.
 FROM build AS project
-COPY README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY ray_job ray_job
 COPY api api
 RUN hatchling build --target wheel --directory /wheel \

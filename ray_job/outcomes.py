@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from ray_job.bucket.parts import OUTCOME_SCHEMA
 from ray_job.bucket.releases import COVERED, PART_REFERENCE, RELEASE_SCHEMA
-from ray_job.bucket.sanity import Floats, matrix
+from ray_job.lists import Floats, matrix
 
 Interval = Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]
 """From the sums of `intervals.interval_terms` and the days since the newest sales, arrays of shape

@@ -28,9 +28,9 @@ import pyarrow.parquet as pq
 from ray_job.bucket import keys, releases
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.pointer import Pointer, Published
-from ray_job.bucket.sanity import Floats, matrix
 from ray_job.bucket.scores import SCORES_SCHEMA, decode
 from ray_job.bucket.storage import Storage
+from ray_job.lists import Floats, matrix
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]

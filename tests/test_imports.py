@@ -48,6 +48,12 @@ def test_the_bucket_stands_alone(graph):
     assert upstream & heavy == set()
 
 
+def test_the_api_loads_no_numpy(graph):
+    """Its image has none, and pyproject.toml promises none to who installs only the API."""
+    for package in ("api", "ray_job.bucket"):
+        assert "numpy" not in graph.find_upstream_modules(package, as_package=True)
+
+
 ENTRY_POINTS = {("api.openapi", "api.main")}
 """What a module imports only when it is run as a command: the document is that of the service."""
 

@@ -1,22 +1,19 @@
 """What the rows of a release say of their night: levels, shares, silence.
 
-One definition for the receipt, the event, the metrics and the page. Pure.
+One definition for the receipt, the event, the metrics and the page. Pure, and in Arrow alone: the
+API has no numpy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.bucket.receipts import Level
-
-Floats = npt.NDArray[np.float64]
 
 SILENT_DAYS = 3
 """A store without sales for so many days before the as-of has gone silent, by default."""
@@ -40,15 +37,16 @@ def look(rows: pa.Table, as_of: date, regions: Mapping[str, str | None], silent_
     rows = rows.filter(rows["expected"])
     own = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
     tonight = rows.filter(own)
-    predicted, usual = matrix(tonight["predicted"]), matrix(tonight["usual"])
+    compared = _compared(tonight)
+    places = [regions.get(store) for store in tonight["store_id"].to_pylist()]
     return Night(
         expected=rows.num_rows,
         carried=_count(pc.and_(pc.is_valid(rows["as_of"]), pc.invert(own))),
         fallback=_count(pc.equal(rows["outcome"], "fallback")),
         missing_weather=_missing_weather(tonight),
         silent=tuple(_silent(rows, as_of, silent_days)),
-        total=_level(predicted, usual, None),
-        regions=tuple(_by_region(tonight["store_id"].to_pylist(), predicted, usual, regions)),
+        total=_level(compared, None),
+        regions=tuple(_by_region(compared, places)),
     )
 
 
@@ -60,18 +58,6 @@ def is_silent(rows: pa.Table, as_of: date, days: int) -> pa.ChunkedArray:
     newest = pa.scalar(as_of - timedelta(days=days), pa.date32())
     owes = pc.and_(rows["expected"], pc.not_equal(rows["outcome"], "closed"))
     return pc.fill_null(pc.and_(owes, pc.less_equal(rows["data_through"], newest)), False)
-
-
-def matrix(column: pa.ChunkedArray) -> Floats:
-    """A column of lists as an array, shorter ones filled up with NaN; null is NaN."""
-    flat: Floats = pc.list_flatten(column).to_numpy().astype(np.float64)
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
-    width = int(lengths.max(initial=0))
-    if len(flat) == len(lengths) * width:
-        return flat.reshape(len(lengths), width)
-    padded = np.full((len(lengths), width), np.nan)
-    padded[np.arange(width) < lengths[:, None]] = flat
-    return padded
 
 
 def _silent(rows: pa.Table, as_of: date, days: int) -> list[str]:
@@ -90,39 +76,55 @@ def _missing_weather(tonight: pa.Table) -> int:
     return len(pc.unique(at.filter(without)))
 
 
-def _by_region(
-    stores: Sequence[str],
-    predicted: Floats,
-    usual: Floats,
-    regions: Mapping[str, str | None],
-) -> list[Level]:
-    places: dict[str, list[int]] = {}
-    for place, store in enumerate(stores):
-        region = regions.get(store)
-        if region is not None:
-            places.setdefault(region, []).append(place)
-    return [_level(predicted[places[name]], usual[places[name]], name) for name in sorted(places)]
+def _compared(tonight: pa.Table) -> pa.Table:
+    """(row, day, predicted, usual) of stores that are open on a target date and have sold on that
+    weekday lately."""
+    predicted, usual = _cells(tonight["predicted"]), _cells(tonight["usual"])
+    longest = max(1, *(pc.max(table["day"]).as_py() or 0 for table in (predicted, usual))) + 1
+    at = pc.index_in(_places(predicted, longest), value_set=_places(usual, longest))
+    found = predicted.rename_columns(["row", "day", "predicted"]).append_column(
+        "usual", usual["value"].take(at)
+    )
+    return found.filter(pc.and_(pc.greater(found["predicted"], 0), pc.greater(found["usual"], 0)))
 
 
-def _level(predicted: Floats, usual: Floats, region: str | None) -> Level:
-    """Over stores that are open on a target date and have sold on that weekday lately."""
-    counted = (predicted > 0) & (usual > 0)
-    stores = int(counted.any(axis=1).sum())
-    if not stores:
+def _cells(column: pa.ChunkedArray) -> pa.Table:
+    """A column of lists as (row, day, value)."""
+    lists = column.combine_chunks()
+    row = pc.cast(pc.list_parent_indices(lists), pa.int64())
+    value = pc.cast(pc.list_flatten(lists), pa.float64())
+    lengths = pc.cast(pc.fill_null(pc.list_value_length(lists), 0), pa.int64())
+    before = pc.subtract(pc.cumulative_sum(lengths), lengths)
+    day = pc.subtract(pa.array(range(len(value)), pa.int64()), before.take(row))
+    return pa.table({"row": row, "day": day, "value": value})
+
+
+def _places(cells: pa.Table, longest: int) -> pa.Array:
+    return pc.add(pc.multiply(cells["row"], longest), cells["day"]).combine_chunks()
+
+
+def _by_region(compared: pa.Table, places: list[str | None]) -> list[Level]:
+    named = pa.array(places, pa.string()).take(compared["row"].combine_chunks())
+    found = sorted({place for place in places if place is not None})
+    return [_level(compared.filter(pc.equal(named, name)), name) for name in found]
+
+
+def _level(compared: pa.Table, region: str | None) -> Level:
+    if not compared.num_rows:
         return Level(region=region)
-    forecast = np.where(counted, predicted, 0.0).sum(axis=0)
-    before = np.where(counted, usual, 0.0).sum(axis=0)
-    days = counted.any(axis=0)
-    ratios = forecast[days] / before[days]
-    number = counted.sum()
+    # One thread, so that the sums are added in one order.
+    days = compared.group_by("day", use_threads=False).aggregate(
+        [("predicted", "sum"), ("usual", "sum")]
+    )
+    ratios = pc.divide(days["predicted_sum"], days["usual_sum"])
     return Level(
         region=region,
-        stores=stores,
-        forecast_per_store=float(forecast.sum() / number),
-        usual_per_store=float(before.sum() / number),
-        ratio=float(ratios.mean()),
-        lowest=float(ratios.min()),
-        highest=float(ratios.max()),
+        stores=pc.count_distinct(compared["row"]).as_py(),
+        forecast_per_store=pc.mean(compared["predicted"]).as_py(),
+        usual_per_store=pc.mean(compared["usual"]).as_py(),
+        ratio=pc.mean(ratios).as_py(),
+        lowest=pc.min(ratios).as_py(),
+        highest=pc.max(ratios).as_py(),
     )
 
 

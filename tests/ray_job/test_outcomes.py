@@ -9,7 +9,7 @@ import pytest
 
 from ray_job import outcomes
 from ray_job.bucket.parts import OUTCOME_SCHEMA
-from ray_job.bucket.sanity import matrix
+from ray_job.lists import matrix
 from ray_job.outcomes import Done, Origin
 
 A = date(2026, 3, 28)
