@@ -49,7 +49,7 @@ fix: $(READY)  ## repairs what check can repair, and writes api/openapi.json ane
 bench: $(READY)  ## what a run takes, against the limit and against what people otherwise write
 	@uv=$$(command -v uv || echo .venv-uv/bin/uv); \
 	  "$$uv" sync --locked --all-extras --group bench --inexact --compile-bytecode --quiet
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 soak: $(READY)  ## a minute of racing writers and readers on one bucket
 	$(BIN)/python -m tests.soak

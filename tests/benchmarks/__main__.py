@@ -42,7 +42,7 @@ class Report:
     @classmethod
     def begun(cls, options: argparse.Namespace) -> Report:
         report = cls(_machine(), datetime.now(UTC).date().isoformat(), options.rounds)
-        if options.out.exists() and not options.again:
+        if options.resume and options.out.exists():
             earlier = json.loads(options.out.read_text())
             if earlier["machine"] == report.machine:
                 report.load_average = earlier["load_average"]
@@ -168,7 +168,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rivals-up-to", type=int, default=10_000, help="stores")
     parser.add_argument("--daily-up-to", type=int, default=10_000, help="stores of case e")
     parser.add_argument("--only-data", action="store_true", help="generate what is not there")
-    parser.add_argument("--again", action="store_true", help="measure anew what OUT has already")
+    parser.add_argument("--resume", action="store_true", help="keep what OUT has, and go on")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     default = Path(tempfile.gettempdir(), "storecast-benchmarks")
     parser.add_argument("--data", type=Path, default=default, help="kept for the next time")

@@ -101,7 +101,7 @@ def _raw(folder: Path, spec: SampleSpec) -> Path:
     if not path.exists():
         with duckdb.connect() as session:
             blocks = folder / "blocks"
-            blocks.mkdir(exist_ok=True)
+            blocks.mkdir(parents=True, exist_ok=True)
             for number, rows in enumerate(iter_sales(spec)):
                 csv.write_csv(rows, blocks / f"{number:05d}.csv")
             made = path.with_suffix(".part")
