@@ -26,6 +26,7 @@ app = typer.Typer()
 MARK = ".storecast-demo"
 """Lies in a directory that the demo made, and may make anew."""
 
+_ON_RAY = "RAY_AUTH_MODE=token RAY_ADDRESS=127.0.0.1:6379"
 _NIGHTS = 14
 _TREES = 100
 _ROWS = 200_000
@@ -161,3 +162,10 @@ def _show(storage: Storage, folder: Path) -> None:
         ("make serve", f"the API; then curl http://127.0.0.1:8080/results/{_SHOWN}"),
     ):
         telling.say(f"  {command:<44} {what}")
+    telling.say("\nTo watch a run in Ray's dashboard, http://127.0.0.1:8265:")
+    for command, what in (
+        ("ray start --head; ray get-auth-token", "a Ray that stays; the page asks for the token"),
+        (f"{_ON_RAY} storecast demo{where}", ""),
+        ("ray stop", ""),
+    ):
+        telling.say(f"  {command:<44} {what}".rstrip())
