@@ -117,7 +117,7 @@ def ray_groups(known: Night, stores: Sequence[str], path: str) -> tuple[float, p
     import ray  # noqa: PLC0415
     from ray.data.datasource.partitioning import Partitioning  # noqa: PLC0415
 
-    ray.init(logging_level="ERROR", log_to_driver=False, num_cpus=WORKERS)
+    ray.init(address="local", logging_level="ERROR", log_to_driver=False, num_cpus=WORKERS)
     ray.data.DataContext.get_current().enable_progress_bars = False
 
     def group(frame: pd.DataFrame) -> pd.DataFrame:

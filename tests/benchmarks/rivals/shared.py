@@ -48,7 +48,7 @@ class Night:
     @property
     def reach(self) -> int:
         """For how many days after the as-of a run looks at what is known ahead."""
-        return len(self.target_dates)
+        return max(len(self.target_dates), self.model.description.inputs.reach)
 
     @property
     def minimum_days(self) -> int:
