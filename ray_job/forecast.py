@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
-from ray_job import history
+from ray_job import history, plan
 from ray_job.adoption import is_final, read
 from ray_job.bucket import keys, parts
 from ray_job.bucket.errors import (
@@ -53,7 +53,7 @@ def forecast_chunk(task: Task, work: Work) -> Result:
     try:
         storage = _storage(work.bucket)
         with threadpool_limits(limits=_threads()):
-            share = _forecast(storage, task.chunk, work)
+            share = _in_memory(storage, task.chunk, work)
         done = write(storage, task, work, share)
     except (StorageError, MemoryError) as error:
         done = failed(
@@ -155,6 +155,17 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
 """The first class that fits. `gone`: the table was vacuumed since the plan, or a file was lost."""
 
 
+def _in_memory(storage: Storage, chunk: Chunk, work: Work) -> Share:
+    """All stores at once; where there is not the memory for that, each half on its own."""
+    try:
+        return _forecast(storage, chunk, work)
+    except MemoryError as error:
+        halves = plan.halves(chunk, work.basis)
+        if halves is None:
+            return failed_share(chunk.store_ids, *_told(error))
+    return merge([_in_memory(storage, half, work) for half in halves])
+
+
 def _forecast(storage: Storage, chunk: Chunk, work: Work) -> Share:
     model = _model(_ArtifactKey(work.artifact))
     columns = history.Columns(
@@ -171,6 +182,9 @@ def _forecast(storage: Storage, chunk: Chunk, work: Work) -> Share:
             if waited > _SLOW_SECONDS:
                 raise StorageError(f"{one[1][0]}: not asked for, as the storage did not answer")
             return history.read_store(storage, one[1], columns, chunk.items), 0.0
+        except MemoryError:
+            # Whoever else is read already may be the one that is too large.
+            raise
         except tuple(kind for kind, _ in _CODES) as error:
             return error, time.monotonic() - began
 
@@ -200,7 +214,7 @@ def _halving(
     try:
         return _together(stores, columns, model, work)
     except Exception as error:
-        if not stores:
+        if not stores or (isinstance(error, MemoryError) and len(stores) > 1):
             raise
         if len(stores) == 1:
             return failed_share([stores[0][0]], *_told(error))

@@ -14,13 +14,14 @@ import pickle
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pyarrow as pa
 import ray
 from ray import ObjectRef
 from ray.data import Dataset
+from ray.exceptions import ObjectLostError
 from ray.util.annotations import RayDeprecationWarning
 
 from ray_job.forecast import forecast_chunk
@@ -41,7 +42,7 @@ class RayExecutor:
     """Works on the Ray cluster that this process is connected to; see `cluster`."""
 
     def run(self, tasks: Sequence[Task], work: Work) -> Iterator[Result]:
-        """Results as they come. A task whose worker died, or was ended for hanging, gives none."""
+        """Results as they come. A task whose worker or node died, or was ended, gives none."""
         shared = ray.put(pickle.dumps(work))
         dataset = _dataset(tasks, shared)
         dataset.set_name(f"run {work.run_id}")
@@ -50,11 +51,14 @@ class RayExecutor:
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        for row in dataset.iter_rows():
-            found = pickle.loads(row["result"])  # noqa: S301 - our own workers'
-            if isinstance(found, Exception):
-                raise found
-            yield found
+        # A result that lay on a node when that was lost ends the iteration. What was not handed
+        # over yet counts as lost, too; its parts are there for whoever does it again.
+        with suppress(ObjectLostError):
+            for row in dataset.iter_rows():
+                found = pickle.loads(row["result"])  # noqa: S301 - our own workers'
+                if isinstance(found, Exception):
+                    raise found
+                yield found
 
 
 def memory_to_ask(chunk: Chunk, largest_node: int) -> int:
@@ -151,12 +155,17 @@ def _load() -> None:
 def forecast_stores(row: dict[str, Any], shared: ObjectRef[bytes]) -> dict[str, bytes]:
     """One chunk, in a worker process. What it raises is an answer, too: only death is a loss.
 
+    A SystemError is none: compiled code failed without saying why, as it does when it gets no
+    memory, and its process is not to be trusted any more.
+
     Ray's dashboard calls the stage by the function's name.
     """
     task = _unpacked(row)
     try:
         with _watched(task.deadline_seconds):
             found: Result | Exception = forecast_chunk(task, _work(shared))
+    except SystemError:
+        os._exit(1)
     except Exception as error:  # noqa: BLE001 - handed to the driver, which raises it
         found = error
     return {"result": pickle.dumps(found)}

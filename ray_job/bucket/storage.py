@@ -16,6 +16,8 @@ def open_bucket(url: str) -> Storage:
 
     Raises BucketMissingError where it does not exist, InputError for another kind of address.
     """
+    if not url.strip():
+        raise InputError("the bucket's address is empty: --bucket or STORECAST_BUCKET names one")
     if url.startswith("gs://"):
         # Google's client takes most of a second to import, which a directory need not wait for.
         from ray_job.bucket.gcs import GcsStorage  # noqa: PLC0415

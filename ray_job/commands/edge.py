@@ -61,7 +61,7 @@ class Edge:
     def storage(self, *, create: bool = False) -> Storage:
         """The bucket; with `create` a directory is made where there is none."""
         url = self.settings.bucket
-        if create and "://" not in url:
+        if create and url.strip() and "://" not in url:
             Path(url).mkdir(parents=True, exist_ok=True)
         return open_bucket(url)
 
@@ -88,7 +88,7 @@ def day(text: str | None, option: str = "--as-of") -> date | None:
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise InputError(f"{option} {text}: a date is written YYYY-MM-DD") from error
+        raise InputError(f"{option} {text}: this is no date (YYYY-MM-DD)") from error
 
 
 def listed(text: str | None) -> list[str] | None:

@@ -179,6 +179,20 @@ def test_transient_faults_change_nothing(eve, gcs, seed):
     _check_after_all(_shop(), expected)
 
 
+def test_stalls_change_nothing(eve, gcs):
+    before, _, expected, _ = eve
+    _fill_anew(gcs, before)
+    gcs.faults.transient(0.05, seed=2, mix=[Fault("stall", seconds=0.3)])
+    for what in ("results/current.json", "results/releases/*", "batch_data/_delta_log/*"):
+        gcs.faults.add(Fault("stall", key=what, seconds=1.0))
+    receipt = night(_shop())
+    struck = len([entry for entry in gcs.log.entries if entry.fault == "stall"])
+    gcs.faults.clear()
+    assert struck > 5
+    assert receipt.status == "published"
+    _check_after_all(_shop(), expected)
+
+
 @pytest.mark.parametrize("kind", ["corrupt", "truncate"])
 def test_bodies_that_arrive_broken(eve, gcs, kind):
     """Now and then a body comes with other bytes or ends early: asked again, it is whole."""

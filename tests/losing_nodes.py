@@ -1,0 +1,84 @@
+"""`python -m tests.losing_nodes BUCKET OUT [LOSE [WAITS]]`: a night on nodes that get lost.
+
+A process of its own, since a process is connected to one cluster. The head works on nothing; after
+the first LOSE results, and as long as WAITS chunks take, a working node is gone, with whatever it
+was at and had not handed over.
+OUT gets the receipt, and how often each chunk was handed out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster
+
+from ray_job.bucket.storage import open_bucket
+from ray_job.job import RayExecutor
+from ray_job.work import Result, Task, Work
+from tests.faults import Trapped
+from tests.shop import Shop
+
+NODES = 2
+CHUNK_SECONDS = 0.5
+
+
+@dataclass
+class Watched:
+    """An executor that acts after some results."""
+
+    executor: Trapped
+    cluster: Cluster
+    after: int
+    waits: int
+    seen: int = 0
+    handed_out: dict[str, int] = field(default_factory=dict)
+
+    def run(self, tasks: Sequence[Task], work: Work) -> Iterator[Result]:
+        for task in tasks:
+            self.handed_out[task.chunk.digest] = self.handed_out.get(task.chunk.digest, 0) + 1
+        for result in self.executor.run(tasks, work):
+            self.seen += 1
+            if self.seen == self.after:
+                time.sleep(self.waits * CHUNK_SECONDS)
+                self.cluster.remove_node(
+                    next(iter(self.cluster.worker_nodes)), allow_graceful=False
+                )
+            yield result
+
+
+def slowly(task: Task) -> str:
+    """A chunk long enough that some are at work and some are done when the node goes."""
+    return f"(__import__('time').sleep({CHUNK_SECONDS}), {task.attempt})[1]"
+
+
+def main(bucket: str, out: str, lose: str = "0", waits: str = "0") -> None:
+    if int(waits):
+        # Results of any size lie where they were made until they are asked for, as large ones do.
+        os.environ["RAY_max_direct_call_object_size"] = "0"  # noqa: SIM112 - Ray spells it so
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    for _ in range(NODES):
+        cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        cluster.wait_for_nodes()
+        trapped = Trapped(RayExecutor(), lambda _: True, slowly)
+        watched = Watched(trapped, cluster, int(lose), int(waits))
+        receipt = Shop(open_bucket(bucket), executor=watched).run()
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        told = {"receipt": receipt.model_dump(mode="json"), "alive": nodes}
+        Path(out).write_text(json.dumps(told | {"handed_out": watched.handed_out}))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
