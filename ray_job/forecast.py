@@ -39,6 +39,9 @@ from ray_job.registry import Artifact
 from ray_job.tally import Share, Tally
 from ray_job.work import Cost, Result, Task, Work, failed
 
+_ABOUT_THE_RUN = (InputError, CorruptError, NotFoundError, SystemError)
+"""What speaks of no store where it comes from: bucket or model, or a process that is damaged."""
+
 _SLOW_SECONDS = 60.0
 """A storage that keeps a chunk waiting this long in vain is not asked for its other stores."""
 
@@ -47,15 +50,18 @@ def forecast_chunk(task: Task, work: Work) -> Result:
     """Do one chunk. Idempotent: whoever finds its part written already adopts it.
 
     Stores whose data is bad are `failed` in the outcomes, and so are those whose files cannot be
-    read. Where the part itself cannot be written all stores are, and there is no part.
+    read. Where the part itself cannot be written all stores are, and there is no part. Raises
+    what is wrong with the bucket or the model as such.
     """
     began, cpu = time.monotonic(), time.process_time()
     try:
         storage = _storage(work.bucket)
         with threadpool_limits(limits=_threads()):
-            share = _in_memory(storage, task.chunk, work)
+            share = _apart(storage, task.chunk, work)
         done = write(storage, task, work, share)
-    except (StorageError, MemoryError) as error:
+    except _ABOUT_THE_RUN:
+        raise
+    except Exception as error:  # noqa: BLE001 - no chunk ends the night of the others
         done = failed(
             task.chunk.store_ids,
             *_told(error),
@@ -155,15 +161,20 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
 """The first class that fits. `gone`: the table was vacuumed since the plan, or a file was lost."""
 
 
-def _in_memory(storage: Storage, chunk: Chunk, work: Work) -> Share:
-    """All stores at once; where there is not the memory for that, each half on its own."""
+def _apart(storage: Storage, chunk: Chunk, work: Work) -> Share:
+    """All stores at once; where that raises, each half on its own, reading included.
+
+    A lack of memory has many names: a thread that cannot start, a library that cannot be loaded.
+    """
     try:
         return _forecast(storage, chunk, work)
-    except MemoryError as error:
+    except _ABOUT_THE_RUN:
+        raise
+    except Exception as error:  # noqa: BLE001 - told of the store that is left
         halves = plan.halves(chunk, work.basis)
         if halves is None:
             return failed_share(chunk.store_ids, *_told(error))
-    return merge([_in_memory(storage, half, work) for half in halves])
+    return merge([_apart(storage, half, work) for half in halves])
 
 
 def _forecast(storage: Storage, chunk: Chunk, work: Work) -> Share:

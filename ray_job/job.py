@@ -155,8 +155,8 @@ def _load() -> None:
 def forecast_stores(row: dict[str, Any], shared: ObjectRef[bytes]) -> dict[str, bytes]:
     """One chunk, in a worker process. What it raises is an answer, too: only death is a loss.
 
-    A SystemError is none: compiled code failed without saying why, as it does when it gets no
-    memory, and its process is not to be trusted any more.
+    A process that is not to be trusted any more ends as if it were killed: where compiled code
+    failed without saying why, or no watchdog could start, as happens when memory is out.
 
     Ray's dashboard calls the stage by the function's name.
     """
@@ -164,7 +164,7 @@ def forecast_stores(row: dict[str, Any], shared: ObjectRef[bytes]) -> dict[str, 
     try:
         with _watched(task.deadline_seconds):
             found: Result | Exception = forecast_chunk(task, _work(shared))
-    except SystemError:
+    except (SystemError, RuntimeError):
         os._exit(1)
     except Exception as error:  # noqa: BLE001 - handed to the driver, which raises it
         found = error
