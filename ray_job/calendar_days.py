@@ -25,6 +25,20 @@ def days_from_easter(day: date) -> int:
     return _least((day - easter(year)).days for year in (day.year - 1, day.year, day.year + 1))
 
 
+def days_in_christmas_season(day: date) -> int:
+    """Days since the nearest Christmas Day, from -21 to 14; those of the season's edge beyond it.
+
+    A histogram of 255 bins tells these days apart; of all days of a year it would put neighbours
+    into one bin, the last days before Christmas among them.
+    """
+    return max(-21, min(14, days_from_christmas(day)))
+
+
+def days_in_easter_season(day: date) -> int:
+    """Days since the nearest Easter Sunday, likewise from -14 to 14."""
+    return max(-14, min(14, days_from_easter(day)))
+
+
 def easter(year: int) -> date:
     """Easter Sunday of the Gregorian calendar (the "anonymous" computus of Meeus)."""
     a, b, c = year % 19, year // 100, year % 100

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from ray_job.calendar_days import days_from_christmas, days_from_easter
+from ray_job.calendar_days import days_in_christmas_season, days_in_easter_season
 from ray_job.context import Context, Ints
 from ray_job.panel import Floats, Floats32
 
@@ -96,8 +96,8 @@ def calendar_features(
         "days_to_month_end": monthrange(day.year, day.month)[1] - day.day,
         "month_of_quarter": (day.month - 1) % 3,
         "day_of_year": day.timetuple().tm_yday,
-        "days_from_christmas": days_from_christmas(day),
-        "days_from_easter": days_from_easter(day),
+        "days_from_christmas": days_in_christmas_season(day),
+        "days_from_easter": days_in_easter_season(day),
         "holiday_today": around[:, _HOLIDAY_REACH].astype(np.float64)[regions],
         "days_since_holiday": since[regions],
         "days_until_holiday": until[regions],

@@ -26,7 +26,7 @@ WARM_UP_DAYS = 84
 """As-ofs with less history than this would teach what no nightly run meets."""
 
 _MOST_QUESTIONS = 3
-"""Per as-of: more numbers of days ahead would repeat the same sales, and tell little more."""
+"""Per day: more numbers of days ahead would repeat the same sales, and tell little more."""
 _FEWEST_CALIBRATION_DAYS = 7
 _CALIBRATION_ROWS = 350_000
 _LEAF_ROWS = 30
@@ -86,29 +86,32 @@ def scored(panel: Panel) -> Flags:
 def training_set(
     panel: Panel, as_of: date, context: Context, inputs: Inputs, settings: Settings
 ) -> Examples:
-    """Past days up to `as_of`, each with random days ahead: `settings.training.rows` at most.
+    """Past days up to `as_of`, each asked from random days ahead: `settings.training.rows` at most.
 
-    The same arguments give the same rows. Raises InputError where there is nothing to train on.
+    Every day is asked equally often, so that none of the few days before a yearly holiday is left
+    out. The same arguments give the same rows. Raises InputError where there is nothing to train
+    on.
     """
     rng = np.random.default_rng(settings.training.seed)
     past = panel.until(as_of)
     answers = scored(past)
-    days = past.sales.shape[1]
-    starts = range(WARM_UP_DAYS - 1, days - 1)
-    per_day = answers.sum(axis=0)
-    one_each = sum(int(per_day[start + 1]) for start in starts)
+    targets = range(WARM_UP_DAYS, past.sales.shape[1])
+    one_each = int(answers[:, WARM_UP_DAYS:].sum())
     if not one_each:
         raise InputError(
             f"there is nothing to train on up to {as_of}: fewer than {WARM_UP_DAYS + 1} days"
         )
     wanted = settings.training.rows / one_each
-    questions = []
-    for start in starts:
-        possible = min(inputs.horizon, days - 1 - start)
+    asked: dict[int, list[int]] = {}
+    for target in targets:
+        possible = min(inputs.horizon, target - WARM_UP_DAYS + 1)
         number = min(_MOST_QUESTIONS, max(1, int(wanted) + int(rng.random() < wanted % 1)))
-        ahead = rng.permutation(possible)[:number] + 1
-        series = np.flatnonzero(rng.random(past.n_series) < wanted)
-        questions.append((start, sorted(int(h) for h in ahead), series))
+        for ahead in rng.permutation(possible)[:number] + 1:
+            asked.setdefault(target - int(ahead), []).append(int(ahead))
+    questions = [
+        (start, sorted(aheads), np.flatnonzero(rng.random(past.n_series) < wanted))
+        for start, aheads in sorted(asked.items())
+    ]
     return _ask(panel, answers, questions, context, inputs, settings)
 
 

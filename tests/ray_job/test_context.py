@@ -11,6 +11,8 @@ from ray_job.bucket.errors import InputError
 from ray_job.calendar_days import (
     days_from_christmas,
     days_from_easter,
+    days_in_christmas_season,
+    days_in_easter_season,
     easter,
     same_day_of_month,
     same_season,
@@ -147,6 +149,22 @@ def test_easter_and_christmas():
     assert days_from_easter(date(2025, 4, 18)) == -2
     assert days_from_christmas(date(2025, 1, 2)) == 8
     assert days_from_christmas(date(2025, 12, 20)) == -5
+
+
+@pytest.mark.parametrize(
+    ("day", "christmas", "easter"),
+    [
+        (date(2025, 12, 23), -2, -14),
+        (date(2025, 11, 3), -21, -14),
+        (date(2026, 1, 8), 14, -14),
+        (date(2026, 2, 1), 14, -14),
+        (date(2026, 4, 3), 14, -2),
+        (date(2026, 7, 1), -21, 14),
+    ],
+)
+def test_a_season_ends_where_its_days_are_like_any_other(day, christmas, easter):
+    assert days_in_christmas_season(day) == christmas
+    assert days_in_easter_season(day) == easter
 
 
 def test_the_same_season_follows_easter_or_the_date():

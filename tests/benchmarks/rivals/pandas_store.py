@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ray_job.calendar_days import (
-    days_from_christmas,
-    days_from_easter,
+    days_in_christmas_season,
+    days_in_easter_season,
     same_day_of_month,
     same_season,
 )
@@ -232,8 +232,8 @@ def calendar(target: date, region: str, night: Night) -> dict[str, float]:
         "days_to_month_end": stamp.days_in_month - target.day,
         "day_of_year": stamp.dayofyear,
         "month_of_quarter": (target.month - 1) % 3,
-        "days_from_christmas": days_from_christmas(target),
-        "days_from_easter": days_from_easter(target),
+        "days_from_christmas": days_in_christmas_season(target),
+        "days_from_easter": days_in_easter_season(target),
         "holiday_today": float(target in holidays),
         "days_since_holiday": since[0] if since else np.nan,
         "days_until_holiday": until[0] if until else np.nan,
