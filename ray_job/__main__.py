@@ -8,8 +8,7 @@ import sys
 
 import typer
 
-from ray_job.bucket.errors import CorruptError, InputError, StorecastError
-from ray_job.cluster import TransientError
+from ray_job.bucket.errors import CorruptError, InputError, StorecastError, TransientError
 from ray_job.commands import judging, keeping, looking, models, nightly, platform, showing, tokens
 
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (

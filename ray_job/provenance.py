@@ -11,14 +11,14 @@ from pathlib import Path
 
 from ray_job.settings import Settings
 
-_SOURCES = (
-    "along_days.py",
+SOURCES = (
     "bucket/parts.py",
     "calendar_days.py",
     "context.py",
-    "features.py",
-    "features_ahead.py",
-    "features_history.py",
+    "features/__init__.py",
+    "features/ahead.py",
+    "features/along_days.py",
+    "features/past.py",
     "forecast.py",
     "history.py",
     "intervals.py",
@@ -49,7 +49,7 @@ def code_digest() -> str:
     """
     digest = hashlib.sha256(json.dumps(versions(), sort_keys=True).encode())
     folder = Path(__file__).parent
-    for name in _SOURCES:
+    for name in SOURCES:
         digest.update(name.encode() + b"\0" + (folder / name).read_bytes() + b"\0")
     return digest.hexdigest()
 

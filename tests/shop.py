@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from ray_job import ingest, inputs, registry, sample, sample_files, study
+from ray_job import ingest, inputs, registry, sample, study
 from ray_job.bucket import keys, parts, pointer, releases
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.receipts import Receipt
@@ -31,6 +31,7 @@ from ray_job.model import TrainedOn, describe, dump
 from ray_job.progress import SilentProgress
 from ray_job.request import Request
 from ray_job.run import run
+from ray_job.sample import files as sample_files
 from ray_job.settings import Ingest, Plan, Settings
 from ray_job.training import scored
 from ray_job.work import Executor

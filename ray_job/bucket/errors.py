@@ -34,3 +34,7 @@ class CorruptError(StorecastError):
 
 class StorageError(StorecastError):
     """The storage failed or refused; nothing is known about the object."""
+
+
+class TransientError(StorecastError):
+    """What failed may pass: the same command may succeed when it is given again."""

@@ -78,8 +78,9 @@ def compared(
 
     Raises InputError where there are too few days that neither was trained on.
     """
-    from ray_job import compare as comparing
-    from ray_job import inputs, trial
+    from ray_job import inputs
+    from ray_job.backtest import compare as comparing
+    from ray_job.backtest import trial
 
     histories = inputs.open_histories(storage)
     models = [trial.load(storage, version) for version in (first, second)]

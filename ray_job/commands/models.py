@@ -15,7 +15,7 @@ from ray_job.commands import telling
 from ray_job.commands.edge import AsOf, Bucket, Edge, Json, SettingsFile, day, edge
 
 if TYPE_CHECKING:
-    from ray_job.trial import Conditions, Trial
+    from ray_job.backtest.trial import Conditions, Trial
 
 app = typer.Typer()
 
@@ -46,7 +46,7 @@ def training(
     """Train and register; the first model of a bucket becomes current."""
     from ray_job import inputs, model, provenance, registry, study
     from ray_job import training as fitting
-    from ray_job.weather import without_weather
+    from ray_job.backtest.weather import without_weather
 
     settings = here.settings
     histories = inputs.open_histories(storage)
@@ -155,9 +155,10 @@ def backtest(
     as_json: Json = False,
 ) -> None:
     """How good forecasts of past days are, made as if on the evening before."""
-    from ray_job import inputs, trial
-    from ray_job.report_figures import coverage_of_stores
-    from ray_job.slices import slices
+    from ray_job import inputs
+    from ray_job.backtest import trial
+    from ray_job.backtest.slices import slices
+    from ray_job.report.figures import coverage_of_stores
 
     here = edge(bucket, settings, as_json=as_json)
     if report is not None and not report.parent.is_dir():
@@ -200,8 +201,8 @@ def _write(
     found: dict[str, Any],
     kinds: dict[str, Any],
 ) -> None:
-    from ray_job.importance import importance
     from ray_job.report import Material, remarks, render
+    from ray_job.report.importance import importance
 
     page = render(
         Material(

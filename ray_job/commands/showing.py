@@ -84,7 +84,8 @@ def _fresh(url: str) -> Path:
 
 
 def _deliver(here: Edge, storage: Storage) -> None:
-    from ray_job import ingest, sample, sample_files
+    from ray_job import ingest, sample
+    from ray_job.sample import files as sample_files
 
     spec = sample.SampleSpec(
         last_day=here.now.astimezone(here.settings.zone).date() - _DAY,

@@ -14,10 +14,11 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from ray_job import ingest, sample_files, settings, tables
+from ray_job import ingest, settings, tables
 from ray_job.bucket import keys
 from ray_job.bucket.storage import open_bucket
 from ray_job.sample import SampleSpec
+from ray_job.sample import files as sample_files
 from ray_job.settings import Settings
 from tests.benchmarks import fitting
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ray_job import rayjob, settings
+from ray_job import settings
 from ray_job.bucket.directory import DirectoryStorage
-from ray_job.submit import submit
+from ray_job.submit import rayjob, submit
 from tests.fake_kubernetes.objects import Place
 from tests.fake_kubernetes.server import FakeKubernetes
 from tests.k8s import kuberay

@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from ray_job import sample, sample_files
+from ray_job import sample
+from ray_job.sample import files as sample_files
 from tests.k8s.containers import free_port
 
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)

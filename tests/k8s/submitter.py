@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ray_job import settings
 from ray_job.bucket.directory import DirectoryStorage
-from ray_job.cluster import Pace
 from ray_job.submit import submit
+from ray_job.submit.cluster import Pace
 
 if __name__ == "__main__":
     bucket, as_of = sys.argv[1:]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime
 
-from ray_job import rayjob
 from ray_job.bucket import receipts
 from ray_job.bucket.receipts import Receipt
-from ray_job.cluster import Pace
+from ray_job.submit import rayjob
+from ray_job.submit.cluster import Pace
 from tests.fake_kubernetes.objects import Place
 
 NAMESPACE = "storecast"

@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from ray_job import rayjob, settings
+from ray_job import settings
+from ray_job.submit import rayjob
 from tests.k8s.command_line import parse
 from tests.k8s.manifests import K8S, ROOT, built, of_kind
 from tests.k8s.pods import bytes_of, pods, ray_clusters

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from k8s.gcp.monitoring import policies
-from ray_job import rayjob
 from ray_job import submit as submitting
 from ray_job.bucket import receipts
+from ray_job.submit import rayjob
 from tests.k8s.manifests import K8S, ROOT, of_kind
 
 CARD = (K8S / "README.md").read_text()

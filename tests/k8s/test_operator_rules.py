@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ray_job import rayjob
+from ray_job.submit import rayjob
 from tests.k8s.manifests import OVERLAYS, built, of_kind
 from tests.k8s.pods import ray_clusters
 

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_job import rayjob
+from ray_job.submit import rayjob
 from tests.k8s import kuberay
 from tests.k8s.command_line import parse
 from tests.k8s.manifests import TEMPLATE

@@ -6,10 +6,10 @@ from datetime import date
 
 import pytest
 
-from ray_job import rayjob, settings
-from ray_job.bucket.errors import InputError
-from ray_job.cluster import Cluster, ClusterError, TransientError
-from ray_job.submit import submit
+from ray_job import settings
+from ray_job.bucket.errors import InputError, TransientError
+from ray_job.submit import rayjob, submit
+from ray_job.submit.cluster import Cluster, ClusterError
 from tests.fake_kubernetes.objects import Place
 from tests.k8s.submitting import (
     NAME,

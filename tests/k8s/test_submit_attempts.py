@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ray_job import rayjob
 from ray_job.bucket.errors import InputError
-from ray_job.cluster import ClusterError
-from ray_job.submit import TERMINATED
+from ray_job.submit import TERMINATED, rayjob
+from ray_job.submit.cluster import ClusterError
 from tests.fake_kubernetes.server import Fault
 from tests.k8s.submitting import (
     NAME,

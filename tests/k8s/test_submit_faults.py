@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from ray_job import rayjob, settings
-from ray_job.bucket.errors import InputError, StorageError, StorecastError
-from ray_job.cluster import Cluster, Pace, TransientError
-from ray_job.submit import submit
+from ray_job import settings
+from ray_job.bucket.errors import InputError, StorageError, StorecastError, TransientError
+from ray_job.submit import rayjob, submit
+from ray_job.submit.cluster import Cluster, Pace
 from tests.fake_kubernetes.objects import Place
 from tests.fake_kubernetes.server import Fault
 from tests.k8s.submitting import (

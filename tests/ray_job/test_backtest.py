@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ray_job.backtest import backtest
+from ray_job.backtest.naive import RULES, naive_forecasts
 from ray_job.bucket.errors import InputError
-from ray_job.features_history import read_history
+from ray_job.features.past import read_history
 from ray_job.measures import measures
 from ray_job.model import Model, describe
-from ray_job.naive import RULES, naive_forecasts
 from ray_job.panel import Panel
 from ray_job.predict import predict_days
 from ray_job.settings import Settings

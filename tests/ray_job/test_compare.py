@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from ray_job import registry
 from ray_job.__main__ import app
+from ray_job.backtest.compare import common_days, compare, diebold_mariano
 from ray_job.bucket.errors import InputError
 from ray_job.commands import judging, models
-from ray_job.compare import common_days, compare, diebold_mariano
 from tests import shop as chain
 from tests.shop import LAST, MODEL, midnight
 

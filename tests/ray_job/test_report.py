@@ -14,21 +14,22 @@ import pyarrow.compute as pc
 import pytest
 from typer.testing import CliRunner
 
-from ray_job import report, report_plots
+from ray_job import report
 from ray_job.__main__ import app
 from ray_job.backtest import Backtest, backtest
+from ray_job.backtest.naive import RULES
+from ray_job.backtest.slices import slices
+from ray_job.backtest.trial import Conditions
+from ray_job.backtest.weather import with_forecast_errors, without_weather
 from ray_job.bucket.errors import InputError
 from ray_job.commands import models
-from ray_job.importance import BASELINE, importance
 from ray_job.measures import measures
 from ray_job.model import Model, describe
-from ray_job.naive import RULES
-from ray_job.report_figures import Rows, chance_within, coverage_of_stores, within
+from ray_job.report import plots as report_plots
+from ray_job.report.figures import Rows, chance_within, coverage_of_stores, within
+from ray_job.report.importance import BASELINE, importance
 from ray_job.settings import Settings
-from ray_job.slices import slices
 from ray_job.training import fit
-from ray_job.trial import Conditions
-from ray_job.weather import with_forecast_errors, without_weather
 from tests import panels
 from tests import shop as chain
 

@@ -15,7 +15,7 @@ from pyarrow import csv, parquet
 
 from ray_job.bucket.errors import InputError
 from ray_job.sample import Sample, SampleSpec, generate, iter_blocks, iter_sales
-from ray_job.sample_files import write, write_blocks
+from ray_job.sample.files import write, write_blocks
 
 LAST = date(2026, 6, 30)
 SPEC = SampleSpec(last_day=LAST, big_store_items=300)

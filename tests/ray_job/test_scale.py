@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from ray_job import ingest, inputs, sample, sample_files, settings, tables
+from ray_job import ingest, inputs, sample, settings, tables
 from ray_job.bucket import keys
 from ray_job.bucket.errors import SettingsError
 from ray_job.bucket.storage import Storage, open_bucket
 from ray_job.preparation import prepare
 from ray_job.request import Request
+from ray_job.sample import files as sample_files
 from ray_job.settings import Ingest, Plan
 from tests.conftest import directory
 from tests.shop import BIG, LAST, SETTINGS, Shop, midnight, objects

@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 
 from ray_job.bucket.errors import StorecastError
-from ray_job.cluster import Cluster, LogStream, Pace
+from ray_job.submit.cluster import Cluster, LogStream, Pace
 
 _LAST_LINES = 10.0
 """Seconds that the end of the log may take to arrive after the RayJob ended."""

@@ -15,7 +15,7 @@ import numpy as np
 from ray_job.bucket.errors import InputError
 from ray_job.context import Context
 from ray_job.features import Inputs, feature_names, features_at, summarise
-from ray_job.features_ahead import CALENDAR, ahead_names, store_names, weather_names
+from ray_job.features.ahead import CALENDAR, ahead_names, store_names, weather_names
 from ray_job.measures import measures
 from ray_job.model import Model
 from ray_job.panel import Floats, Floats32, Panel

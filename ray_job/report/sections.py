@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from ray_job import report_page as page
-from ray_job import report_plots as plots
 from ray_job.panel import Floats
-from ray_job.report_figures import (
+from ray_job.report import page, plots
+from ray_job.report.figures import (
     STORE_COVERAGE,
     WEEKDAYS,
     Rows,
@@ -20,7 +19,7 @@ from ray_job.report_figures import (
     records,
     within,
 )
-from ray_job.report_plots import number, percent
+from ray_job.report.plots import number, percent
 
 _SHOWN_STORES = 8
 _COVERED = 0.8

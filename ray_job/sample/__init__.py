@@ -31,8 +31,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ray_job import sample_effects as effects
 from ray_job.bucket.errors import InputError
+from ray_job.sample import effects
 
 MAX_BLOCK_ROWS: Final = 2_000_000
 _MAX_DAYS = 10_000

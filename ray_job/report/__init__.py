@@ -9,15 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from ray_job import report_page as page
-from ray_job import report_plots as plots
-from ray_job import report_sections as sections
-from ray_job.importance import BASELINE, Importance
+from ray_job.backtest.naive import RULES
+from ray_job.backtest.trial import Conditions
 from ray_job.model import ModelDescription
-from ray_job.naive import RULES
-from ray_job.report_figures import Rows
-from ray_job.report_figures import wape as wape_of
-from ray_job.trial import Conditions
+from ray_job.report import page, plots, sections
+from ray_job.report.figures import Rows
+from ray_job.report.figures import wape as wape_of
+from ray_job.report.importance import BASELINE, Importance
 
 RULE_NAMES = {
     "same_weekday_last_week": "same weekday last week",

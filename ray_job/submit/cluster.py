@@ -18,8 +18,8 @@ from typing import Any, Final
 import urllib3
 from kubernetes import client, config, watch
 
-from ray_job.bucket.errors import InputError, StorecastError
-from ray_job.rayjob import MANAGED_BY, TEMPLATE, Resource
+from ray_job.bucket.errors import InputError, StorecastError, TransientError
+from ray_job.submit.rayjob import MANAGED_BY, TEMPLATE, Resource
 
 SCHEDULED_AT: Final = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -31,10 +31,6 @@ _TOO_EARLY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GONE, HTTPStatus.TOO_MANY_R
 
 class ClusterError(StorecastError):
     """The cluster refused, or a RayJob did not do what it was made for."""
-
-
-class TransientError(StorecastError):
-    """What failed may pass: the same command may succeed when it is given again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ray_job.naive import RULES
+from ray_job.backtest.naive import RULES
 from ray_job.panel import Floats
 
 STORE_COVERAGE = (0.67, 0.92)

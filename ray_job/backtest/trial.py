@@ -7,6 +7,7 @@ from datetime import date, timedelta
 
 from ray_job import registry, study
 from ray_job.backtest import Backtest, backtest
+from ray_job.backtest.weather import without_weather
 from ray_job.bucket.errors import InputError
 from ray_job.bucket.storage import Storage
 from ray_job.context import Context
@@ -16,7 +17,6 @@ from ray_job.model import load as load_model
 from ray_job.panel import Panel
 from ray_job.progress import Progress
 from ray_job.settings import Settings
-from ray_job.weather import without_weather
 
 _DAY = timedelta(days=1)
 

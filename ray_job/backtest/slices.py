@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ray_job.backtest.naive import RULES
 from ray_job.calendar_days import days_from_christmas, days_from_easter
 from ray_job.context import Context
 from ray_job.measures import measures
-from ray_job.naive import RULES
 from ray_job.panel import Panel
 
 Flags = npt.NDArray[np.bool_]

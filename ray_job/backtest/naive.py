@@ -6,7 +6,7 @@ from datetime import date
 
 import numpy as np
 
-from ray_job.features_history import History, history_features
+from ray_job.features.past import History, history_features
 from ray_job.panel import Floats, Panel
 
 RULES = (

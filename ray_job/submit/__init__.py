@@ -20,15 +20,15 @@ from datetime import date, datetime, timedelta
 from types import FrameType
 from typing import TypeVar
 
-from ray_job import rayjob
 from ray_job.bucket import receipts
-from ray_job.bucket.errors import InputError, StorageError, StorecastError
+from ray_job.bucket.errors import InputError, StorageError, StorecastError, TransientError
 from ray_job.bucket.receipts import Receipt
 from ray_job.bucket.storage import Storage
-from ray_job.cluster import NIGHTLY, Cluster, ClusterError, Pace, TransientError
-from ray_job.driver_log import DriverLog
 from ray_job.events import emit
 from ray_job.settings import Settings
+from ray_job.submit import rayjob
+from ray_job.submit.cluster import NIGHTLY, Cluster, ClusterError, Pace
+from ray_job.submit.driver_log import DriverLog
 
 TERMINATED = 128 + signal.SIGTERM
 _LETTERS = string.ascii_lowercase + string.digits

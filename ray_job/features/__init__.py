@@ -22,7 +22,7 @@ from pydantic import Field
 from ray_job.bucket.errors import InputError
 from ray_job.bucket.records import Record
 from ray_job.context import Context, Flags, Ints
-from ray_job.features_ahead import (
+from ray_job.features.ahead import (
     CALENDAR,
     ahead_features,
     ahead_names,
@@ -32,7 +32,7 @@ from ray_job.features_ahead import (
     weather_features,
     weather_names,
 )
-from ray_job.features_history import (
+from ray_job.features.past import (
     PER_AS_OF,
     PER_TARGET,
     History,
