@@ -15,6 +15,7 @@ SOURCES = (
     "bucket/parts.py",
     "calendar_days.py",
     "context.py",
+    "data_age.py",
     "features/__init__.py",
     "features/ahead.py",
     "features/along_days.py",
@@ -25,6 +26,7 @@ SOURCES = (
     "model.py",
     "panel.py",
     "predict.py",
+    "ranged.py",
     "tally.py",
 )
 _LIBRARIES = ("holidays", "joblib", "numpy", "pyarrow", "scikit-learn")

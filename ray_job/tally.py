@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.bucket.parts import OUTCOME_SCHEMA, PART_SCHEMA
+from ray_job.data_age import data_through
 from ray_job.intervals import interval_terms
 from ray_job.panel import Floats, Panel
 from ray_job.plan import Basis
@@ -76,13 +77,13 @@ class Tally:
         at = np.array([self.place[store] for store in panel.store_ids[edges]], dtype=np.int64)
         self.items[at] += np.add.reduceat(known, edges, dtype=np.int64)
         self.observations[at] += np.add.reduceat(observed.sum(axis=1), edges)
-        data_through = _data_through(panel, made)
+        through = data_through(panel, made.known_through)
         for kept, days in (
-            (self.through, data_through),
+            (self.through, through),
             (self.known_through, made.known_through),
         ):
-            through = np.where(known, days.astype(np.int64), _NEVER)
-            kept[at] = np.maximum(kept[at], np.maximum.reduceat(through, edges))
+            last = np.where(known, days.astype(np.int64), _NEVER)
+            kept[at] = np.maximum(kept[at], np.maximum.reduceat(last, edges))
         for total, term in zip(self.sums, interval_terms(made.predicted, made.spread), strict=True):
             total[at] += np.add.reduceat(term * known[:, None], edges)
         opened = known[:, None] & (made.method != CLOSED)
@@ -94,7 +95,7 @@ class Tally:
             there[at] |= np.logical_or.reduceat(used, edges)
         self._miss(panel, made, known, at, edges)
         self._refuse(panel, made, _refused(panel, made) & sold_ever[:, None])
-        self._rows(panel, made, data_through, np.flatnonzero(known))
+        self._rows(panel, made, through, np.flatnonzero(known))
 
     def share(self) -> Share:
         """The rows, and one outcome for each store."""
@@ -230,21 +231,6 @@ class Tally:
             if flags.any():
                 told[flags] = [f"{text},{name}" if text else name for text in told[flags]]
         return told
-
-
-def _data_through(panel: Panel, made: Predictions) -> Days:
-    """(n,): the as-of where nothing of a series is missing, else the last day that was delivered.
-
-    Days that were declared closed before anybody could deliver them complete a series as long as
-    only they are left. Once the sales of an open day are missing they count for nothing: else a
-    store whose deliveries stopped would look younger after each Sunday.
-    """
-    if panel.delivered is None:
-        return made.known_through
-    first, as_of = np.datetime64(panel.first_day, "D"), np.datetime64(panel.last_day, "D")
-    never = np.datetime64("NaT")
-    delivered = np.where(panel.delivered > 0, first + panel.delivered - 1, never)
-    return np.where(made.known_through == as_of, as_of, delivered)
 
 
 def _edges(panel: Panel) -> Ints:

@@ -6,6 +6,7 @@ from ray_job import provenance
 
 DECIDING = ("ray_job.history", "ray_job.predict", "ray_job.tally")
 ELSEWHERE = {
+    "ray_job.lists",  # outcomes and scores read back
     "ray_job.outcomes",  # how outcomes become a release's rows: made anew with every run
     "ray_job.scoring",  # how many days' sales the outcomes carry beside the predictions
     "ray_job.plan",  # the files of a chunk, which its digest names
