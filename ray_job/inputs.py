@@ -45,12 +45,19 @@ class Histories:
 
 
 def open_histories(storage: Storage) -> Histories:
-    """The newest snapshot. Raises InputError where nothing was ingested yet."""
+    """The newest snapshot.
+
+    Raises InputError where nothing was ingested yet, and where the table lacks a column that every
+    history has, so that none could be read.
+    """
     table = tables.open_snapshot(storage, keys.BATCH_DATA)
     if table is None or table.files.num_rows == 0:
         raise InputError(
             f"{storage.url}: there are no histories; `storecast ingest` brings them in"
         )
+    for name in history.REQUIRED:
+        if name not in table.columns.names:
+            raise InputError(f"{storage.url}/{keys.BATCH_DATA}: the table has no column {name!r}")
     listed = table.files
     paths = tables.partition_keys(listed["path"])
     files = pa.table(

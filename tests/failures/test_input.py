@@ -1,6 +1,7 @@
 """Rubbish in the histories: what it costs is its own store, and everybody is told."""
 
 import resource
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import InputError, StorecastError
@@ -114,6 +116,19 @@ def test_when_every_store_is_rubbish_nothing_is_published(shop):
     assert "10 of 10 stores have no forecast" in receipt.message
     assert shop.storage.read(keys.POINTER) == pointer
     shop.check()
+
+
+def test_a_table_without_a_required_column_is_refused_before_any_work(shop):
+    shop.run(LAST - DAY)
+    shutil.rmtree(shop.storage.root / keys.BATCH_DATA)
+    rows = {"store_id": ["s001"], "item_id": [""], "date": [LAST], "sales": [1.0]}
+    write_deltalake(
+        str(shop.storage.root / keys.BATCH_DATA), pa.table(rows), partition_by=["store_id"]
+    )
+    before = generations(shop.storage)
+    with pytest.raises(InputError, match="batch_data: the table has no column 'delivered_at'"):
+        shop.run()
+    assert generations(shop.storage) == before
 
 
 def test_more_failures_than_the_gate_allows(shop):
