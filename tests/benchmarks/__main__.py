@@ -99,10 +99,11 @@ def _table(report: Report) -> str:
         for seconds in [[one["seconds"] for one in times if "error" not in one]]
         if len(seconds) > 1
     ]
+    rounds = max((len(times) for times in report.measured.values()), default=0)
     noise = f"{statistics.median(spreads):.0%}" if spreads else "unknown"
     load = statistics.median(report.load_average) if report.load_average else 0.0
     told = (
-        f"{report.machine}; {report.date}; medians of up to {report.rounds} rounds, which lie"
+        f"{report.machine}; {report.date}; medians of up to {rounds} rounds, which lie"
         f" {noise} apart (median over the measurements); load average before each {load:.1f}"
         " (median)."
     )
