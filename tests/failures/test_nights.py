@@ -7,10 +7,9 @@ import pyarrow as pa
 import pytest
 
 from ray_job import inputs, tables
-from ray_job.bucket import keys, receipts
-from ray_job.bucket.errors import InputError, StorecastError
+from ray_job.bucket import keys
+from ray_job.bucket.errors import StorecastError
 from ray_job.clean_up import clean_up
-from ray_job.explain import explain
 from ray_job.inline import InlineExecutor
 from ray_job.model import ModelDescription
 from ray_job.rollback import rollback
@@ -360,74 +359,3 @@ def test_clean_up_after_some_nights(shop):
     before = generations(shop.storage)
     shop.run(LAST)
     assert generations(shop.storage) == before
-
-
-def test_explain(shop):
-    first = shop.run(LAST - DAY)
-    for key in shop.partition_files("s004"):
-        shop.tamper(key, lambda _: b"")
-    receipt = shop.run()
-    noon = midnight(LAST) + timedelta(hours=11)
-    told = explain(shop.storage, shop.settings, "s004", None, noon)
-    assert told["outcome"] == "failed"
-    assert told["reason_code"] == "corrupt"
-    assert (told["as_of"], told["carried_since"], told["run_id"]) == (
-        LAST - DAY,
-        LAST,
-        first.run_id,
-    )
-    assert (told["release"], told["release_as_of"]) == (receipt.release, LAST)
-    assert told["stale"] is True
-    assert told["parts"][0]["part"] in shop.part_keys(LAST - DAY)
-    assert {file["key"] for file in told["input_files"]} == set(shop.partition_files("s004"))
-    assert told["model_version"] == "tiny"
-    assert told["receipt"]["status"] == "published"
-    assert len(told["days"]) == 7
-    fresh = explain(shop.storage, shop.settings, BIG, None, noon)
-    assert (fresh["outcome"], fresh["stale"], fresh["data_age_days"]) == ("ok", False, 0)
-    before = explain(shop.storage, shop.settings, "s004", LAST - DAY, noon)
-    assert before["outcome"] == "ok"
-
-
-def test_explain_tells_of_the_gate_and_of_the_hold(shop):
-    shop.run(LAST - DAY)
-    for store in ("s002", "s003", "s004"):
-        for key in shop.partition_files(store):
-            shop.tamper(key, lambda _: b"")
-    refused = shop.run()
-    assert refused.status == "refused"
-    told = explain(shop.storage, shop.settings, "s002", None, midnight(LAST))
-    assert told["as_of"] == LAST - DAY
-    assert told["unpublished_runs"][0]["status"] == "refused"
-    assert "3 of 10 stores" in told["unpublished_runs"][0]["message"]
-    assert told["unpublished_runs"][0]["failure"]["reason_code"] == "corrupt"
-    assert receipts.of_night(shop.storage, LAST) == [refused]
-    with pytest.raises(InputError, match=r"as of 2026-03-28; refused: 3 of 10 stores"):
-        explain(shop.storage, shop.settings, "s002", LAST, midnight(LAST))
-    shop.run(LAST, force=True)
-    rollback(shop.storage)
-    assert shop.run(LAST).status == "held"
-    told = explain(shop.storage, shop.settings, "s002", None, midnight(LAST))
-    assert told["hold_through"] == LAST
-    assert [one["status"] for one in told["unpublished_runs"]] == ["held", "refused"]
-
-
-def test_explain_lists_one_night(gcs_shop, gcs):
-    """Of what was published all is named by the pointer."""
-    shop = gcs_shop
-    for back in (2, 1, 0):
-        shop.run(LAST - back * DAY)
-    gcs.log.clear()
-    explain(shop.storage, shop.settings, "s002", None, midnight(LAST))
-    listed = {entry.query.get("prefix", "") for entry in gcs.log.select(op="list")}
-    assert {one for one in listed if one.startswith("results/")} == {keys.receipts_of(LAST)}
-
-
-def test_explain_what_is_not_there(shop):
-    with pytest.raises(InputError, match="nothing was published"):
-        explain(shop.storage, shop.settings, "s002", None, midnight(LAST))
-    shop.run()
-    with pytest.raises(InputError, match="has no such store"):
-        explain(shop.storage, shop.settings, "nobody", None, midnight(LAST))
-    with pytest.raises(InputError, match="nothing was published as of"):
-        explain(shop.storage, shop.settings, "s002", LAST - DAY, midnight(LAST))
