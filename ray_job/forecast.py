@@ -33,6 +33,7 @@ from ray_job.model import Model
 from ray_job.model import load as load_model
 from ray_job.outcomes import Done
 from ray_job.parallel import in_order
+from ray_job.partition import Columns, Rows, read_store
 from ray_job.plan import Chunk
 from ray_job.predict import predict_days
 from ray_job.registry import Artifact
@@ -179,20 +180,20 @@ def _apart(storage: Storage, chunk: Chunk, work: Work) -> Share:
 
 def _forecast(storage: Storage, chunk: Chunk, work: Work) -> Share:
     model = _model(_ArtifactKey(work.artifact))
-    columns = history.Columns(
+    columns = Columns(
         known_ahead=model.description.inputs.known_ahead,
         categories=model.description.inputs.categories,
     )
     bad: list[dict[str, object]] = []
-    tables: list[tuple[str, Sequence[pa.Table]]] = []
+    tables: list[tuple[str, Sequence[Rows]]] = []
     waited = 0.0
 
-    def asked(one: tuple[str, list[str]]) -> tuple[Sequence[pa.Table] | Exception, float]:
+    def asked(one: tuple[str, list[str]]) -> tuple[Sequence[Rows] | Exception, float]:
         began = time.monotonic()
         try:
             if waited > _SLOW_SECONDS:
                 raise StorageError(f"{one[1][0]}: not asked for, as the storage did not answer")
-            return history.read_store(storage, one[1], columns, chunk.items), 0.0
+            return read_store(storage, one[1], columns, chunk.items), 0.0
         except MemoryError:
             # Whoever else is read already may be the one that is too large.
             raise
@@ -216,8 +217,8 @@ def _forecast(storage: Storage, chunk: Chunk, work: Work) -> Share:
 
 
 def _halving(
-    stores: Sequence[tuple[str, Sequence[pa.Table]]],
-    columns: history.Columns,
+    stores: Sequence[tuple[str, Sequence[Rows]]],
+    columns: Columns,
     model: Model,
     work: Work,
 ) -> Share:
@@ -236,8 +237,8 @@ def _halving(
 
 
 def _together(
-    stores: Sequence[tuple[str, Sequence[pa.Table]]],
-    columns: history.Columns,
+    stores: Sequence[tuple[str, Sequence[Rows]]],
+    columns: Columns,
     model: Model,
     work: Work,
 ) -> Share:

@@ -1,8 +1,7 @@
-"""Histories: from the partitions of a chunk's stores to dense panels.
+"""Histories: from the rows of a chunk's stores to dense panels.
 
-A stored row says what was delivered for a (item, date), when (`delivered_at`) and how (`op`). Rows
-are folded in the order of their delivery: `set` replaces, column by column, where it is not null;
-`add` adds to the sales and replaces the rest.
+Rows are folded in the order of their delivery: `set` replaces, column by column, where it is not
+null; `add` adds to the sales and replaces the rest.
 """
 
 from __future__ import annotations
@@ -16,15 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from ray_job.bucket.errors import CorruptError, InputError
-from ray_job.bucket.storage import Storage
 from ray_job.panel import Floats, Floats32, Panel, Texts
-from ray_job.plan import ItemRange, RowGroup
-from ray_job.ranged import RangedFile, fetch_row_groups, open_part
+from ray_job.partition import DELIVERED, ITEM, OP, Columns, Rows
 
-REQUIRED = ("item_id", "date", "sales", "delivered_at", "op")
 _EPOCH = date(1970, 1, 1)
 _BLOCK_CELLS = 8_000_000
 """Series × days of one panel: 64 MB of sales."""
@@ -32,48 +26,8 @@ _BLOCK_CELLS = 8_000_000
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which further columns a panel gets, and the values that codes stand for in those of text."""
-
-    known_ahead: tuple[str, ...] = ()
-    observed: tuple[str, ...] = ()
-    categories: Mapping[str, Sequence[str]] | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (*self.known_ahead, *self.observed)
-
-
-def row_groups(storage: Storage, key: str) -> list[RowGroup]:
-    """The row groups of a file, from its footer.
-
-    Raises CorruptError, NotFoundError or StorageError.
-    """
-    try:
-        with pq.ParquetFile(open_part(storage, key)) as file:
-            column = file.schema_arrow.get_field_index("item_id")
-            groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
-            return [RowGroup(one.column(column).statistics.min, one.num_rows) for one in groups]
-    except (pa.ArrowException, OSError, AttributeError) as error:
-        raise CorruptError(f"{key}: the file cannot be read: {_first_line(error)}") from error
-
-
-def read_store(
-    storage: Storage, paths: Sequence[str], columns: Columns, items: ItemRange | None = None
-) -> list[pa.Table]:
-    """One store's rows, a table per file, in order of delivery: later rows win.
-
-    Raises CorruptError for bytes that are not a partition, InputError where a column is missing
-    or of another type than expected, NotFoundError where a file is gone.
-    """
-    tables = [_read_file(storage, path, columns, items) for path in paths]
-    tables = [table for table in tables if table.num_rows]
-    return tables if len(tables) < 2 else _in_order(tables)  # noqa: PLR2004 - one is in order
-
-
 def panels(
-    stores: Sequence[tuple[str, Sequence[pa.Table]]],
+    stores: Sequence[tuple[str, Sequence[Rows]]],
     columns: Columns,
     first_day: date,
     as_of: date,
@@ -119,44 +73,39 @@ class _Rows:
     @classmethod
     def of(
         cls,
-        stores: Sequence[tuple[str, Sequence[pa.Table]]],
+        stores: Sequence[tuple[str, Sequence[Rows]]],
         columns: Columns,
         first_day: date,
         last_day: date,
     ) -> _Rows | None:
-        tables = [table for _, theirs in stores for table in theirs]
-        if not tables:
+        files = [rows for _, theirs in stores for rows in theirs]
+        if not files:
             return None
-        owners = np.repeat(
-            np.arange(len(stores)), [sum(t.num_rows for t in theirs) for _, theirs in stores]
-        )
+        names = ("date", "sales", *columns.names)
+        table = pa.concat_tables(rows.table.select(names) for rows in files).combine_chunks()
         first, last = (first_day - _EPOCH).days, (last_day - _EPOCH).days
-        dates = _numpy(_column(tables, "date").cast(pa.int32()), np.int64)
+        dates = _numpy(_column(table, "date").cast(pa.int32()), np.int64)
         inside = (dates >= first) & (dates <= last)
         everything = bool(inside.all())
-        items = _column(tables, "item_id")
-        if not everything:
-            owners, dates = owners[inside], dates[inside]
-            items = items.filter(pa.array(inside))
-        if not len(owners):
+        if not inside.any():
             return None
 
         def values(name: str) -> npt.NDArray[np.float64]:
-            array = _floats(_column(tables, name), name, columns)
+            array = _floats(_column(table, name), name, columns)
             return array if everything else array[inside]
 
-        adds: npt.NDArray[np.bool_] | None = _adding(_column(tables, "op"))
+        adds: npt.NDArray[np.bool_] | None = _adding(files)
         delivered = None
         if adds is not None:
-            stamps = _numpy(_column(tables, "delivered_at").cast(pa.int64()), np.int64)
-            delivered, adds = stamps[inside], adds[inside]
-        series, store_of, item_of = _series(owners, items)
-        names = np.array([store_id for store_id, _ in stores], dtype=np.object_)
+            delivered, adds = _delivered(files)[inside], adds[inside]
+        owners = np.repeat(np.arange(len(stores)), [len(theirs) for _, theirs in stores])
+        series, store_of, item_of = _series(files, owners, inside)
+        store_ids = np.array([store_id for store_id, _ in stores], dtype=np.object_)
         return cls(
-            store_ids=names[store_of],
+            store_ids=store_ids[store_of],
             item_ids=item_of,
             series=series,
-            days=dates - first,
+            days=(dates if everything else dates[inside]) - first,
             sales=values("sales"),
             columns={name: values(name).astype(np.float32) for name in columns.names},
             adds=adds,
@@ -247,24 +196,77 @@ def _fold(
         dense[cells[adding]] = np.where(np.isnan(there), 0.0, there) + values[adding]
 
 
-def _series(owners: Ints, items: pa.Array) -> tuple[Ints, Ints, Texts]:
-    """Each row's series, and of each series the store's index and the item id."""
-    changed = pc.not_equal(items[1:], items[:-1]).to_numpy(zero_copy_only=False)
-    changed |= owners[1:] != owners[:-1]
-    begins = np.concatenate([[0], np.flatnonzero(changed) + 1])
-    codes = items.take(pa.array(begins)).dictionary_encode()
+def _series(
+    files: Sequence[Rows], owners: Ints, inside: npt.NDArray[np.bool_]
+) -> tuple[Ints, Ints, Texts]:
+    """Of each row inside its series; of each series the place of its store and its item id.
+
+    Series are numbered in the order of (store, item). `owners` are the places of the files' stores.
+    """
+    begins, items, whose = _runs(files, owners)
+    counts = np.add.reduceat(inside, begins, dtype=np.int64)
+    some = counts > 0
+    codes = pa.array(items, pa.string()).filter(pa.array(some)).dictionary_encode()
     names = codes.dictionary
+    order = pc.sort_indices(names)
     rank = np.empty(len(names), dtype=np.int64)
-    rank[pc.sort_indices(names).to_numpy()] = np.arange(len(names))
+    rank[order.to_numpy()] = np.arange(len(names))
     ranks = rank[_numpy(codes.indices, np.int64)]
-    found, of_run = np.unique(owners[begins] * len(names) + ranks, return_inverse=True)
-    series = np.repeat(of_run, np.diff(np.append(begins, len(owners))))
-    ordered = np.array(names.take(pc.sort_indices(names)).to_pylist(), dtype=np.object_)
-    return series.astype(np.int64), found // len(names), ordered[found % len(names)]
+    found, of_run = np.unique(whose[some] * len(names) + ranks, return_inverse=True)
+    ordered = np.array(names.take(order).to_pylist(), dtype=np.object_)
+    series = np.repeat(of_run.astype(np.int64), counts[some])
+    return series, found // len(names), ordered[found % len(names)]
 
 
-def _column(tables: Sequence[pa.Table], name: str) -> pa.Array:
-    return pa.chunked_array([piece for t in tables for piece in t[name].chunks]).combine_chunks()
+def _runs(files: Sequence[Rows], owners: Ints) -> tuple[Ints, list[str], Ints]:
+    """Rows of one item that follow each other in a file: the first's place, item and store."""
+    begins: list[Ints] = []
+    items: list[str] = []
+    place = 0
+    for rows in files:
+        if ITEM in rows.constant:
+            begins.append(np.array([place]))
+            items.append(rows.constant[ITEM])
+        else:
+            ids = _column(rows.table, ITEM)
+            changed = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+            starts = np.concatenate([[0], np.flatnonzero(changed) + 1])
+            begins.append(place + starts)
+            items.extend(ids.take(pa.array(starts)).to_pylist())
+        place += rows.table.num_rows
+    return np.concatenate(begins), items, np.repeat(owners, [len(one) for one in begins])
+
+
+def _adding(files: Sequence[Rows]) -> npt.NDArray[np.bool_] | None:
+    """Which rows add; None where none does."""
+    if all(rows.constant.get(OP) == "set" for rows in files):
+        return None
+    flags = []
+    for rows in files:
+        if OP in rows.constant:
+            flags.append(np.full(rows.table.num_rows, rows.constant[OP] == "add"))
+        else:
+            adds = pc.equal(_column(rows.table, OP), "add")
+            flags.append(adds.to_numpy(zero_copy_only=False))
+    found = np.concatenate(flags)
+    return found if found.any() else None
+
+
+def _delivered(files: Sequence[Rows]) -> Ints:
+    """When each row was delivered, in µs."""
+    return np.concatenate(
+        [
+            np.full(rows.table.num_rows, rows.constant[DELIVERED], dtype=np.int64)
+            if DELIVERED in rows.constant
+            else _numpy(_column(rows.table, DELIVERED).cast(pa.int64()), np.int64)
+            for rows in files
+        ]
+    )
+
+
+def _column(table: pa.Table, name: str) -> pa.Array:
+    column = table[name]
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _numpy(array: pa.Array, dtype: type[np.int64]) -> Ints:
@@ -281,89 +283,3 @@ def _floats(array: pa.Array, name: str, columns: Columns) -> Floats:
         array = pc.fill_null(array.cast(pa.float64()), float("nan"))
     floats: Floats = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
     return floats
-
-
-def _adding(ops: pa.Array) -> npt.NDArray[np.bool_] | None:
-    adds = pc.equal(ops, "add")
-    return adds.to_numpy(zero_copy_only=False) if pc.any(adds).as_py() else None
-
-
-def _in_order(tables: list[pa.Table]) -> list[pa.Table]:
-    spans = [pc.min_max(table["delivered_at"].cast(pa.int64())).as_py() for table in tables]
-    order = sorted(range(len(tables)), key=lambda k: (spans[k]["min"], spans[k]["max"]))
-    apart = all(spans[a]["max"] <= spans[b]["min"] for a, b in itertools.pairwise(order))
-    if apart:
-        return [tables[k] for k in order]
-    return [pa.concat_tables(tables[k] for k in order).sort_by("delivered_at")]
-
-
-def _read_file(storage: Storage, key: str, columns: Columns, items: ItemRange | None) -> pa.Table:
-    if items is None:
-        return _decode(pa.BufferReader(storage.read(key)), key, columns, None)
-    try:
-        return _decode(open_part(storage, key), key, columns, items)
-    except CorruptError:
-        # A range has no checksum of the storage's: what was damaged on its way is right now.
-        return _decode(open_part(storage, key), key, columns, items)
-
-
-def _decode(
-    source: pa.BufferReader | RangedFile, key: str, columns: Columns, items: ItemRange | None
-) -> pa.Table:
-    try:
-        with pq.ParquetFile(source, page_checksum_verification=True) as file:
-            there = set(file.schema_arrow.names)
-            if missing := [name for name in REQUIRED if name not in there]:
-                raise InputError(f"{key}: the column {missing[0]!r} is missing")
-            wanted = [*REQUIRED, *(name for name in columns.names if name in there)]
-            groups = list(range(file.num_row_groups))
-            if items is not None:
-                groups = _overlapping(file, items)
-                fetch_row_groups(source, file, groups)
-            table = file.read_row_groups(groups, columns=wanted, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptError(f"{key}: the file cannot be read: {_first_line(error)}") from error
-    _check_types(table, key)
-    if items is not None:
-        table = table.filter(_within(table["item_id"], items))
-    for name in columns.names:
-        if name not in there:
-            is_text = name in (columns.categories or {})
-            nulls = pa.nulls(table.num_rows, pa.string() if is_text else pa.float64())
-            table = table.append_column(name, nulls)
-    return table
-
-
-def _check_types(table: pa.Table, key: str) -> None:
-    numbers = (pa.types.is_floating, pa.types.is_integer)
-    for name, expected in (("item_id", pa.types.is_string), ("date", pa.types.is_date32)):
-        if not expected(table.schema.field(name).type):
-            raise InputError(f"{key}: column {name!r} is of type {table.schema.field(name).type}")
-    kind = table.schema.field("sales").type
-    if not any(is_number(kind) for is_number in numbers):
-        raise InputError(f"{key}: column 'sales' is of type {kind}")
-
-
-def _overlapping(file: pq.ParquetFile, items: ItemRange) -> list[int]:
-    column = file.schema_arrow.get_field_index("item_id")
-    wanted = []
-    for k in range(file.num_row_groups):
-        found = file.metadata.row_group(k).column(column).statistics
-        before = items.end is not None and found.min >= items.end
-        after = items.first is not None and found.max < items.first
-        if not before and not after:
-            wanted.append(k)
-    return wanted
-
-
-def _within(ids: pa.ChunkedArray, items: ItemRange) -> pa.ChunkedArray:
-    inside = pa.chunked_array([pa.array(np.ones(len(ids), dtype=np.bool_))])
-    if items.first is not None:
-        inside = pc.and_(inside, pc.greater_equal(ids, items.first))
-    if items.end is not None:
-        inside = pc.and_(inside, pc.less(ids, items.end))
-    return inside
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ray_job import history, plan, provenance, registry, tables
+from ray_job import partition, plan, provenance, registry, tables
 from ray_job.bucket import keys
 from ray_job.bucket.errors import CorruptError, InputError, NotFoundError, StorageError
 from ray_job.bucket.freshness import Schedule
@@ -55,7 +55,7 @@ def open_histories(storage: Storage) -> Histories:
         raise InputError(
             f"{storage.url}: there are no histories; `storecast ingest` brings them in"
         )
-    for name in history.REQUIRED:
+    for name in partition.REQUIRED:
         if name not in table.columns.names:
             raise InputError(f"{storage.url}/{keys.BATCH_DATA}: the table has no column {name!r}")
     listed = table.files
@@ -187,7 +187,7 @@ def make_plan(
 def _row_groups(storage: Storage, path: str) -> list[plan.RowGroup]:
     """None where the file cannot be read: whoever works on the store's one chunk says why."""
     try:
-        return history.row_groups(storage, path)
+        return partition.row_groups(storage, path)
     except (CorruptError, NotFoundError, StorageError):
         return []
 

@@ -25,6 +25,7 @@ SOURCES = (
     "intervals.py",
     "model.py",
     "panel.py",
+    "partition.py",
     "predict.py",
     "ranged.py",
     "tally.py",

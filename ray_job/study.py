@@ -20,6 +20,7 @@ from ray_job.context import Context
 from ray_job.features import MAX_CATEGORIES
 from ray_job.inputs import Histories, open_context
 from ray_job.panel import Panel
+from ray_job.partition import Columns, Rows, read_store
 from ray_job.settings import Settings
 
 _CONCURRENCY = 8
@@ -55,12 +56,12 @@ def load(
     files = _share(histories.files, settings.training.history_rows)
     there = [name for name in settings.sales.known_ahead if name in histories.columns.names]
     wanted = tuple(there if known_ahead is None else known_ahead)
-    columns = history.Columns(known_ahead=wanted, categories=dict.fromkeys(wanted, ()))
+    columns = Columns(known_ahead=wanted, categories=dict.fromkeys(wanted, ()))
     stores = _read(storage, files, columns, histories)
     if categories is None:
         texts = histories.categorical(wanted)
         categories = {name: _values(stores, name) for name in texts}
-    coded = history.Columns(known_ahead=wanted, categories=categories)
+    coded = Columns(known_ahead=wanted, categories=categories)
     pieces = list(history.panels(stores, coded, first_day, last_sales, last_target))
     if not pieces:
         raise InputError(f"there are no rows from {first_day} to {last_sales}")
@@ -83,26 +84,26 @@ def _share(files: pa.Table, rows: int) -> pa.Table:
 
 
 def _read(
-    storage: Storage, files: pa.Table, columns: history.Columns, histories: Histories
-) -> list[tuple[str, list[pa.Table]]]:
+    storage: Storage, files: pa.Table, columns: Columns, histories: Histories
+) -> list[tuple[str, list[Rows]]]:
     by_store: dict[str, list[str]] = {}
     for store, path in zip(files["store_id"].to_pylist(), files["path"].to_pylist(), strict=True):
         by_store.setdefault(store, []).append(path)
     texts = dict.fromkeys(histories.categorical(columns.names), ())
-    typed = history.Columns(known_ahead=columns.known_ahead, categories=texts)
+    typed = Columns(known_ahead=columns.known_ahead, categories=texts)
     workers = _CONCURRENCY if storage.url.startswith("gs://") else 1
     with ThreadPoolExecutor(workers) as pool:
-        tables = pool.map(
-            lambda store: history.read_store(storage, by_store[store], typed), sorted(by_store)
+        files_of = pool.map(
+            lambda store: read_store(storage, by_store[store], typed), sorted(by_store)
         )
-        return list(zip(sorted(by_store), tables, strict=True))
+        return list(zip(sorted(by_store), files_of, strict=True))
 
 
-def _values(stores: Sequence[tuple[str, Sequence[pa.Table]]], name: str) -> tuple[str, ...]:
+def _values(stores: Sequence[tuple[str, Sequence[Rows]]], name: str) -> tuple[str, ...]:
     counted: Counter[str] = Counter()
-    for _, tables in stores:
-        for table in tables:
-            for found in pc.value_counts(table[name]).to_pylist():
+    for _, files in stores:
+        for rows in files:
+            for found in pc.value_counts(rows.table[name]).to_pylist():
                 if found["values"] is not None:
                     counted[found["values"]] += found["counts"]
     ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))

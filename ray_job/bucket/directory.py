@@ -60,7 +60,8 @@ class DirectoryStorage:
         return str(self.root)
 
     def read(self, key: str) -> bytes:
-        with _told(key), (self.root / key).open("rb", buffering=0) as file:
+        # A run reads every history this way: joining paths takes as long as opening a small file.
+        with _told(key), open(os.path.join(self.root, key), "rb", buffering=0) as file:  # noqa: PTH118, PTH123
             return file.read()
 
     def read_range(self, key: str, begin: int, end: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from ray_job.bucket.storage import Storage
 from ray_job.parallel import in_order
+from ray_job.partition import Constants
 from ray_job.progress import Stage
 from ray_job.table_files import conform
 from ray_job.tables import STORE, DataFile, parquet_writer, partition_key
@@ -126,10 +127,11 @@ class PartitionWriter:
         sink = pa.BufferOutputStream()
         with parquet_writer(sink, self.stored) as writer:
             writer.write_table(_table(held, self.stored), row_group_size=self.row_group_rows)
+            span = _Span()
+            for piece in held:
+                span.add(piece)
+            writer.add_key_value_metadata(span.constants.footer())
         data = sink.getvalue().to_pybytes()
-        span = _Span()
-        for piece in held:
-            span.add(piece)
         key = partition_key(path)
         file = span.file(path, store_id, len(data))
         return Encoded(file, lambda: self.storage.write_unseen(key, data))
@@ -149,6 +151,7 @@ class PartitionWriter:
                     span.add(piece)
                 writer.write_table(_table(held, self.stored), row_group_size=self.row_group_rows)
                 held = _next_pieces(remaining, self.row_group_rows * 8)
+            writer.add_key_value_metadata(span.constants.footer())
 
         def send() -> None:
             self.storage.upload(local, partition_key(path))
@@ -164,12 +167,14 @@ class _Span:
     last_day: int = -(2**31)
     first_item: str = ""
     last_item: str = ""
+    constants: Constants = field(default_factory=Constants)
 
     def add(self, piece: Piece) -> None:
         items = piece.rows.column("item_id")
         if self.rows == 0:
             self.first_item = items[0].as_py()
         self.last_item = items[-1].as_py()
+        self.constants.add(piece.rows)
         self.rows += piece.rows.num_rows
         self.first_day = min(self.first_day, piece.first_day)
         self.last_day = max(self.last_day, piece.last_day)

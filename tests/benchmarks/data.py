@@ -17,6 +17,7 @@ import pyarrow as pa
 from ray_job import ingest, settings, tables
 from ray_job.bucket import keys
 from ray_job.bucket.storage import open_bucket
+from ray_job.partition import Constants
 from ray_job.sample import SampleSpec
 from ray_job.sample import files as sample_files
 from ray_job.settings import Settings
@@ -110,7 +111,11 @@ def _deliver_again(root: Path, day: date) -> None:
     row = {"item_id": "", "date": day, "sales": 100.0, "delivered_at": delivered, "op": "set"}
     sink = pa.BufferOutputStream()
     with tables.parquet_writer(sink, schema) as writer:
-        writer.write_table(pa.Table.from_pylist([row], schema))
+        rows = pa.RecordBatch.from_pylist([row], schema)
+        writer.write_batch(rows)
+        constants = Constants()
+        constants.add(rows)
+        writer.add_key_value_metadata(constants.footer())
     data = sink.getvalue().to_pybytes()
     stores = sorted(set(tables.list_files(table)[tables.STORE].to_pylist()))
     name = f"{uuid4().hex}.parquet"

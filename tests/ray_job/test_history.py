@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_job import history
+from ray_job import history, partition
 from ray_job.bucket.errors import CorruptError, InputError, NotFoundError
-from ray_job.history import Columns
+from ray_job.partition import Columns, Constants
 from ray_job.plan import ItemRange
 
 FIRST = date(2026, 3, 1)
@@ -39,24 +39,42 @@ def rows(*told, delivered=1):
     )
 
 
-def put(storage, key, table, **how):
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, write_page_checksum=True, **how)
-    storage.create(key, sink.getvalue().to_pybytes())
-    return key
+@pytest.fixture(params=["footers tell constants", "footers tell nothing"], autouse=True)
+def told(request):
+    """Files as ingest writes them, and as they are without that."""
+    return request.param == "footers tell constants"
 
 
-def panel(storage, *tables, columns=COLUMNS):
-    keys = [put(storage, f"f{number}", table) for number, table in enumerate(tables)]
-    read = history.read_store(storage, keys, columns)
-    (found,) = history.panels([("s", read)], columns, FIRST, AS_OF, LAST)
-    return found
+@pytest.fixture
+def put(storage, told):
+    def put(key, table, row_group_size=None):
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, table.schema, write_page_checksum=True) as writer:
+            writer.write_table(table, row_group_size=row_group_size)
+            if told and "op" in table.column_names:
+                constants = Constants()
+                for batch in table.to_batches():
+                    constants.add(batch)
+                writer.add_key_value_metadata(constants.footer())
+        storage.create(key, sink.getvalue().to_pybytes())
+        return key
+
+    return put
 
 
-def test_a_panel(storage):
-    found = panel(
-        storage, rows(("b", 1, 5.0), ("a", 2, 7.0), ("a", 10, 8.0), ("a", 12, None, 1, 1))
-    )
+@pytest.fixture
+def panel(storage, put):
+    def panel(*tables, columns=COLUMNS):
+        keys = [put(f"f{number}", table) for number, table in enumerate(tables)]
+        read = partition.read_store(storage, keys, columns)
+        (found,) = history.panels([("s", read)], columns, FIRST, AS_OF, LAST)
+        return found
+
+    return panel
+
+
+def test_a_panel(panel):
+    found = panel(rows(("b", 1, 5.0), ("a", 2, 7.0), ("a", 10, 8.0), ("a", 12, None, 1, 1)))
     assert found.item_ids.tolist() == ["a", "b"]
     assert found.sales.shape == (2, 10)
     assert found.sales.flags.c_contiguous
@@ -67,21 +85,20 @@ def test_a_panel(storage):
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_later_deliveries_win_column_by_column(storage, swapped):
+def test_later_deliveries_win_column_by_column(panel, swapped):
     """Whatever the order of the files."""
     tables = [
         rows(("", 1, 5.0, 1, 0), ("", 2, 6.0, 1, 0), delivered=1),
         rows(("", 1, None, None, 1), ("", 2, 9.0), delivered=2),
     ]
-    found = panel(storage, *(reversed(tables) if swapped else tables))
+    found = panel(*(reversed(tables) if swapped else tables))
     assert found.sales[0, :2].tolist() == [5.0, 9.0]
     assert found.known_ahead["promo"][0, :2].tolist() == [1.0, 0.0]
 
 
-def test_transactions_add_up_and_a_set_replaces(storage):
+def test_transactions_add_up_and_a_set_replaces(panel):
     add = ("", 1, 2.0, 1, 0, "add")
     found = panel(
-        storage,
         rows(add, delivered=1),
         rows(add, delivered=2),
         rows(("", 1, 10.0), ("", 2, 3.0), delivered=3),
@@ -90,61 +107,61 @@ def test_transactions_add_up_and_a_set_replaces(storage):
     assert found.sales[0, :2].tolist() == [12.0, 4.0]
 
 
-def test_sales_after_the_as_of_are_not_in_it(storage):
-    found = panel(storage, rows(("", 10, 1.0), ("", 11, 99.0, 1, 1), ("", 12, 99.0, 1, 0)))
+def test_sales_after_the_as_of_are_not_in_it(panel):
+    found = panel(rows(("", 10, 1.0), ("", 11, 99.0, 1, 1), ("", 12, 99.0, 1, 0)))
     assert found.sales.shape == (1, 10)
     assert 99.0 not in found.sales
     assert found.known_ahead["promo"][0, 10:].tolist() == [1.0, 0.0]
 
 
-def test_days_outside_have_no_place(storage):
+def test_days_outside_have_no_place(panel):
     early = rows(("old", 1, 5.0)).set_column(
         1, "date", pa.array([FIRST - timedelta(days=1)], pa.date32())
     )
-    found = panel(storage, early, rows(("", 1, 1.0), delivered=2))
+    found = panel(early, rows(("", 1, 1.0), delivered=2))
     assert found.item_ids.tolist() == [""]
 
 
-def test_days_declared_closed_are_known_after_a_known_day(storage):
+def test_days_declared_closed_are_known_after_a_known_day(panel):
     told = [("", 1, 5.0, 1), ("", 2, None, 0), ("", 3, None, 0), ("", 5, None, 0), ("", 8, 4.0)]
-    found = panel(storage, rows(*told, ("", 9, None, 1), ("", 10, None, 0)))
+    found = panel(rows(*told, ("", 9, None, 1), ("", 10, None, 0)))
     assert np.nan_to_num(found.sales[0], nan=-1).tolist() == [
         5.0, 0.0, 0.0, -1.0, -1.0, -1.0, -1.0, 4.0, -1.0, -1.0,
     ]  # fmt: skip
 
 
-def test_texts_become_codes(storage):
+def test_texts_become_codes(panel):
     table = rows(("", 1, 5.0), ("", 2, 5.0), ("", 3, 5.0))
     table = table.set_column(6, "promo", pa.array(["tv", "unheard", None]))
     columns = Columns(("promo",), (), {"promo": ["radio", "tv"]})
-    found = panel(storage, table, columns=columns)
+    found = panel(table, columns=columns)
     assert np.isnan(found.known_ahead["promo"][0, 1:]).all()
     assert found.known_ahead["promo"][0, 0] == 1
 
 
-def test_a_column_that_a_file_lacks_is_unknown(storage):
-    found = panel(storage, rows(("", 1, 5.0, 1, 1)).drop_columns(["promo"]))
+def test_a_column_that_a_file_lacks_is_unknown(panel):
+    found = panel(rows(("", 1, 5.0, 1, 1)).drop_columns(["promo"]))
     assert np.isnan(found.known_ahead["promo"]).all()
 
 
-def test_ranges_of_items(storage):
+def test_ranges_of_items(put, storage):
     items = [f"i{number:03d}" for number in range(100)]
     table = rows(*((item, 1, float(k)) for k, item in enumerate(items)))
-    key = put(storage, "big", table, row_group_size=10)
-    groups = history.row_groups(storage, key)
+    key = put("big", table, row_group_size=10)
+    groups = partition.row_groups(storage, key)
     assert [group.first_item for group in groups] == items[::10]
     assert [group.rows for group in groups] == [10] * 10
     bounds = [None, "i025", "i050", None]
     seen = []
     for first, end in itertools.pairwise(bounds):
-        for one in history.read_store(storage, [key], COLUMNS, ItemRange(first, end)):
-            seen += one["item_id"].to_pylist()
+        for one in partition.read_store(storage, [key], COLUMNS, ItemRange(first, end)):
+            seen += one.whole()["item_id"].to_pylist()
     assert seen == items
 
 
-def test_blocks_hold_what_one_panel_would(storage, monkeypatch):
+def test_blocks_hold_what_one_panel_would(put, storage, monkeypatch):
     table = rows(*((f"i{k % 7}", 1 + k % 10, float(k)) for k in range(70)))
-    read = history.read_store(storage, [put(storage, "f", table)], COLUMNS)
+    read = partition.read_store(storage, [put("f", table)], COLUMNS)
     (whole,) = history.panels([("s", read)], COLUMNS, FIRST, AS_OF, LAST)
     monkeypatch.setattr(history, "_BLOCK_CELLS", 20)
     blocks = list(history.panels([("s", read)], COLUMNS, FIRST, AS_OF, LAST))
@@ -157,15 +174,65 @@ def test_nothing_to_read(storage):
     assert list(history.panels([("s", [])], COLUMNS, FIRST, AS_OF, LAST)) == []
 
 
-def test_what_cannot_be_read(storage):
+def test_what_cannot_be_read(put, storage):
     with pytest.raises(NotFoundError, match="^gone: "):
-        history.read_store(storage, ["gone"], COLUMNS)
+        partition.read_store(storage, ["gone"], COLUMNS)
     storage.create("rubbish", b"no parquet")
     for items in (None, ItemRange("a", None)):
         with pytest.raises(CorruptError, match="^rubbish: the file cannot be read"):
-            history.read_store(storage, ["rubbish"], COLUMNS, items)
+            partition.read_store(storage, ["rubbish"], COLUMNS, items)
     with pytest.raises(CorruptError, match="^rubbish: "):
-        history.row_groups(storage, "rubbish")
-    key = put(storage, "short", rows(("", 1, 1.0)).drop_columns(["op"]))
+        partition.row_groups(storage, "rubbish")
+    key = put("short", rows(("", 1, 1.0)).drop_columns(["op"]))
     with pytest.raises(InputError, match="^short: the column 'op' is missing"):
-        history.read_store(storage, [key], COLUMNS)
+        partition.read_store(storage, [key], COLUMNS)
+
+
+def test_what_is_the_same_in_all_rows_need_not_be_decoded(put, storage, told):
+    key = put("f", rows(("a", 1, 5.0), ("a", 2, 6.0), delivered=7))
+    (found,) = partition.read_store(storage, [key], COLUMNS)
+    at = datetime(2026, 3, 11, 0, 7, tzinfo=UTC)
+    constant = {"item_id": "a", "delivered_at": int(at.timestamp()) * 1_000_000, "op": "set"}
+    assert found.constant == (constant if told else {})
+    assert ("op" in found.table.column_names) == (not told)
+    whole = found.whole().select(["item_id", "delivered_at", "op"]).to_pylist()
+    assert whole == [{"item_id": "a", "delivered_at": at, "op": "set"}] * 2
+
+
+def test_only_what_is_the_same_is_told(put, storage, told):
+    key = put("f", rows(("a", 1, 5.0), ("b", 1, 6.0)))
+    (found,) = partition.read_store(storage, [key], COLUMNS)
+    assert set(found.constant) == ({"delivered_at", "op"} if told else set())
+
+
+@pytest.mark.parametrize(("first", "end", "there"), [("a", "b", 1), ("b", None, 0), (None, "a", 0)])
+def test_a_range_of_a_file_of_one_item(put, storage, first, end, there):
+    key = put("f", rows(("a", 1, 5.0), ("a", 2, 6.0)))
+    assert len(partition.read_store(storage, [key], COLUMNS, ItemRange(first, end))) == there
+
+
+def test_files_that_tell_and_files_that_tell_nothing(panel, put, storage):
+    """A year's file of several items, of one item, and a correction: the same panel."""
+    tables = [
+        rows(("a", 1, 1.0), ("b", 1, 2.0), ("b", 2, 3.0), delivered=1),
+        rows(("b", 3, 4.0, None, None, "add"), delivered=2),
+        rows(("a", 2, 5.0), ("c", 2, 6.0, None, None, "add"), delivered=3),
+    ]
+    together = panel(*tables)
+    assert together.item_ids.tolist() == ["a", "b", "c"]
+    assert np.nan_to_num(together.sales[:, :3]).tolist() == [[1, 5, 0], [2, 3, 4], [0, 6, 0]]
+
+
+def test_a_footer_that_was_damaged_is_noticed(storage):
+    constants = Constants()
+    for batch in rows(("abc", 1, 5.0)).to_batches():
+        constants.add(batch)
+    told = {key: value.replace(b"abc", b"abd") for key, value in constants.footer().items()}
+    sink = pa.BufferOutputStream()
+    table = rows(("abc", 1, 5.0))
+    with pq.ParquetWriter(sink, table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(told)
+    storage.create("f", sink.getvalue().to_pybytes())
+    with pytest.raises(CorruptError, match="^f: .* footer"):
+        partition.read_store(storage, ["f"], COLUMNS)

@@ -8,9 +8,9 @@ import pyarrow.compute
 import pyarrow.parquet
 import pytest
 
-from ray_job import history, table_files
+from ray_job import partition, table_files
 from ray_job.bucket.errors import CorruptError, NotFoundError
-from ray_job.history import Columns
+from ray_job.partition import Columns
 from ray_job.plan import ItemRange
 from ray_job.ranged import WHOLE_BYTES, RangedFile
 from ray_job.table_files import read_batches
@@ -55,8 +55,8 @@ def _always_ranged(monkeypatch):
     monkeypatch.setattr("ray_job.ranged.WHOLE_BYTES", 1000)
 
 
-def items(tables):
-    return sorted(set(tables[0]["item_id"].to_pylist()))
+def items(rows):
+    return sorted(set(rows.whole()["item_id"].to_pylist()))
 
 
 RANGE = ItemRange("i010", "i013")
@@ -64,8 +64,8 @@ RANGE = ItemRange("i010", "i013")
 
 def test_a_range_of_items_is_one_request_beside_the_footers(gcs, filled, big):
     gcs.log.clear()
-    (table,) = history.read_store(filled, [KEY], Columns(), RANGE)
-    assert items([table]) == ["i010", "i011", "i012"]
+    (rows,) = partition.read_store(filled, [KEY], Columns(), RANGE)
+    assert items(rows) == ["i010", "i011", "i012"]
     got = gcs.log.select(op="get", key=KEY)
     assert len(got) == 2
     assert sum(one.sent for one in got) < len(big) / 10
@@ -77,13 +77,13 @@ def test_the_same_rows_as_of_the_whole_file(filled, big, tmp_path):
     whole = pa.concat_tables(list(map(pa.table, (b for b in batches(local, big)))))
     for storage in (filled, local):
         for edges in (RANGE, ItemRange(None, "i001"), ItemRange("i049", None), ItemRange()):
-            (table,) = history.read_store(storage, [KEY], Columns(), edges)
+            (rows,) = partition.read_store(storage, [KEY], Columns(), edges)
             ids = whole["item_id"]
             first, end = edges.first or "", edges.end or "j"
             wanted = whole.filter(pa.compute.greater_equal(ids, first))
             wanted = wanted.filter(pa.compute.less(wanted["item_id"], end))
-            assert table.select(SCHEMA.names).equals(wanted)
-        groups = history.row_groups(storage, KEY)
+            assert rows.whole().select(SCHEMA.names).equals(wanted)
+        groups = partition.row_groups(storage, KEY)
         assert [one.first_item for one in groups] == [f"i{number:03d}" for number in range(ITEMS)]
 
 
@@ -100,15 +100,15 @@ def test_rows_of_a_big_file_in_batches(monkeypatch, filled, big):
 @pytest.mark.parametrize("fault", [{"kind": "corrupt"}, {"kind": "truncate", "clean": True}])
 def test_what_was_damaged_on_its_way_is_asked_for_again(gcs, filled, fault):
     struck = gcs.faults.add(Fault(**fault, op="get", key=KEY, nth=2))
-    (table,) = history.read_store(filled, [KEY], Columns(), RANGE)
+    (rows,) = partition.read_store(filled, [KEY], Columns(), RANGE)
     assert struck.fired == 1
-    assert items([table]) == ["i010", "i011", "i012"]
+    assert items(rows) == ["i010", "i011", "i012"]
 
 
 def test_damage_that_stays_is_told(gcs, filled):
     gcs.faults.add(Fault("corrupt", op="get", key=KEY, times=None))
     with pytest.raises(CorruptError, match=f"^{KEY}: "):
-        history.read_store(filled, [KEY], Columns(), RANGE)
+        partition.read_store(filled, [KEY], Columns(), RANGE)
 
 
 def test_a_file_that_goes_while_it_is_read(gcs, filled, big):

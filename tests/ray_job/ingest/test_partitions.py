@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ray_job.bucket.storage import open_bucket
 from ray_job.ingest.partitions import PartitionWriter, cut_by_store
+from ray_job.partition import Columns, read_store
 from ray_job.progress import SilentProgress
 from ray_job.table_files import open_parquet
 from ray_job.tables import SALES_SCHEMA, partition_key, stored_schema
@@ -87,6 +88,13 @@ def test_objects_are_made_for_reading(writer):
     assert not item.has_dictionary_page
     assert (item.statistics.min, day.statistics.has_min_max, sales.statistics) == ("0", True, None)
     assert "store_id" not in footer.schema.names
+    assert told(writer, file) == {"delivered_at", "op"}
+
+
+def told(writer, file):
+    """What its footer says to be the same in all rows."""
+    [found] = read_store(writer.storage, [partition_key(file.path)], Columns())
+    return set(found.constant)
 
 
 def test_a_store_that_is_too_big_for_memory_becomes_one_file_too(writer):
@@ -108,3 +116,5 @@ def test_a_store_that_is_too_big_for_memory_becomes_one_file_too(writer):
     assert items.to_pylist() == [f"i{number:08d}" for number in range(1_200_000)]
     assert file.metadata.row_group(5).num_rows == 1000
     assert list(writer.folder.iterdir()) == []
+    assert told(writer, big) == {"delivered_at", "op"}
+    assert told(writer, small) == {"item_id", "delivered_at", "op"}
