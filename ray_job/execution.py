@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ray_job import adoption, forecast, plan
@@ -94,7 +94,9 @@ def _results(
         for attempt in range(_ATTEMPTS):
             if not missing:
                 break
-            for result in executor.run(list(missing.values()), work):
+            # What was lost once may be what kills; nothing else is to be lost with it again.
+            now = [replace(task, alone=attempt > 0) for task in missing.values()]
+            for result in executor.run(now, work):
                 stores = missing.pop(result.digest).chunk.n_stores
                 stage.advance(1, stores=stores, retries=attempt)
                 results.append(result)
@@ -117,7 +119,7 @@ def _pieces(storage: Storage, task: Task, work: Work, executor: Executor) -> Ite
         yield _alone(storage, task, work, executor)
         return
     deadline = _shorter(task.deadline_seconds)
-    missing = {half.digest: Task(half, deadline_seconds=deadline) for half in halves}
+    missing = {half.digest: Task(half, deadline_seconds=deadline, alone=True) for half in halves}
     for result in executor.run(list(missing.values()), work):
         del missing[result.digest]
         yield _share(storage, result.done)
@@ -134,7 +136,7 @@ def _alone(storage: Storage, task: Task, work: Work, executor: Executor) -> Shar
     """One store by itself, for the last time: what happens now is its own doing."""
     deadline = _shorter(task.deadline_seconds)
     began = time.monotonic()
-    last = Task(task.chunk, task.attempt, deadline)
+    last = Task(task.chunk, task.attempt, deadline, alone=True)
     for result in executor.run([last], work):
         return _share(storage, result.done)
     code, reason = "killed_worker", "the worker process died each time that it met this store"

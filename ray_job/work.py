@@ -37,12 +37,14 @@ class Work:
 class Task:
     """A chunk and which attempt at it this is: the part that it makes is `<digest>-<attempt>`.
 
-    An executor with processes of its own ends one that is still at it after `deadline_seconds`.
+    An executor with processes of its own ends one that is still at it after `deadline_seconds`. It
+    may give a process several chunks at once, which are all lost with it, unless they are `alone`.
     """
 
     chunk: Chunk
     attempt: int = 0
     deadline_seconds: float = 86_400.0
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from ray_job.job import RayExecutor
+from ray_job.job import RayExecutor, block_sizes
 from ray_job.settings import Plan, Run
 from tests.fake_gcs import Fault
 from tests.faults import KILLED, Trapped, hang, killed_once
@@ -25,6 +25,23 @@ POISONED = "s003"
 
 def has_poisoned(task):
     return POISONED in task.chunk.store_ids
+
+
+@pytest.mark.parametrize(
+    ("chunks", "cpus", "sizes"),
+    [
+        (0, 2, []),
+        (1, 2, [1]),
+        (5, 2, [2, 1, 1, 1]),
+        (40, 2, [10, 8, 6, 4, 3, 3, 2, 1, 1, 1, 1]),
+        (40, 100, [1] * 40),
+        (40, 0, [16, 12, 6, 3, 2, 1]),
+        (100, 1, [16, 16, 16, 16, 16, 10, 5, 3, 1, 1]),
+    ],
+)
+def test_chunks_of_a_task(chunks, cpus, sizes):
+    """Fewer and fewer: whoever gets the last ones is not waited for."""
+    assert list(block_sizes(chunks, cpus)) == sizes
 
 
 def test_the_same_rows_as_without_ray(shop):
@@ -73,6 +90,32 @@ def test_a_store_that_kills_its_worker_stands_alone(shop):
     assert shop.by(again).run() == receipt
     assert again.seen == []
     assert generations(shop.storage) == before
+    shop.check()
+
+
+def test_what_is_lost_with_another_chunk_is_done_once_more(shop):
+    """A task has several chunks; those that come after the one that kills it are no suspects."""
+    shop = shop.having(plan=Plan(chunk_rows=150))
+    shop.run(LAST.replace(day=27))
+    calls = []
+    trapped = Trapped(RayExecutor(), has_poisoned, lambda _: KILLED)
+
+    class Handed:
+        def run(self, tasks, work):
+            calls.append(list(tasks))
+            return trapped.run(tasks, work)
+
+    receipt = shop.by(Handed()).run()
+    assert [one.store_id for one in receipt.failures] == [POISONED]
+    first, again, *last = calls
+    assert len(first) == len(receipt.chunks) > len(again)
+    assert not any(task.alone for task in first)
+    assert all(task.alone for task in again)
+    [suspect] = [task.chunk.store_ids for task in again if has_poisoned(task)]
+    pieces = [task.chunk.store_ids for tasks in last for task in tasks]
+    assert pieces[-1] == [POISONED]
+    assert {store for stores in pieces for store in stores} <= set(suspect)
+    assert {row["as_of"] for name, row in shop.stores().items() if name != POISONED} == {LAST}
     shop.check()
 
 
