@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -94,7 +95,7 @@ def _results(
         for attempt in range(_ATTEMPTS):
             if not missing:
                 break
-            for result in executor.run(list(missing.values()), work):
+            for result in _tried(list(missing.values()), work, executor):
                 stores = missing.pop(result.digest).chunk.n_stores
                 stage.advance(1, stores=stores, retries=attempt)
                 results.append(result)
@@ -118,11 +119,17 @@ def _pieces(storage: Storage, task: Task, work: Work, executor: Executor) -> Ite
         return
     deadline = _shorter(task.deadline_seconds)
     missing = {half.digest: Task(half, deadline_seconds=deadline) for half in halves}
-    for result in executor.run(list(missing.values()), work):
+    for result in _tried(list(missing.values()), work, executor):
         del missing[result.digest]
         yield _share(storage, result.done)
     for lost in missing.values():
         yield from _pieces(storage, lost, work, executor)
+
+
+def _tried(tasks: Sequence[Task], work: Work, executor: Executor) -> Iterator[Result]:
+    """What comes back. What was lost is tried in another way, whatever it was lost for."""
+    with suppress(MemoryError):
+        yield from executor.run(tasks, work)
 
 
 def _shorter(deadline: float) -> float:
@@ -135,11 +142,17 @@ def _alone(storage: Storage, task: Task, work: Work, executor: Executor) -> Shar
     deadline = _shorter(task.deadline_seconds)
     began = time.monotonic()
     last = Task(task.chunk, task.attempt, deadline)
-    for result in executor.run([last], work):
-        return _share(storage, result.done)
     code, reason = "killed_worker", "the worker process died each time that it met this store"
-    if time.monotonic() - began >= deadline:
-        code, reason = "deadline", f"the store alone took longer than {deadline:g} s"
+    done: list[Done] = []
+    try:
+        done = [result.done for result in executor.run([last], work)]
+    except MemoryError as error:
+        code, reason = "memory", f"{error}: the store alone does not fit"
+    else:
+        if time.monotonic() - began >= deadline:
+            code, reason = "deadline", f"the store alone took longer than {deadline:g} s"
+    if done:
+        return _share(storage, done[0])
     gone = failed(task.chunk.store_ids, code, reason, work.run_id, work.generated_at)
     return Share(parts.PART_SCHEMA.empty_table(), gone.outcomes)
 
