@@ -14,6 +14,8 @@ from deltalake import write_deltalake
 from ray_job.bucket import keys
 from ray_job.bucket.errors import InputError, StorecastError
 from ray_job.explain import explain
+from ray_job.request import Request
+from ray_job.run import prepare
 from ray_job.settings import Gates, Plan
 from tests.shop import BIG, DAY, LAST, STORES, generations, midnight, snapshot
 
@@ -103,6 +105,33 @@ def test_a_lost_file_costs_its_store(shop):
     receipt = shop.run()
     check_bad(receipt, shop)
     assert receipt.failures[0].reason_code == "gone"
+
+
+def test_an_error_that_nobody_foresaw_costs_its_store(shop):
+    """Raised while a chunk's stores are read, by a column whose type nothing checks: the chunk is
+    halved, reading included, until the store stands alone.
+    """
+    shop = shop.having(plan=Plan(chunk_rows=700))
+    shop.deliver([{"store_id": BAD, "date": LAST, "sales": 900.0, "open": 1, "promo": 0}])
+    shop.run(LAST - DAY)
+
+    def as_words(table):
+        place = table.schema.get_field_index("delivered_at")
+        return table.set_column(place, "delivered_at", pa.array(["soon"] * table.num_rows))
+
+    shop.tamper(shop.partition_files(BAD)[0], rewritten(as_words))
+    prepared = prepare(shop.storage, shop.settings, Request(as_of=LAST), midnight(LAST))
+    (theirs,) = [one.chunk for one in prepared.todos if BAD in one.chunk.store_ids]
+    assert theirs.n_stores > 1
+    receipt = shop.run()
+    check_bad(receipt, shop)
+    assert receipt.failures[0].reason_code == "error"
+    assert receipt.failures[0].reason.startswith("ArrowInvalid: ")
+    (chunk,) = [one for one in receipt.chunks if one.digest == theirs.digest]
+    assert chunk.stores == theirs.n_stores
+    before = generations(shop.storage)
+    assert shop.run() == receipt
+    assert generations(shop.storage) == before
 
 
 def test_when_every_store_is_rubbish_nothing_is_published(shop):
