@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
-from ray_job.bucket import keys
+from ray_job.bucket import keys, parts
 from ray_job.bucket.errors import InputError, StorecastError
 from ray_job.explain import explain
 from ray_job.request import Request
@@ -69,6 +69,16 @@ def check_bad(receipt, shop, store=BAD, last_good=LAST - DAY):
     assert (stores[store]["outcome"], stores[store]["as_of"]) == ("failed", last_good)
     assert stores[store]["carried_since"] == LAST
     assert {row["as_of"] for name, row in stores.items() if name != store} == {LAST}
+    # The same record lies in the release, in the receipt and in the outcomes of the chunk's part.
+    told = ("reason_code", "reason", "attempt")
+    assert receipt.failures[0].attempt == 1
+    assert [getattr(receipt.failures[0], one) for one in told] == [
+        stores[store][one] for one in told
+    ]
+    made = [parts.decode(shop.storage.read(key), key) for key in shop.part_keys()]
+    rows = [row for part in made for row in part.outcomes.to_pylist() if row["store_id"] == store]
+    assert {row["reason_code"] for row in rows} == {receipt.failures[0].reason_code}
+    assert receipt.failures[0].reason in {row["reason"] for row in rows}
     shop.check()
 
 
