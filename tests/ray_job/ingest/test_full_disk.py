@@ -8,6 +8,7 @@ import re
 import resource
 import tempfile
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ import pytest
 from ray_job.bucket import keys
 from ray_job.bucket.errors import StorageError
 from ray_job.bucket.storage import open_bucket
+from ray_job.ingest import CompactScope, compact
 from ray_job.settings import Ingest, Settings
 from ray_job.tables import open_table
-from tests.ray_job.ingest.conftest import Desk
+from tests.ray_job.ingest.conftest import NOW, Desk
 
 EARLIER = "store_id,date,sales,a,b\n1,2009-12-31,5,1,2\n"
 
@@ -180,3 +182,19 @@ def test_no_room_for_context(shelf):
     assert shelf.ingest().files == 1
     assert len(shelf.context("weather")) == 2_000
     assert shelf.ingest().files == 0
+
+
+def test_no_room_to_compact(shelf):
+    """The files stay as they are, and so do their rows, until there is room."""
+    shelf = shelf.with_settings(ingest=Ingest(compact_above_files=1))
+    nights = [CompactScope((NOW + timedelta(days=day)).date()) for day in range(16)]
+    (night,) = [night for night in nights if night.includes("1")]
+    before, files, at = shelf.history(), shelf.files_of("1"), version(shelf)
+    assert len(files) == 2
+    with full(500), pytest.raises(StorageError, match=r"^batch_data/store_id=1/[^\n]*too large$"):
+        compact(shelf.storage, shelf.settings, night, now=NOW)
+    assert (shelf.files_of("1"), version(shelf)) == (files, at)
+    assert shelf.history().equals(before)
+    assert compact(shelf.storage, shelf.settings, night, now=NOW) == 1
+    assert len(shelf.files_of("1")) == 1
+    assert shelf.history().equals(before)
