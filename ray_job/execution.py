@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -96,7 +97,7 @@ def _results(
                 break
             # What was lost once may be what kills; nothing else is to be lost with it again.
             now = [replace(task, alone=attempt > 0) for task in missing.values()]
-            for result in executor.run(now, work):
+            for result in _tried(now, work, executor):
                 stores = missing.pop(result.digest).chunk.n_stores
                 stage.advance(1, stores=stores, retries=attempt)
                 results.append(result)
@@ -120,11 +121,17 @@ def _pieces(storage: Storage, task: Task, work: Work, executor: Executor) -> Ite
         return
     deadline = _shorter(task.deadline_seconds)
     missing = {half.digest: Task(half, deadline_seconds=deadline, alone=True) for half in halves}
-    for result in executor.run(list(missing.values()), work):
+    for result in _tried(list(missing.values()), work, executor):
         del missing[result.digest]
         yield _share(storage, result.done)
     for lost in missing.values():
         yield from _pieces(storage, lost, work, executor)
+
+
+def _tried(tasks: Sequence[Task], work: Work, executor: Executor) -> Iterator[Result]:
+    """What comes back. What was lost is tried in another way, whatever it was lost for."""
+    with suppress(MemoryError):
+        yield from executor.run(tasks, work)
 
 
 def _shorter(deadline: float) -> float:
@@ -137,11 +144,17 @@ def _alone(storage: Storage, task: Task, work: Work, executor: Executor) -> Shar
     deadline = _shorter(task.deadline_seconds)
     began = time.monotonic()
     last = Task(task.chunk, task.attempt, deadline, alone=True)
-    for result in executor.run([last], work):
-        return _share(storage, result.done)
     code, reason = "killed_worker", "the worker process died each time that it met this store"
-    if time.monotonic() - began >= deadline:
-        code, reason = "deadline", f"the store alone took longer than {deadline:g} s"
+    done: list[Done] = []
+    try:
+        done = [result.done for result in executor.run([last], work)]
+    except MemoryError as error:
+        code, reason = "memory", f"{error}: the store alone does not fit"
+    else:
+        if time.monotonic() - began >= deadline:
+            code, reason = "deadline", f"the store alone took longer than {deadline:g} s"
+    if done:
+        return _share(storage, done[0])
     gone = failed(task.chunk.store_ids, code, reason, work.run_id, work.generated_at)
     return Share(parts.PART_SCHEMA.empty_table(), gone.outcomes)
 

@@ -19,14 +19,14 @@ import pickle
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 import ray
 from ray import ObjectRef
 from ray.data import Dataset
-from ray.exceptions import ObjectLostError
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayError
 from ray.util.annotations import RayDeprecationWarning
 
 from ray_job.forecast import forecast_chunk
@@ -52,24 +52,35 @@ class RayExecutor:
     """Works on the Ray cluster that this process is connected to; see `cluster`."""
 
     def run(self, tasks: Sequence[Task], work: Work) -> Iterator[Result]:
-        """Results as they come. A task whose worker or node died, or was ended, gives none."""
+        """Results as they come. A task whose worker or node died, or was ended, gives none.
+
+        Raises MemoryError where Ray ended the worker of the only task for want of memory.
+        """
         shared = ray.put(pickle.dumps(work))
         dataset = _dataset(tasks, shared)
         dataset.set_name(f"run {work.run_id}")
         context = dataset.context
         context.target_max_block_size = _RESULT_BLOCK_BYTES
-        context.max_errored_blocks = -1
+        # Of several tasks a lost one is passed over. Only a single one tells what it was lost for,
+        # which Ray would log as an error of its own.
+        single = len(tasks) == 1
+        context.max_errored_blocks = 0 if single else -1
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        # A result that lay on a node when that was lost ends the iteration. What was not handed
-        # over yet counts as lost, too; its parts are there for whoever does it again.
-        with suppress(ObjectLostError):
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL if single else logging.ERROR)
+        try:
             for row in dataset.iter_rows():
                 found = pickle.loads(row["result"])  # noqa: S301 - our own workers'
                 if isinstance(found, Exception):
                     raise found
                 yield found
+        except OutOfMemoryError as error:
+            raise MemoryError("the node ran out of memory, and Ray ended the worker") from error
+        except RayError as error:
+            # A result that lay on a node when that was lost ends the iteration. What was not
+            # handed over yet counts as lost, too; its parts are there for whoever does it again.
+            if not single and not isinstance(error, ObjectLostError):
+                raise
 
 
 def memory_to_ask(chunk: Chunk, largest_node: int) -> int:

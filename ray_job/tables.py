@@ -7,6 +7,7 @@ when somebody commits, not even by its own commit.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ _REWRITE = "rewrite"
 _CHECKPOINT_INTERVAL = "10"
 """Commits between checkpoints, which hold the same in a seventh of the bytes: a commit of a night's
 100,000 files is 47 MB of JSON, and every opening reads all of them since the last checkpoint."""
+_CAUSE = re.compile(r"\s*\n\s*(?:\x1b\[\d+m)*↳(?:\x1b\[\d+m)*\s*")
+"""delta-rs tells each cause of an error on a line of its own, after an arrow in colour."""
 SALES_SCHEMA = pa.schema(
     [
         (STORE, pa.string()),
@@ -65,13 +68,14 @@ def _told(root: str) -> Iterator[None]:
     try:
         yield
     except CommitFailedError as error:
-        raise ConflictError(f"{root}: {_first_line(error)}") from error
+        raise ConflictError(f"{root}: {_sentence(error)}") from error
     except (DeltaError, OSError) as error:
-        raise StorageError(f"{root}: {_first_line(error)}") from error
+        raise StorageError(f"{root}: {_sentence(error)}") from error
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _sentence(error: BaseException) -> str:
+    told = _CAUSE.sub(": ", str(error).strip())
+    return told.splitlines()[0] if told else type(error).__name__
 
 
 def open_table(storage: Storage, root: str) -> DeltaTable | None:

@@ -75,7 +75,8 @@ class Executor(Protocol):
     def run(self, tasks: Sequence[Task], work: Work) -> Iterator[Result]:
         """The results as they come. A task that was lost, with its worker, gives none.
 
-        Each task is tried once: who asks decides what becomes of the lost ones.
+        Each task is tried once: who asks decides what becomes of the lost ones. May raise
+        MemoryError where the last one was lost for want of memory.
         """
 
 

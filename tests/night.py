@@ -1,11 +1,25 @@
-"""One night in a process of its own, which may be killed: `python -m tests.night BUCKET AS_OF`."""
+"""One night in a process of its own, which may be killed: `python -m tests.night BUCKET`."""
 
 import sys
-from datetime import date
 
+from ray_job.bucket.receipts import Receipt
 from ray_job.bucket.storage import open_bucket
-from tests.shop import Shop
+from ray_job.settings import Plan
+from tests.shop import LAST, Shop, midnight
+
+LATE = [
+    {"store_id": "s002", "date": LAST, "sales": 12345.0, "open": 1, "promo": 0},
+    {"store_id": "s011", "date": LAST, "sales": 99.0, "open": 1, "promo": 0},
+]
+"""A correction of one store, and a new one."""
+LIMITS = Plan(chunk_rows=700)
+
+
+def night(shop: Shop) -> Receipt:
+    """What the night does: bring in what arrived late, and run."""
+    shop.deliver(LATE, now=midnight(LAST))
+    return shop.run(LAST)
+
 
 if __name__ == "__main__":
-    _, bucket, as_of = sys.argv
-    sys.exit(Shop(open_bucket(bucket)).run(date.fromisoformat(as_of)).exit_code)
+    sys.exit(night(Shop(open_bucket(sys.argv[1])).having(plan=LIMITS)).exit_code)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ray_job.bucket import parts, pointer, releases
-from ray_job.bucket.errors import InputError, NotFoundError, StorecastError
+from ray_job.bucket.errors import CorruptError, InputError, NotFoundError, StorecastError
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.storage import Storage, open_bucket
 from ray_job.publish import publish
@@ -85,6 +85,8 @@ def read(until: float, seen: Seen) -> None:
                 seen.count("read")
         except NotFoundError as error:
             seen.wrong.append(f"named and not there: {error}")
+        except CorruptError as error:
+            seen.wrong.append(f"torn: {error}")
         except StorecastError as error:
             seen.count(f"reader: {type(error).__name__}")
 

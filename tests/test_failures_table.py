@@ -37,7 +37,16 @@ def test_each_reason_code_is_in_the_table():
     source = (ROOT / "ray_job" / "forecast.py").read_text() + (
         ROOT / "ray_job" / "execution.py"
     ).read_text()
-    codes = {"gone", "corrupt", "bad_column", "storage", "error", "killed_worker", "deadline"}
+    codes = {
+        "gone",
+        "corrupt",
+        "bad_column",
+        "storage",
+        "error",
+        "memory",
+        "killed_worker",
+        "deadline",
+    }
     for code in codes:
         assert f'"{code}"' in source
         assert f"`{code}`" in TABLE, code

@@ -17,7 +17,6 @@ from uuid import uuid4
 
 import duckdb
 
-from ray_job.bucket.errors import StorageError
 from ray_job.ingest.bad import BadFilesError, bad_file
 from ray_job.ingest.files import Source, all_of
 from ray_job.ingest.kinds import Kind
@@ -226,9 +225,9 @@ def _unreadable(
 
     `sources` are the files of the query by the paths that DuckDB was given.
     """
+    if (trouble := work.trouble(error)) is not None:
+        return trouble
     told = str(error)
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return StorageError(f"ingest.memory_limit is too small: {told.splitlines()[0]}")
     found = dict(_alone(work, group, sources))
     if not found:
         # No file fails by itself: the one that DuckDB names, else the last.

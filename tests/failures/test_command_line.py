@@ -253,6 +253,21 @@ def test_a_bad_delivery_and_a_gate(storecast, shop):
     assert (code, told["status"], len(told["bad_deliveries"])) == (3, "refused", 1)
 
 
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
+def test_the_failed_stores_are_listed_at_the_end(storecast, shop):
+    """Each with its reason and with the as-of of the forecast that it keeps."""
+    shop.run(LAST - DAY)
+    for key in shop.partition_files("s003"):
+        shop.tamper(key, lambda _: b"")
+    code, out, _ = storecast("run", "--as-of", LAST)
+    assert code == 4
+    (line,) = [line for line in out.splitlines() if line.strip().startswith("s003: ")]
+    assert shop.stores()["s003"]["reason"] in line
+    assert "(corrupt); " in line
+    assert line.endswith(f"its forecast as of {LAST - DAY} stays")
+
+
 def test_ingest_by_hand_is_all_or_nothing(storecast, shop):
     drop(shop, "good.csv", f"{HEADER}s002,{LAST},4321\n")
     drop(shop, "bad.csv", "")

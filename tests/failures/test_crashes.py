@@ -7,30 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import timedelta
 
-import pyarrow.compute as pc
 import pytest
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import StorecastError
 from ray_job.bucket.storage import open_bucket
-from ray_job.settings import Plan
 from tests.conftest import BUCKET
 from tests.fake_gcs import Crash, Fault
-from tests.shop import DAY, LAST, STORES, Shop, generations, midnight, objects, snapshot
-
-LATE = [
-    {"store_id": "s002", "date": LAST, "sales": 12345.0, "open": 1, "promo": 0},
-    {"store_id": "s011", "date": LAST, "sales": 99.0, "open": 1, "promo": 0},
-]
-"""A correction of one store, and a new one."""
-
-
-def night(shop: Shop):
-    """What the night does: bring in what arrived late, and run."""
-    shop.deliver(LATE, now=midnight(LAST))
-    return shop.run(LAST)
+from tests.night import LIMITS, night
+from tests.shop import DAY, LAST, STORES, Shop, generations, objects, snapshot
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +48,7 @@ def _fill(gcs, contents):
 
 
 def _shop():
-    return Shop(open_bucket(f"gs://{BUCKET}")).having(plan=Plan(chunk_rows=700))
+    return Shop(open_bucket(f"gs://{BUCKET}")).having(plan=LIMITS)
 
 
 def _check_after_all(shop, expected):
@@ -214,12 +200,24 @@ def test_bodies_that_arrive_broken(eve, gcs, kind):
 
 
 @pytest.mark.parametrize(
-    "stage", ["results/parts/", "results/releases/", keys.POINTER, "results/receipts/"]
+    "stage",
+    [
+        keys.RAW_DATA,
+        "batch_data/store_id=",
+        "batch_data/_ingest/",
+        "batch_data/_delta_log/",
+        keys.PARTS,
+        keys.ACCURACY,
+        keys.RELEASES,
+        keys.POINTER,
+        keys.RECEIPTS,
+    ],
 )
 def test_a_driver_that_is_killed(eve, gcs, stage):
-    before, _, _, _ = eve
+    """The process goes, with all that it held, as soon as it has written the first of a kind."""
+    before, written, expected, _ = eve
     _fill_anew(gcs, before)
-    command = [sys.executable, "-m", "tests.night", f"gs://{BUCKET}", LAST.isoformat()]
+    command = [sys.executable, "-m", "tests.night", f"gs://{BUCKET}"]
     with subprocess.Popen(command) as process:
 
         def kill(key):
@@ -229,17 +227,19 @@ def test_a_driver_that_is_killed(eve, gcs, stage):
 
         gcs.after_write = kill
         assert process.wait(60) == -signal.SIGKILL
-    shop = Shop(_shop().storage)
+    shop = _shop()
     shop.check()
     there = set(shop.part_keys())
-    before = generations(shop.storage)
-    receipt = shop.run(now=midnight(LAST) + timedelta(hours=1))
+    assert shop.pointer.current_entry.as_of == (
+        LAST if stage in (keys.POINTER, keys.RECEIPTS) else LAST - DAY
+    )
+    generations_before = generations(shop.storage)
+    receipt = night(shop)
     assert receipt.status == "published"
-    if stage == "results/receipts/":
-        assert generations(shop.storage) == before
+    if stage == keys.RECEIPTS:
+        assert generations(shop.storage) == generations_before
     else:
-        assert sum(chunk.adopted for chunk in receipt.chunks) == len(there)
+        assert {chunk.part for chunk in receipt.chunks if chunk.adopted} == there
     assert there <= set(shop.part_keys())
-    assert [entry.as_of for entry in shop.pointer.history] == [LAST, LAST - DAY]
-    assert pc.min(shop.release().stores["as_of"]).as_py() == LAST
-    shop.check()
+    assert len(shop.part_keys()) == len({key for key in written if key.startswith(keys.PARTS)})
+    _check_after_all(shop, expected)

@@ -20,6 +20,7 @@ def test_explain(shop):
     told = explain(shop.storage, shop.settings, "s004", None, noon)
     assert told["outcome"] == "failed"
     assert told["reason_code"] == "corrupt"
+    assert told["reason"] == receipt.failures[0].reason
     assert (told["as_of"], told["carried_since"], told["run_id"]) == (
         LAST - DAY,
         LAST,

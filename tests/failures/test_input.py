@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
-from ray_job.bucket import keys
+from ray_job.bucket import keys, parts
 from ray_job.bucket.errors import InputError, StorecastError
 from ray_job.explain import explain
+from ray_job.request import Request
+from ray_job.run import prepare
 from ray_job.settings import Gates, Plan
 from tests.shop import BIG, DAY, LAST, STORES, generations, midnight, snapshot
 
@@ -67,6 +69,16 @@ def check_bad(receipt, shop, store=BAD, last_good=LAST - DAY):
     assert (stores[store]["outcome"], stores[store]["as_of"]) == ("failed", last_good)
     assert stores[store]["carried_since"] == LAST
     assert {row["as_of"] for name, row in stores.items() if name != store} == {LAST}
+    # The same record lies in the release, in the receipt and in the outcomes of the chunk's part.
+    told = ("reason_code", "reason", "attempt")
+    assert receipt.failures[0].attempt == 1
+    assert [getattr(receipt.failures[0], one) for one in told] == [
+        stores[store][one] for one in told
+    ]
+    made = [parts.decode(shop.storage.read(key), key) for key in shop.part_keys()]
+    rows = [row for part in made for row in part.outcomes.to_pylist() if row["store_id"] == store]
+    assert {row["reason_code"] for row in rows} == {receipt.failures[0].reason_code}
+    assert receipt.failures[0].reason in {row["reason"] for row in rows}
     shop.check()
 
 
@@ -103,6 +115,33 @@ def test_a_lost_file_costs_its_store(shop):
     receipt = shop.run()
     check_bad(receipt, shop)
     assert receipt.failures[0].reason_code == "gone"
+
+
+def test_an_error_that_nobody_foresaw_costs_its_store(shop):
+    """Raised while a chunk's stores are read, by a column whose type nothing checks: the chunk is
+    halved, reading included, until the store stands alone.
+    """
+    shop = shop.having(plan=Plan(chunk_rows=700))
+    shop.deliver([{"store_id": BAD, "date": LAST, "sales": 900.0, "open": 1, "promo": 0}])
+    shop.run(LAST - DAY)
+
+    def as_words(table):
+        place = table.schema.get_field_index("delivered_at")
+        return table.set_column(place, "delivered_at", pa.array(["soon"] * table.num_rows))
+
+    shop.tamper(shop.partition_files(BAD)[0], rewritten(as_words))
+    prepared = prepare(shop.storage, shop.settings, Request(as_of=LAST), midnight(LAST))
+    (theirs,) = [one.chunk for one in prepared.todos if BAD in one.chunk.store_ids]
+    assert theirs.n_stores > 1
+    receipt = shop.run()
+    check_bad(receipt, shop)
+    assert receipt.failures[0].reason_code == "error"
+    assert receipt.failures[0].reason.startswith("ArrowInvalid: ")
+    (chunk,) = [one for one in receipt.chunks if one.digest == theirs.digest]
+    assert chunk.stores == theirs.n_stores
+    before = generations(shop.storage)
+    assert shop.run() == receipt
+    assert generations(shop.storage) == before
 
 
 def test_when_every_store_is_rubbish_nothing_is_published(shop):

@@ -12,7 +12,9 @@ from ray_job.bucket.errors import StorecastError
 from ray_job.clean_up import clean_up
 from ray_job.inline import InlineExecutor
 from ray_job.model import ModelDescription
+from ray_job.request import Request
 from ray_job.rollback import rollback
+from ray_job.run import prepare
 from ray_job.settings import Plan, Run
 from tests.fake_gcs import Fault
 from tests.faults import Losing
@@ -295,6 +297,32 @@ def test_a_storage_that_fails_for_a_while(gcs_shop, gcs):
     assert shop.run().exit_code == 4
     assert shop.run(force=True).exit_code == 0
     assert shop.stores()["s003"]["as_of"] == LAST
+
+
+def test_a_part_that_cannot_be_written(gcs_shop, gcs):
+    """All stores of its chunk are `failed`, without a part; the next run does that chunk."""
+    shop = gcs_shop
+    shop.run(LAST - DAY)
+    prepared = prepare(shop.storage, shop.settings, Request(as_of=LAST), midnight(LAST))
+    (chunk,) = [one.chunk for one in prepared.todos if "s003" in one.chunk.store_ids]
+    part = f"{keys.PARTS}as_of={LAST}/{chunk.digest}-*"
+    gcs.faults.add(Fault("status", op="insert", key=part, status=403, times=None))
+    receipt = shop.run(force=True)
+    assert receipt.exit_code == 4
+    assert {one.store_id for one in receipt.failures} == set(chunk.store_ids)
+    assert {one.reason_code for one in receipt.failures} == {"storage"}
+    stores = shop.stores()
+    assert {stores[name]["as_of"] for name in chunk.store_ids} == {LAST - DAY}
+    assert {stores[name]["as_of"] for name in set(stores) - set(chunk.store_ids)} == {LAST}
+    there = set(shop.part_keys())
+    assert not [key for key in there if chunk.digest in key]
+    shop.check()
+    gcs.faults.clear()
+    assert shop.run(now=midnight(LAST) + timedelta(hours=1)).exit_code == 0
+    (new,) = set(shop.part_keys()) - there
+    assert chunk.digest in new
+    assert {row["as_of"] for row in shop.stores().values()} == {LAST}
+    shop.check()
 
 
 def test_a_storage_that_forbids_everything_fails_at_once(gcs_shop, gcs):
