@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from ray_job import history, plan
 from ray_job.adoption import is_final, read
@@ -57,7 +57,7 @@ def forecast_chunk(task: Task, work: Work) -> Result:
     began, cpu = time.monotonic(), time.process_time()
     try:
         storage = _storage(work.bucket)
-        with threadpool_limits(limits=_threads()):
+        with _pools(_ArtifactKey(work.artifact)).limit(limits=_threads()):
             share = _apart(storage, task.chunk, work)
         done = write(storage, task, work, share)
     except _ABOUT_THE_RUN:
@@ -291,3 +291,11 @@ class _ArtifactKey:
 def _model(key: _ArtifactKey) -> Model:
     artifact = key.artifact
     return load_model(artifact.model, artifact.description, artifact.sha256)
+
+
+@lru_cache(maxsize=2)
+def _pools(key: _ArtifactKey) -> ThreadpoolController:
+    """The thread pools of the libraries that this process has loaded, the model's among them: to
+    look for them takes as long as a dozen small files."""
+    _model(key)
+    return ThreadpoolController()

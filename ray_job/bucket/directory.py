@@ -30,6 +30,7 @@ from ray_job.bucket.interface import ObjectInfo, Versioned
 _TEMPORARY = ".storecast-"
 _LOCK = f"{_TEMPORARY}folder.lock"
 _BLOCK = 4 * 2**20
+_SMALL = 64 * 2**10
 
 
 @contextmanager
@@ -43,6 +44,22 @@ def _told(key: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageError(f"{key}: {error.strerror or error}") from error
+
+
+def _read(path: str) -> bytes:
+    """The bytes of a file.
+
+    A run reads hundreds of thousands of small ones: a `Path` and a file object cost half as much
+    again as these three calls of the system.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        pieces = [os.read(descriptor, _SMALL)]
+        if len(pieces[0]) == _SMALL:
+            pieces.extend(iter(lambda: os.read(descriptor, _BLOCK), b""))
+    finally:
+        os.close(descriptor)
+    return b"".join(pieces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +77,8 @@ class DirectoryStorage:
         return str(self.root)
 
     def read(self, key: str) -> bytes:
-        # A run reads every history this way: joining paths takes as long as opening a small file.
-        with _told(key), open(os.path.join(self.root, key), "rb", buffering=0) as file:  # noqa: PTH118, PTH123
-            return file.read()
+        with _told(key):
+            return _read(os.path.join(self.root, key))  # noqa: PTH118 - see there
 
     def read_range(self, key: str, begin: int, end: int) -> bytes:
         with _told(key), (self.root / key).open("rb", buffering=0) as file:

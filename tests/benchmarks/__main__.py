@@ -164,7 +164,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--items", type=int, default=200, help="of the stores of case d")
     parser.add_argument(
-        "--skew-items", type=int, default=40, help="of the stores of case c, a thousandth of one's"
+        "--skew-items", type=int, default=200, help="of the stores of case c, a thousandth of one's"
     )
     parser.add_argument("--rivals-up-to", type=int, default=10_000, help="stores")
     parser.add_argument("--daily-up-to", type=int, default=10_000, help="stores of case e")
