@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 import pyarrow as pa
@@ -15,7 +15,6 @@ from ray_job.ingest.load import FILE
 from ray_job.ingest.workspace import Workspace, name
 from ray_job.settings import Settings
 
-_BATCH_ROWS = 100_000
 _KEY = "store_id, item_id, date"
 
 
@@ -24,7 +23,7 @@ def sorted_sales(
     settings: Settings,
     loaded: Sequence[Loaded],
     schema: pa.Schema,
-) -> pa.RecordBatchReader:
+) -> Iterator[pa.RecordBatch]:
     """Rows in the columns of `schema` (the table's, whose `op` follows from the settings).
 
     The deliveries are noted already. What an earlier file says of a (store, date) that a later one
@@ -40,12 +39,11 @@ def sorted_sales(
         "op": f"'{'add' if transactions else 'set'}' AS op",
     }
     columns = [made.get(one.name) or _column(one, one.name in held) for one in schema]
-    relation = work.connection.sql(
+    return work.stream(
         f"SELECT {', '.join(columns)}"
         f" FROM ({rows}) r JOIN deliveries USING ({FILE}) {_not_replaced(loaded)}"
         f" ORDER BY {_KEY}, __delivered"
     )
-    return relation.to_arrow_reader(_BATCH_ROWS)
 
 
 def newest_sales(work: Workspace, loaded: Sequence[Loaded]) -> date | None:

@@ -1,4 +1,8 @@
-"""DuckDB as the ingest uses it: in memory up to a limit, beyond it in a temporary directory."""
+"""DuckDB as the ingest uses it: with a limit to its memory, and the rows in a temporary directory.
+
+The rows lie in a database file. What DuckDB needs of it in memory it can drop again at any time;
+pages of a temporary table it would have to write out first, and gives up where it has no room.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
+from ray_job.bucket.errors import StorageError
 from ray_job.progress import Stage
 from ray_job.settings import Settings
 
 _WATCH_SECONDS = 1.0
+_BATCH_ROWS = 100_000
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tell DuckDB's want of memory as ours; within a stream Arrow tells it as an OSError."""
+    try:
+        yield
+    except (duckdb.OutOfMemoryException, OSError) as error:
+        told = str(error).splitlines()[0]
+        if isinstance(error, OSError) and not told.startswith("Out of Memory Error"):
+            raise
+        raise StorageError(f"ingest.memory_limit is too small: {told}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +62,27 @@ class Workspace:
             watcher.join()
 
     def run(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        return self.connection.execute(sql, list(parameters)).fetchall()
+        with _told():
+            return self.connection.execute(sql, list(parameters)).fetchall()
+
+    def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """The rows in batches, once a sort is done; the next query ends the stream."""
+        with _told():
+            reader = self.connection.sql(sql).to_arrow_reader(_BATCH_ROWS)
+        return _batches(reader)
+
+    def close(self) -> None:
+        """Give DuckDB's memory back. No query can follow; what lies in the folder stays."""
+        self.connection.close()
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    while True:
+        with _told():
+            batch = next(reader, None)
+        if batch is None:
+            return
+        yield batch
 
 
 @contextmanager
@@ -55,12 +94,13 @@ def workspace(settings: Settings) -> Iterator[Workspace]:
     """
     with tempfile.TemporaryDirectory(prefix="storecast-ingest-") as folder:
         connection = duckdb.connect(
+            f"{folder}/rows.duckdb",
             config={
                 "memory_limit": settings.ingest.memory_limit,
                 "temp_directory": f"{folder}/spill",
                 "preserve_insertion_order": True,
                 "autoinstall_known_extensions": False,
-            }
+            },
         )
         try:
             connection.execute("SET enable_progress_bar = true")
