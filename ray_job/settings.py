@@ -62,7 +62,7 @@ class Sales(Delivery):
 
 
 class Ingest(_Section):
-    memory_limit: str = "900MB"
+    memory_limit: str = "500MB"
     row_group_rows: PositiveInt = 16_384
     compact_above_files: PositiveInt = 16
 

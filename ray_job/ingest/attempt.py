@@ -201,13 +201,14 @@ class _Attempt:
             if loaded := batch.of(kind):
                 new = batch.new_columns.get(kind, ())
                 merge_context(self.work, self.storage, loaded, new, self.now)
+        newest = newest_sales(self.work, batch.of(SALES))
         table = self._table(past, batch)
         name = uuid4().hex
         added, removed = self._write(table, batch, name)
+        self.work.close()
         self.storage.sync()
         stores = len({one.store_id for one in added})
         entries = delivered.entries(times)
-        newest = newest_sales(self.work, batch.of(SALES))
         manifest = write_manifest(self.storage, past, name, entries, stores, self.now, newest)
         transaction = (APP_ID, manifest.number)
         try:

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ray_job.ingest.bad import BadFilesError, bad_file
 from ray_job.ingest.load import FILE, Group, as_number, row_of
@@ -103,17 +106,19 @@ def drop_duplicates(work: Workspace, group: Group, values: Mapping[str, str]) ->
     Raises BadFilesError, with the numbers of two rows, where rows of one key differ.
     """
     key = ", ".join((FILE, *map(name, group.kind.key)))
-    # Grouping by the hash takes a third of the memory; a collision costs the exact look below.
-    [(repeated,)] = work.run(
-        f"SELECT count(*) FROM"
-        f" (SELECT 1 FROM {group.table} GROUP BY hash({key}) HAVING count(*) > 1)"
-    )
+    # A sort needs the same memory for any number of rows; grouping them takes more the more there
+    # are. A collision of hashes costs the exact look below.
+    hashes = work.stream(f"SELECT hash({key}) AS hash FROM {group.table} ORDER BY hash")
+    repeated = repeats(batch.column("hash") for batch in hashes)
     if not repeated:
         return
+    work.connection.register("repeated", pa.table({"hash": pa.chunked_array(repeated)}))
     content = ", ".join((*values.values(), "0"))
     work.run(
         f"CREATE OR REPLACE TEMP TABLE duplicates AS"
-        f" SELECT {key}, min(rowid) AS __kept FROM {group.table} GROUP BY {key} HAVING count(*) > 1"
+        f" SELECT {key}, min(rowid) AS __kept FROM {group.table}"
+        f" WHERE hash({key}) IN (SELECT hash FROM repeated)"
+        f" GROUP BY {key} HAVING count(*) > 1"
     )
     same = " AND ".join(
         f"r.{name(column)} = d.{name(column)}" for column in (FILE, *group.kind.key)
@@ -135,3 +140,17 @@ def drop_duplicates(work: Workspace, group: Group, values: Mapping[str, str]) ->
     if bad:
         raise BadFilesError(bad)
     work.run(f"DELETE FROM {group.table} r USING duplicates d WHERE {same} AND r.rowid <> d.__kept")
+
+
+def repeats(sorted_batches: Iterable[pa.Array]) -> list[pa.Array]:
+    """The values of a sorted stream that equal the one before them, also across batches."""
+    found: list[pa.Array] = []
+    last: pa.Array | None = None
+    for batch in sorted_batches:
+        values = batch if last is None else pa.concat_arrays([last, batch])
+        later = values.slice(1)
+        again = later.filter(pc.equal(later, values.slice(0, len(later))))
+        if len(again):
+            found.append(again)
+        last = values.slice(max(len(values) - 1, 0))
+    return found

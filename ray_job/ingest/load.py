@@ -1,4 +1,4 @@
-"""Files of one shape, read by DuckDB into one temporary table and checked there.
+"""Files of one shape, read by DuckDB into one table and checked there.
 
 A row of the table is a row of a file, in the file's order, with the file's number and, if there
 is something wrong with it, a sentence about that. Errors count rows as a spreadsheet does: the
@@ -81,7 +81,7 @@ def load(
     selected = ", ".join(f"{sql} AS {name(known)}" for known, sql in expressions.items())
     paths = [_literal(work, source) for source in group.sources]
     for start in range(0, len(paths), _FILES_AT_ONCE):
-        into = f"INSERT INTO {group.table}" if start else f"CREATE TEMP TABLE {group.table} AS"
+        into = f"INSERT INTO {group.table}" if start else f"CREATE TABLE {group.table} AS"
         some = paths[start : start + _FILES_AT_ONCE]
         try:
             work.run(

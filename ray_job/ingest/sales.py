@@ -15,7 +15,6 @@ from ray_job.ingest.load import FILE
 from ray_job.ingest.workspace import Workspace, name
 from ray_job.settings import Settings
 
-_BATCH_ROWS = 100_000
 _KEY = "store_id, item_id, date"
 
 
@@ -40,12 +39,11 @@ def sorted_sales(
         "op": f"'{'add' if transactions else 'set'}' AS op",
     }
     columns = [made.get(one.name) or _column(one, one.name in held) for one in schema]
-    relation = work.connection.sql(
+    return work.stream(
         f"SELECT {', '.join(columns)}"
         f" FROM ({rows}) r JOIN deliveries USING ({FILE}) {_not_replaced(loaded)}"
         f" ORDER BY {_KEY}, __delivered"
     )
-    return relation.to_arrow_reader(_BATCH_ROWS)
 
 
 def newest_sales(work: Workspace, loaded: Sequence[Loaded]) -> date | None:

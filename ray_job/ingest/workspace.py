@@ -1,4 +1,8 @@
-"""DuckDB as the ingest uses it: in memory up to a limit, beyond it in a temporary directory."""
+"""DuckDB as the ingest uses it: with a limit to its memory, and the rows in a temporary directory.
+
+The rows lie in a database file. What DuckDB needs of it in memory it can drop again at any time;
+pages of a temporary table it would have to write out first, and gives up where it has no room.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +23,14 @@ from ray_job.progress import Stage
 from ray_job.settings import Settings
 
 _WATCH_SECONDS = 1.0
+_BATCH_ROWS = 100_000
+_ROWS = "rows.duckdb"
 _SPILL = "spill"
 _DISK = "max_temp_directory_size"
 """DuckDB's word for what is free on the disk of its temporary directory."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MEMORY = "Out of Memory Error"
+"""How DuckDB's error begins where Arrow tells it: within a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +59,18 @@ class Workspace:
 
     def trouble(self, error: Exception) -> StorageError | None:
         """What an error says of the workspace, where memory or disk ran out and no file is bad."""
-        first = str(error).splitlines()[0] if str(error) else ""
-        if isinstance(error, duckdb.OutOfMemoryException) and _DISK not in str(error):
-            return StorageError(f"ingest.memory_limit is too small: {first}")
-        is_full = isinstance(error, duckdb.OutOfMemoryException) or (
-            isinstance(error, OSError) and error.errno in _FULL
-        )
-        spilt = isinstance(error, duckdb.Error | pa.ArrowException | OSError) and (
-            str(self.folder / _SPILL) in str(error)
-        )
-        if is_full or spilt:
-            return StorageError(f"no room is left to work in {self.folder}: {first}")
-        return None
+        return _trouble(self.folder, error)
 
     def run(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql, list(parameters)).fetchall()
+
+    def stream(self, sql: str) -> pa.RecordBatchReader:
+        """The rows in batches, once a sort is done; the next query ends the stream."""
+        return self.connection.sql(sql).to_arrow_reader(_BATCH_ROWS)
+
+    def close(self) -> None:
+        """Give DuckDB's memory back. No query can follow; what lies in the folder stays."""
+        self.connection.close()
 
 
 @contextmanager
@@ -77,26 +82,51 @@ def workspace(settings: Settings) -> Iterator[Workspace]:
     and so does a streamed ORDER BY.
     """
     with tempfile.TemporaryDirectory(prefix="storecast-ingest-") as folder:
-        connection = duckdb.connect(
-            config={
-                "memory_limit": settings.ingest.memory_limit,
-                "temp_directory": f"{folder}/{_SPILL}",
-                "preserve_insertion_order": True,
-                "autoinstall_known_extensions": False,
-            }
-        )
-        work = Workspace(connection, Path(folder))
         try:
-            connection.execute("SET enable_progress_bar = true")
-            connection.execute("SET enable_progress_bar_print = false")
-            connection.execute(f"SET TimeZone = {text(settings.time_zone)}")
-            yield work
+            with _connected(settings, folder) as work:
+                yield work
         except Exception as error:
-            if (trouble := work.trouble(error)) is not None:
+            if (trouble := _trouble(Path(folder), error)) is not None:
                 raise trouble from error
             raise
-        finally:
-            connection.close()
+
+
+@contextmanager
+def _connected(settings: Settings, folder: str) -> Iterator[Workspace]:
+    connection = duckdb.connect(
+        f"{folder}/{_ROWS}",
+        config={
+            "memory_limit": settings.ingest.memory_limit,
+            "temp_directory": f"{folder}/{_SPILL}",
+            "preserve_insertion_order": True,
+            "autoinstall_known_extensions": False,
+        },
+    )
+    try:
+        connection.execute("SET enable_progress_bar = true")
+        connection.execute("SET enable_progress_bar_print = false")
+        connection.execute(f"SET TimeZone = {text(settings.time_zone)}")
+        yield Workspace(connection, Path(folder))
+    finally:
+        connection.close()
+
+
+def _trouble(folder: Path, error: Exception) -> StorageError | None:
+    """What an error says of the workspace, where memory or disk ran out and no file is bad."""
+    told = str(error)
+    first = told.splitlines()[0] if told else ""
+    out = isinstance(error, duckdb.OutOfMemoryException) or (
+        isinstance(error, OSError) and first.startswith(_MEMORY)
+    )
+    if out and _DISK not in told:
+        return StorageError(f"ingest.memory_limit is too small: {first}")
+    is_full = out or (isinstance(error, OSError) and error.errno in _FULL)
+    ours = isinstance(error, duckdb.Error | pa.ArrowException | OSError) and any(
+        str(folder / name) in told for name in (_ROWS, _SPILL)
+    )
+    if is_full or ours:
+        return StorageError(f"no room is left to work in {folder}: {first}")
+    return None
 
 
 def name(identifier: str) -> str:

@@ -9,6 +9,7 @@ import resource
 import tempfile
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_job.bucket import keys
+from ray_job.bucket.directory import DirectoryStorage
 from ray_job.bucket.errors import StorageError
 from ray_job.bucket.storage import open_bucket
-from ray_job.ingest import CompactScope, compact
+from ray_job.ingest import CompactScope, attempt, compact
 from ray_job.settings import Ingest, Settings
 from ray_job.tables import open_table
 from tests.ray_job.ingest.conftest import NOW, Desk
@@ -36,6 +38,25 @@ def full(limit: int):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def full_bucket(limit: int):
+    """The same of what is written into a bucket that is a directory, and of nothing else."""
+
+    def limited(write):
+        @wraps(write)
+        def within(*given, **named):
+            with full(limit):
+                return write(*given, **named)
+
+        return within
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("create", "replace", "write_unseen", "upload"):
+            patch.setattr(DirectoryStorage, name, limited(getattr(DirectoryStorage, name)))
+        patch.setattr(attempt, "commit", limited(attempt.commit))
+        yield
 
 
 def much(rows: int, stores: int) -> bytes:
@@ -131,7 +152,7 @@ def days(stores: int) -> str:
 def failed_for_room(desk: Desk, limit: int, *files: Path) -> str:
     """What an ingest says that finds no room in the bucket, whose readers see what they saw."""
     before, at = desk.history(), version(desk)
-    with full(limit), pytest.raises(StorageError) as told:
+    with full_bucket(limit), pytest.raises(StorageError) as told:
         desk.ingest(*files, leave_out_bad=not files)
     assert version(desk) == at
     assert desk.history().equals(before)
@@ -191,7 +212,10 @@ def test_no_room_to_compact(shelf):
     (night,) = [night for night in nights if night.includes("1")]
     before, files, at = shelf.history(), shelf.files_of("1"), version(shelf)
     assert len(files) == 2
-    with full(500), pytest.raises(StorageError, match=r"^batch_data/store_id=1/[^\n]*too large$"):
+    with (
+        full_bucket(500),
+        pytest.raises(StorageError, match=r"^batch_data/store_id=1/[^\n]*too large$"),
+    ):
         compact(shelf.storage, shelf.settings, night, now=NOW)
     assert (shelf.files_of("1"), version(shelf)) == (files, at)
     assert shelf.history().equals(before)

@@ -5,11 +5,15 @@ import io
 from datetime import date
 from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from ray_job.bucket.errors import StorageError
 from ray_job.bucket.storage import open_bucket
-from ray_job.settings import Sales, Settings
+from ray_job.ingest.checks import repeats
+from ray_job.settings import Ingest, Sales, Settings
 from tests.ray_job.ingest.conftest import Desk
 
 
@@ -130,6 +134,46 @@ def test_exact_duplicates_within_a_file_are_dropped(desk):
         )
     )
     assert desk.rows("date", "sales") == [("2026-01-01", 5.0), ("2026-01-02", 5.0)]
+
+
+@pytest.mark.parametrize(
+    ("batches", "again"),
+    [
+        ([], []),
+        ([[]], []),
+        ([[], [1], []], []),
+        ([[1, 2, 3]], []),
+        ([[1, 1, 2], [3]], [1]),
+        ([[1, 2], [2, 3]], [2]),
+        ([[1, 2], [], [2], [2, 3, 3]], [2, 2, 3]),
+        ([[2**64 - 1], [2**64 - 1]], [2**64 - 1]),
+    ],
+)
+def test_repeats_are_found_also_across_batches(batches, again):
+    found = repeats(pa.array(batch, pa.uint64()) for batch in batches)
+    assert [value for array in found for value in array.to_pylist()] == again
+
+
+def test_more_rows_than_the_memory_limit_holds_are_checked_and_sorted(desk):
+    """On disk: 2 million rows of 80 bytes in memory, within 120 MB."""
+    desk = desk.with_settings(ingest=Ingest(memory_limit="120MB"))
+    stores, days = 40, 50_000
+    numbers = np.arange(stores * days)
+    delivered = parquet(
+        store_id=pa.array((numbers % stores).astype(str)),
+        item_id=pa.array(np.full(stores * days, "an item with a long name")),
+        date=pa.array((numbers // stores - 25_000).astype("datetime64[D]")),
+        sales=pa.array(numbers.astype(float)),
+    )
+    report = desk.ingest(desk.file("a.parquet", delivered))
+    assert (report.rows, report.stores) == (stores * days, stores)
+
+
+def test_a_memory_limit_that_is_too_small_is_named(desk):
+    desk = desk.with_settings(ingest=Ingest(memory_limit="1MB"))
+    path = desk.file("a.csv", "store_id,date,sales\n1,2026-01-01,5\n")
+    with pytest.raises(StorageError, match="ingest.memory_limit is too small"):
+        desk.ingest(path)
 
 
 def test_a_correction_is_stored_beside_what_it_corrects_in_order_of_delivery(desk):
