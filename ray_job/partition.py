@@ -73,25 +73,26 @@ class Rows:
 class Constants:
     """Finds out which of item_id, delivered_at and op are the same in all rows of a file."""
 
-    seen: dict[str, set[Any]] = field(default_factory=lambda: {name: set() for name in _ABOUT_ROWS})
+    values: dict[str, Any] = field(default_factory=dict)
+    """Of the columns that had one value so far; all three, once there was a row."""
+    varying: set[str] = field(default_factory=set)
 
     def add(self, rows: pa.RecordBatch) -> None:
-        for name, values in self.seen.items():
-            if len(values) < _TWO and rows.num_rows:
+        if not rows.num_rows:
+            return
+        for name in _ABOUT_ROWS:
+            if name not in self.varying:
                 column = rows.column(name)
-                column = column.cast(pa.int64()) if name == DELIVERED else column
-                values.update(pc.min_max(column, skip_nulls=False).as_py().values())
+                first = column[0]
+                value = first.value if name == DELIVERED else first.as_py()
+                same = column.null_count == 0 and pc.all(pc.equal(column, first)).as_py()
+                if not same or self.values.setdefault(name, value) != value:
+                    self.varying.add(name)
 
     def footer(self) -> dict[bytes, bytes]:
         """What the file's footer is to say. The text is preceded by its CRC-32, as Parquet's
         checksums do not cover a footer."""
-        constant = {
-            name: value
-            for name, values in self.seen.items()
-            if len(values) == 1
-            for value in values
-            if value is not None
-        }
+        constant = {name: one for name, one in self.values.items() if name not in self.varying}
         told = json.dumps(constant).encode()
         return {_FOOTER_KEY: b"%08x %b" % (zlib.crc32(told), told)}
 

@@ -105,6 +105,8 @@ def _connected(settings: Settings, folder: str) -> Iterator[Workspace]:
     try:
         connection.execute("SET enable_progress_bar = true")
         connection.execute("SET enable_progress_bar_print = false")
+        # Nobody reads the rows' file again: what is left of it need not be written at the end.
+        connection.execute("PRAGMA disable_checkpoint_on_shutdown")
         connection.execute(f"SET TimeZone = {text(settings.time_zone)}")
         yield Workspace(connection, Path(folder))
     finally:

@@ -19,9 +19,10 @@ WORKERS = 2
 
 
 def main(bucket: str, horizon: int) -> None:
-    from tests.benchmarks.data import forget  # noqa: PLC0415
+    from tests.benchmarks.data import forget, warm  # noqa: PLC0415
 
     forget(Path(bucket))
+    warm(Path(bucket))
     context = mp.get_context("spawn")
     barrier, following = context.Barrier(WORKERS), context.Value("i", 0)
     told: Any = context.Queue()

@@ -15,7 +15,7 @@ from ray_job.bucket.storage import open_bucket
 from ray_job.progress import SilentProgress
 from ray_job.request import Request
 from ray_job.work import Executor, Result, Task, Work
-from tests.benchmarks.data import NOW, forget, measured
+from tests.benchmarks.data import NOW, forget, measured, warm
 from tests.benchmarks.processes import cpu_seconds
 
 
@@ -34,6 +34,7 @@ class Watched:
 
 def main(bucket: str, horizon: int) -> None:
     forget(Path(bucket))
+    warm(Path(bucket))
     began = time.monotonic()
     with job.cluster():
         started, cpu = time.monotonic(), cpu_seconds()

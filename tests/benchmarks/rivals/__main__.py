@@ -22,6 +22,7 @@ import joblib
 import pandas as pd
 
 from ray_job.bucket import keys
+from tests.benchmarks.data import warm
 from tests.benchmarks.processes import cpu_seconds
 from tests.benchmarks.rivals import numpy_store, pandas_store
 from tests.benchmarks.rivals.agreement import agreeing
@@ -32,6 +33,7 @@ Rows = list[dict[str, Any]]
 
 
 def main(name: str, bucket: str, stores: int, horizon: int, out: str) -> None:
+    warm(Path(bucket))
     known = night(bucket, horizon)
     chosen = list(known.paths)[:stores]
     with tempfile.TemporaryDirectory() as folder:
