@@ -79,7 +79,7 @@ def receipt(
         horizon=work.basis.horizon,
         model_version=prepared.model.description.version,
         model_sha256=work.artifact.sha256,
-        table_version=prepared.histories.version,
+        table_version=prepared.table_version,
         context_digest=work.context.digest,
         settings_digest=work.basis.settings,
         versions=provenance.versions(),

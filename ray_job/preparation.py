@@ -30,7 +30,10 @@ _DAY = timedelta(days=1)
 class Prepared:
     """A run that is planned and not yet done."""
 
-    histories: inputs.Histories
+    table_version: int
+    """Of the histories, whose files the chunks name: a list of all would be held twice."""
+    store_ids: list[str]
+    """Of all histories."""
     tables: inputs.ContextTables
     model: Model
     work: Work
@@ -76,13 +79,15 @@ def prepare(storage: Storage, settings: Settings, request: Request, now: datetim
     )
     chunks = inputs.make_plan(storage, settings, histories, basis, request.stores)
     todos = execution.look(storage, chunks, work, now, _reachable(storage, current, as_of))
+    store_ids = histories.store_ids
     return Prepared(
-        histories=histories,
+        table_version=histories.version,
+        store_ids=store_ids,
         tables=tables,
         model=model,
         work=work,
         todos=todos,
-        expected=tables.expected(histories.store_ids),
+        expected=tables.expected(store_ids),
         current=current,
     )
 

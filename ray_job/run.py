@@ -71,9 +71,9 @@ def run(
         results = _execute(storage, prepared, executor, progress, request)
         if _lost_files(results):
             # Vacuumed between plan and read: the table's newest snapshot names what replaced them.
-            planned_on = prepared.histories.version
+            planned_on = prepared.table_version
             prepared = prepare(storage, settings, request, now)
-            if prepared.histories.version > planned_on:
+            if prepared.table_version > planned_on:
                 results = _execute(storage, prepared, executor, progress, request)
     with watch.stage("publish"):
         rows = _rows(prepared, results, request)
@@ -85,11 +85,11 @@ def run(
         draft = publish.Draft(
             rows=rows.release,
             expected=prepared.expected,
-            known=prepared.tables.known(prepared.histories.store_ids),
+            known=prepared.tables.known(prepared.store_ids),
             as_of=prepared.as_of,
             run_id=prepared.work.run_id,
             created_at=now,
-            table_version=prepared.histories.version,
+            table_version=prepared.table_version,
             model_version=prepared.model.description.version,
             horizon=settings.horizon,
             force=request.force,
@@ -145,7 +145,7 @@ def _rows(prepared: Prepared, results: Sequence[Result], request: Request) -> _R
         as_of=prepared.as_of,
         target_dates=prepared.work.basis.target_dates,
         model_version=prepared.model.description.version,
-        table_version=prepared.histories.version,
+        table_version=prepared.table_version,
     )
 
     def interval(
@@ -159,7 +159,7 @@ def _rows(prepared: Prepared, results: Sequence[Result], request: Request) -> _R
 
 def _unplanned(prepared: Prepared, request: Request) -> Done:
     """The stores of the scope none of whose files reaches into the days of the plan."""
-    scope = set(prepared.histories.store_ids if request.stores is None else request.stores)
+    scope = set(prepared.store_ids if request.stores is None else request.stores)
     for todo in prepared.todos:
         scope -= set(todo.chunk.store_ids)
     on = prepared.work.basis
