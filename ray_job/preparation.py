@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job import execution, inputs, registry
@@ -80,6 +81,8 @@ def prepare(storage: Storage, settings: Settings, request: Request, now: datetim
     chunks = inputs.make_plan(storage, settings, histories, basis, request.stores)
     todos = execution.look(storage, chunks, work, now, _reachable(storage, current, as_of))
     store_ids = histories.store_ids
+    # To plan a million files takes three times what is left of them, and Arrow would keep it.
+    pa.default_memory_pool().release_unused()
     return Prepared(
         table_version=histories.version,
         store_ids=store_ids,
