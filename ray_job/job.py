@@ -26,7 +26,13 @@ import pyarrow as pa
 import ray
 from ray import ObjectRef
 from ray.data import Dataset
-from ray.exceptions import ObjectLostError, OutOfMemoryError, RayError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayError,
+    WorkerCrashedError,
+)
 from ray.util.annotations import RayDeprecationWarning
 
 from ray_job.forecast import forecast_chunk
@@ -36,6 +42,7 @@ from ray_job.work import Result, Task, Work
 _RETRIES = 0
 """`execution` tries again what was lost. Without retries, Ray does not repeat without end what was
 killed for want of memory either."""
+_LOSSES = (NodeDiedError, ObjectLostError, WorkerCrashedError)
 _RESULT_BLOCK_BYTES = 1
 """Any result fills a block, so that none waits for those of the same task that come after it."""
 _MOST_IN_A_TASK = 16
@@ -77,9 +84,10 @@ class RayExecutor:
         except OutOfMemoryError as error:
             raise MemoryError("the node ran out of memory, and Ray ended the worker") from error
         except RayError as error:
-            # A result that lay on a node when that was lost ends the iteration. What was not
-            # handed over yet counts as lost, too; its parts are there for whoever does it again.
-            if not single and not isinstance(error, ObjectLostError):
+            # A result that lay on a node when that was lost ends the iteration, and so does one
+            # whose task died after it. What was not handed over yet counts as lost, too; its parts
+            # are there for whoever does it again.
+            if not single and not isinstance(error, _LOSSES):
                 raise
 
 
