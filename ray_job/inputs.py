@@ -201,7 +201,8 @@ def _context_table(storage: Storage, kind: str) -> pa.Table | None:
     for path in tables.list_files(table)["path"].to_pylist():
         key = f"{root}/{path}"
         try:
-            piece = pq.read_table(pa.BufferReader(storage.read(key)))
+            with pq.ParquetFile(pa.BufferReader(storage.read(key))) as file:
+                piece = file.read(use_threads=False)
         except pa.ArrowException as error:
             raise CorruptError(f"{key}: the file cannot be read: {error}") from error
         pieces.append(piece.drop_columns(["delivered_at"]))

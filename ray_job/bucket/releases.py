@@ -122,7 +122,8 @@ def decode(data: bytes, key: str) -> Release:
     """Raises CorruptError, naming `key`, where the bytes are not a release."""
     try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
-            table = file.read()
+            # A thread of Arrow's may outlive the read, and then aborts a process that ends.
+            table = file.read(use_threads=False)
         header = ReleaseHeader.from_bytes(table.schema.metadata[_HEADER], key)
         return Release(header, table.replace_schema_metadata(None).cast(RELEASE_SCHEMA))
     except (pa.ArrowException, KeyError, TypeError, OSError) as error:
