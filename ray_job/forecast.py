@@ -185,7 +185,7 @@ def _forecast(storage: Storage, chunk: Chunk, work: Work) -> Share:
         categories=model.description.inputs.categories,
     )
     bad: list[dict[str, object]] = []
-    tables: list[tuple[str, Sequence[Rows]]] = []
+    histories: list[tuple[str, Sequence[Rows]]] = []
     waited = 0.0
 
     def asked(one: tuple[str, list[str]]) -> tuple[Sequence[Rows] | Exception, float]:
@@ -206,8 +206,8 @@ def _forecast(storage: Storage, chunk: Chunk, work: Work) -> Share:
             bad.append(_failed(store, *_told(found)))
             waited += seconds if isinstance(found, StorageError) else 0.0
         else:
-            tables.append((store, found))
-    share = _halving(tables, columns, model, work)
+            histories.append((store, found))
+    share = _halving(histories, columns, model, work)
     if not bad:
         return share
     outcomes = pa.concat_tables(

@@ -1,7 +1,7 @@
 """The executor on Ray Data: the only module that imports ray.
 
 The Dataset's rows are chunks; `forecast_chunk` runs over it in tasks. Measured against an actor
-pool it is as fast, and a worker that is killed takes only its own chunk with it. What every chunk
+pool it is as fast, and a worker that is killed takes only its own task with it. What every chunk
 needs lies once in the object store and is unpickled once per process.
 
 Ray Data starts the next task a fifth of a second after one has ended, which is as long as a small
@@ -42,11 +42,12 @@ from ray_job.work import Result, Task, Work
 _RETRIES = 0
 """`execution` tries again what was lost. Without retries, Ray does not repeat without end what was
 killed for want of memory either."""
-_LOSSES = (NodeDiedError, ObjectLostError, WorkerCrashedError)
+_LOSSES = (NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError)
 _RESULT_BLOCK_BYTES = 1
 """Any result fills a block, so that none waits for those of the same task that come after it."""
 _MOST_IN_A_TASK = 16
-_ROUNDS = 2
+_SHARE = 2
+"""Of what is left, a task gets an equal share for each processor, divided by this."""
 _CODEC = "zstd"
 _ROWS_SCHEMA = pa.schema([("task", pa.large_binary()), ("bytes", pa.int64())])
 _LOCAL = "local"
@@ -81,9 +82,10 @@ class RayExecutor:
                 if isinstance(found, Exception):
                     raise found
                 yield found
-        except OutOfMemoryError as error:
-            raise MemoryError("the node ran out of memory, and Ray ended the worker") from error
         except RayError as error:
+            if single and isinstance(error, OutOfMemoryError):
+                told = "the node ran out of memory, and Ray ended the worker"
+                raise MemoryError(told) from error
             # A result that lay on a node when that was lost ends the iteration, and so does one
             # whose task died after it. What was not handed over yet counts as lost, too; its parts
             # are there for whoever does it again.
@@ -108,7 +110,7 @@ def block_sizes(chunks: int, cpus: int) -> Iterator[int]:
     Never more than some seconds of work: a cluster may grow while the run goes on.
     """
     while chunks > 0:
-        size = min(_MOST_IN_A_TASK, -(-chunks // (_ROUNDS * max(1, cpus))))
+        size = min(_MOST_IN_A_TASK, -(-chunks // (_SHARE * max(1, cpus))))
         yield size
         chunks -= size
 

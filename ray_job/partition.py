@@ -73,6 +73,7 @@ class Rows:
 class Constants:
     """Finds out which of item_id, delivered_at and op are the same in all rows of a file."""
 
+    rows: int = 0
     values: dict[str, Any] = field(default_factory=dict)
     """Of the columns that had one value so far; all three, once there was a row."""
     varying: set[str] = field(default_factory=set)
@@ -80,6 +81,7 @@ class Constants:
     def add(self, rows: pa.RecordBatch) -> None:
         if not rows.num_rows:
             return
+        self.rows += rows.num_rows
         for name in _ABOUT_ROWS:
             if name not in self.varying:
                 column = rows.column(name)
@@ -90,21 +92,26 @@ class Constants:
                     self.varying.add(name)
 
     def footer(self) -> dict[bytes, bytes]:
-        """What the file's footer is to say. The text is preceded by its CRC-32, as Parquet's
-        checksums do not cover a footer."""
+        """What the file's footer is to say.
+
+        The text is preceded by its CRC-32, as Parquet's checksums do not cover a footer. It names
+        the number of rows, since who adds or takes out rows with Arrow copies the text along.
+        """
         constant = {name: one for name, one in self.values.items() if name not in self.varying}
-        told = json.dumps(constant).encode()
+        told = json.dumps({"rows": self.rows, "constant": constant}).encode()
         return {_FOOTER_KEY: b"%08x %b" % (zlib.crc32(told), told)}
 
 
-def _constant(footer: Mapping[bytes, bytes] | None, key: str) -> dict[str, Any]:
-    told = (footer or {}).get(_FOOTER_KEY)
+def _constant(footer: pq.FileMetaData, key: str) -> dict[str, Any]:
+    """What the footer tells; nothing where it was written of other rows than there are."""
+    told = (footer.metadata or {}).get(_FOOTER_KEY)
     if told is None:
         return {}
     checksum, _, text = told.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         raise CorruptError(f"{key}: the file cannot be read: its footer is damaged")
-    constant: dict[str, Any] = json.loads(text)
+    found = json.loads(text)
+    constant: dict[str, Any] = found["constant"] if found.get("rows") == footer.num_rows else {}
     return constant
 
 
@@ -168,7 +175,7 @@ def _decode(
 ) -> Rows:
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
-            constant = _constant(file.metadata.metadata, key)
+            constant = _constant(file.metadata, key)
             wanted = [name for name in REQUIRED if name not in constant]
             groups = list(range(file.num_row_groups))
             if items is not None:

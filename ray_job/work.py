@@ -76,7 +76,7 @@ class Executor(Protocol):
         """The results as they come. A task that was lost, with its worker, gives none.
 
         Each task is tried once: who asks decides what becomes of the lost ones. May raise
-        MemoryError where the last one was lost for want of memory.
+        MemoryError where a single task was lost for want of memory.
         """
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.cluster_utils import Cluster
@@ -38,6 +39,7 @@ class Watched:
     cluster: Cluster
     after: int
     waits: int
+    marks: Path
     seen: int = 0
     handed_out: dict[str, int] = field(default_factory=dict)
 
@@ -48,15 +50,29 @@ class Watched:
             self.seen += 1
             if self.seen == self.after:
                 time.sleep(self.waits * CHUNK_SECONDS)
-                self.cluster.remove_node(
-                    next(iter(self.cluster.worker_nodes)), allow_graceful=False
-                )
+                self.cluster.remove_node(self._busy(), allow_graceful=False)
             yield result
 
+    def _busy(self) -> Any:
+        """A node that is at a chunk now; any where none is for a while."""
+        nodes = {node.node_id: node for node in self.cluster.worker_nodes}
+        until = time.monotonic() + 4 * CHUNK_SECONDS
+        while time.monotonic() < until:
+            for mark in self.marks.iterdir():
+                if mark.name in nodes:
+                    return nodes[mark.name]
+            time.sleep(0.01)
+        return next(iter(nodes.values()))
 
-def slowly(task: Task) -> str:
-    """A chunk long enough that some are at work and some are done when the node goes."""
-    return f"(__import__('time').sleep({CHUNK_SECONDS}), {task.attempt})[1]"
+
+def slowly(marks: Path, attempt: int) -> int:
+    """In a worker: long enough that some chunks are at work and some are done when a node goes. A
+    mark says which node is at one."""
+    mark = marks / ray.get_runtime_context().get_node_id()
+    mark.touch()
+    time.sleep(CHUNK_SECONDS)
+    mark.unlink(missing_ok=True)
+    return attempt
 
 
 def main(bucket: str, out: str, lose: str = "0", waits: str = "0") -> None:
@@ -69,8 +85,15 @@ def main(bucket: str, out: str, lose: str = "0", waits: str = "0") -> None:
     ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     try:
         cluster.wait_for_nodes()
-        trapped = Trapped(RayExecutor(), lambda _: True, slowly)
-        watched = Watched(trapped, cluster, int(lose), int(waits))
+        marks = Path(f"{out}-at-work")
+        marks.mkdir()
+
+        def trap(task: Task) -> str:
+            module = "__import__('tests.losing_nodes', fromlist=['slowly'])"
+            return f"{module}.slowly(__import__('pathlib').Path({str(marks)!r}), {task.attempt})"
+
+        trapped = Trapped(RayExecutor(), lambda _: True, trap)
+        watched = Watched(trapped, cluster, int(lose), int(waits), marks)
         receipt = Shop(open_bucket(bucket), executor=watched).run()
         nodes = sum(node["Alive"] for node in ray.nodes())
         told = {"receipt": receipt.model_dump(mode="json"), "alive": nodes}

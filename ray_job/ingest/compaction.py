@@ -79,9 +79,9 @@ def compact(
             storage, stored_schema(schema), settings.ingest.row_group_rows, work.folder
         )
         try:
-            ordered = work.connection.sql(
+            ordered = work.stream(
                 "SELECT * FROM rows_of_files ORDER BY store_id, item_id, date, delivered_at"
-            ).to_arrow_reader(100_000)
+            )
             added = writer.write(ordered, uuid4().hex, stage)
         except (duckdb.Error, pa.ArrowException) as error:
             raise rows.failure or error from error

@@ -21,7 +21,7 @@ from ray_job.ingest.bad import BadFilesError, bad_file
 from ray_job.ingest.files import Source, all_of
 from ray_job.ingest.kinds import Kind
 from ray_job.ingest.shapes import FORMATS, Column, Shape
-from ray_job.ingest.workspace import Workspace, name, text
+from ray_job.ingest.workspace import Workspace, name, shortage, text
 from ray_job.progress import Stage
 from ray_job.settings import ColumnType
 
@@ -225,8 +225,8 @@ def _unreadable(
 
     `sources` are the files of the query by the paths that DuckDB was given.
     """
-    if (trouble := work.trouble(error)) is not None:
-        return trouble
+    if (short := shortage(work.folder, error)) is not None:
+        return short
     told = str(error)
     found = dict(_alone(work, group, sources))
     if not found:

@@ -57,10 +57,6 @@ class Workspace:
             over.set()
             watcher.join()
 
-    def trouble(self, error: Exception) -> StorageError | None:
-        """What an error says of the workspace, where memory or disk ran out and no file is bad."""
-        return _trouble(self.folder, error)
-
     def run(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql, list(parameters)).fetchall()
 
@@ -86,8 +82,8 @@ def workspace(settings: Settings) -> Iterator[Workspace]:
             with _connected(settings, folder) as work:
                 yield work
         except Exception as error:
-            if (trouble := _trouble(Path(folder), error)) is not None:
-                raise trouble from error
+            if (short := shortage(Path(folder), error)) is not None:
+                raise short from error
             raise
 
 
@@ -113,8 +109,9 @@ def _connected(settings: Settings, folder: str) -> Iterator[Workspace]:
         connection.close()
 
 
-def _trouble(folder: Path, error: Exception) -> StorageError | None:
-    """What an error says of the workspace, where memory or disk ran out and no file is bad."""
+def shortage(folder: Path, error: Exception) -> StorageError | None:
+    """What an error says of the workspace in `folder`, where its memory or disk ran out and no file
+    is bad; None for any other."""
     told = str(error)
     first = told.splitlines()[0] if told else ""
     out = isinstance(error, duckdb.OutOfMemoryException) or (

@@ -18,6 +18,19 @@ from tests.fake_gcs import Crash, Fault
 from tests.night import LIMITS, night
 from tests.shop import DAY, LAST, STORES, Shop, generations, objects, snapshot
 
+KINDS = (
+    keys.RAW_DATA,
+    "batch_data/store_id=",
+    "batch_data/_ingest/",
+    "batch_data/_delta_log/",
+    keys.PARTS,
+    keys.ACCURACY,
+    keys.RELEASES,
+    keys.POINTER,
+    keys.RECEIPTS,
+)
+"""What a night writes, in the order of its first writes."""
+
 
 @pytest.fixture(scope="module")
 def eve(served):
@@ -63,17 +76,7 @@ def _check_after_all(shop, expected):
 
 def test_the_night_writes_all_kinds_of_objects(eve):
     written = eve[1]
-    for prefix in (
-        keys.RAW_DATA,
-        "batch_data/store_id=s002/",
-        "batch_data/_ingest/",
-        "batch_data/_delta_log/",
-        keys.PARTS,
-        keys.ACCURACY,
-        keys.RELEASES,
-        keys.POINTER,
-        keys.RECEIPTS,
-    ):
+    for prefix in KINDS:
         assert any(key.startswith(prefix) for key in written), prefix
 
 
@@ -199,20 +202,7 @@ def test_bodies_that_arrive_broken(eve, gcs, kind):
     assert shop.all_rows().equals(expected)
 
 
-@pytest.mark.parametrize(
-    "stage",
-    [
-        keys.RAW_DATA,
-        "batch_data/store_id=",
-        "batch_data/_ingest/",
-        "batch_data/_delta_log/",
-        keys.PARTS,
-        keys.ACCURACY,
-        keys.RELEASES,
-        keys.POINTER,
-        keys.RECEIPTS,
-    ],
-)
+@pytest.mark.parametrize("stage", KINDS)
 def test_a_driver_that_is_killed(eve, gcs, stage):
     """The process goes, with all that it held, as soon as it has written the first of a kind."""
     before, written, expected, _ = eve

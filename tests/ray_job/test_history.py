@@ -49,7 +49,8 @@ def told(request):
 def put(storage, told):
     def put(key, table, row_group_size=None):
         sink = pa.BufferOutputStream()
-        with pq.ParquetWriter(sink, table.schema, write_page_checksum=True) as writer:
+        how = {"write_page_checksum": True, "store_schema": False}
+        with pq.ParquetWriter(sink, table.schema, **how) as writer:
             writer.write_table(table, row_group_size=row_group_size)
             if told and "op" in table.column_names:
                 constants = Constants()
@@ -221,6 +222,19 @@ def test_files_that_tell_and_files_that_tell_nothing(panel, put, storage):
     together = panel(*tables)
     assert together.item_ids.tolist() == ["a", "b", "c"]
     assert np.nan_to_num(together.sales[:, :3]).tolist() == [[1, 5, 0], [2, 3, 4], [0, 6, 0]]
+
+
+def test_a_footer_that_was_copied_along_is_not_believed(storage, put, told):
+    """Who puts two files together with Arrow keeps what the first one's footer says."""
+    keys = [put(f"f{k}", rows((item, 1, 5.0), delivered=k)) for k, item in enumerate("ab")]
+    files = [pq.read_table(pa.BufferReader(storage.read(key))) for key in keys]
+    assert (b"storecast.constant" in (files[0].schema.metadata or {})) == told
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.concat_tables(files), sink)
+    storage.create("both", sink.getvalue().to_pybytes())
+    (found,) = partition.read_store(storage, ["both"], COLUMNS)
+    assert found.constant == {}
+    assert found.whole()["item_id"].to_pylist() == ["a", "b"]
 
 
 def test_a_footer_that_was_damaged_is_noticed(storage):

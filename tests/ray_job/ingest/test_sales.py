@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_job.bucket.errors import StorageError
 from ray_job.bucket.storage import open_bucket
 from ray_job.ingest.checks import repeats
 from ray_job.settings import Ingest, Sales, Settings
@@ -167,13 +166,6 @@ def test_more_rows_than_the_memory_limit_holds_are_checked_and_sorted(desk):
     )
     report = desk.ingest(desk.file("a.parquet", delivered))
     assert (report.rows, report.stores) == (stores * days, stores)
-
-
-def test_a_memory_limit_that_is_too_small_is_named(desk):
-    desk = desk.with_settings(ingest=Ingest(memory_limit="1MB"))
-    path = desk.file("a.csv", "store_id,date,sales\n1,2026-01-01,5\n")
-    with pytest.raises(StorageError, match="ingest.memory_limit is too small"):
-        desk.ingest(path)
 
 
 def test_a_correction_is_stored_beside_what_it_corrects_in_order_of_delivery(desk):
