@@ -165,7 +165,10 @@ def run(
             leave_out_bad=True,
             progress=here.progress,
         )
-        emit("ingest_finished", severity="ERROR" if report.bad else "INFO", **telling.plain(report))
+        untidy = "INFO" if report.not_compacted is None else "WARNING"
+        emit("ingest_finished", severity="ERROR" if report.bad else untidy, **telling.plain(report))
+        if report.not_compacted is not None:
+            sys.stderr.write(f"storecast: not compacted: {report.not_compacted}\n")
         for one in report.bad:
             sys.stderr.write(f"storecast: {one.reason}\n")
         request = replace_fields(request, bad_deliveries=report.bad)

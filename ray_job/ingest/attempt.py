@@ -13,7 +13,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, InputError, StorageError
+from ray_job.bucket.errors import ConflictError, InputError, StorageError, StorecastError
 from ray_job.bucket.receipts import BadDelivery
 from ray_job.bucket.storage import Storage
 from ray_job.ingest.bad import BadFilesError
@@ -73,6 +73,8 @@ class IngestReport:
     bytes: int = 0
     version: int | None = None
     compacted: int = 0
+    not_compacted: str | None = None
+    """Why nothing was compacted, where that failed."""
     bad: tuple[BadDelivery, ...] = ()
     """What was left out, if that was asked for."""
 
@@ -96,6 +98,9 @@ def ingest(
     report names what was left out; it is new to the next ingest, too, until it is mended or gone.
     Idempotent: what is in is left alone. Safe to race: whoever loses looks again what is left to
     do. Raises InputError for bad input, naming file, row and column.
+
+    Compaction only tidies up. Where it fails, for a damaged history or a full disk, the report says
+    so; everything stays as it is, and the next turn of these stores comes.
     """
     progress = progress or SilentProgress()
     kind_of(kind or SALES)
@@ -114,7 +119,10 @@ def ingest(
     report = dataclasses.replace(report, bad=told)
     if compact is None:
         return report
-    compacted = compact_stores(storage, settings, compact, now=now, progress=progress)
+    try:
+        compacted = compact_stores(storage, settings, compact, now=now, progress=progress)
+    except (StorecastError, OSError) as error:
+        return dataclasses.replace(report, not_compacted=str(error))
     return dataclasses.replace(report, compacted=compacted, version=_version(storage))
 
 

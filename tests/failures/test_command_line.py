@@ -12,7 +12,8 @@ import pytest
 
 from ray_job import __main__ as command_line
 from ray_job.bucket import keys, receipts
-from tests.shop import DAY, LAST, generations
+from ray_job.ingest import CompactScope
+from tests.shop import DAY, LAST, STORES, generations
 
 HEADER = "store_id,date,sales\n"
 
@@ -189,12 +190,12 @@ def drop(shop, name, text):
     path.write_text(text)
 
 
-def receipts_of(shop):
-    return [receipts.read(shop.storage, LAST, key.stem) for key in _receipt_files(shop)]
+def receipts_of(shop, night=LAST):
+    return [receipts.read(shop.storage, night, key.stem) for key in _receipt_files(shop, night)]
 
 
-def _receipt_files(shop):
-    found = Path(shop.storage.url, keys.receipts_of(LAST)).glob("*.json")
+def _receipt_files(shop, night):
+    found = Path(shop.storage.url, keys.receipts_of(night)).glob("*.json")
     return sorted(found, key=lambda path: path.stat().st_mtime_ns)
 
 
@@ -237,6 +238,29 @@ def test_a_night_goes_on_without_a_bad_delivery(storecast, shop):
     code, out, err = storecast(*night)
     assert (code, json.loads(out)["bad_deliveries"]) == (0, [])
     assert json.loads(out)["published"]
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
+def test_a_damaged_history_whose_turn_it_is_to_be_compacted(storecast, shop, monkeypatch):
+    """It costs its own store the night, and no other."""
+    monkeypatch.setenv("STORECAST_INGEST__COMPACT_ABOVE_FILES", "1")
+    night = LAST - DAY
+    (turn,) = [store for store in STORES if CompactScope(night).includes(store)]
+    drop(shop, "more.csv", f"{HEADER}{turn},{night},4321\n")
+    assert storecast("ingest")[0] == 0
+    before = shop.partition_files(turn)
+    shop.tamper(before[0], lambda data: data[: len(data) // 2])
+    code, out, err = storecast("run", "--ingest", "--as-of", night, "--json")
+    told = json.loads(out)
+    assert (code, told["published"], told["stores"]["failed"]) == (4, True, 1)
+    (finished,) = events(err, "ingest_finished")
+    assert finished["severity"] == "WARNING"
+    assert f"storecast: not compacted: {finished['not_compacted']}" in err.splitlines()
+    assert before[0] in finished["not_compacted"]
+    (receipt,) = receipts_of(shop, night)
+    assert [(one.store_id, one.reason_code) for one in receipt.failures] == [(turn, "corrupt")]
+    assert shop.partition_files(turn) == before
 
 
 @pytest.mark.usefixtures("local_ray")
