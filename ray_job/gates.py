@@ -30,39 +30,40 @@ def judge(
     stores that the inputs tell of, those that are closed for good included.
     """
     rows = rows.filter(rows["expected"])
+    of_night = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
+    tonight = rows.filter(of_night)
     return [
-        _missing(rows, as_of, limits),
-        _late(rows, as_of, limits),
+        _missing(rows, tonight, as_of, limits),
+        _late(tonight, as_of, limits),
         _vanished(base, known, limits),
-        _level(rows, as_of, limits),
+        _level(tonight, limits),
     ]
 
 
-def _missing(rows: pa.Table, as_of: date, limits: Limits) -> Gate:
+def _missing(rows: pa.Table, tonight: pa.Table, as_of: date, limits: Limits) -> Gate:
     """Expected stores without a forecast of the as-of: at most a share of them, or one.
 
     A store of which nothing was ever delivered does not count, one that lost its data does.
     """
     never = pc.and_(pc.equal(rows["outcome"], "no_data"), pc.is_null(rows["as_of"]))
-    counted = rows.filter(pc.invert(never))
-    absent = counted.num_rows - _of_night(counted, as_of).num_rows
-    allowed = max(limits.missing_share * counted.num_rows, 1.0)
-    told = f"{_number(absent)} of {_number(counted.num_rows)} stores"
+    counted = rows.num_rows - int(pc.sum(never).as_py() or 0)
+    absent = counted - tonight.num_rows
+    allowed = max(limits.missing_share * counted, 1.0)
+    told = f"{_number(absent)} of {_number(counted)} stores"
     return Gate(
         name="missing_stores",
-        passed=absent <= allowed and counted.num_rows > 0,
+        passed=absent <= allowed and counted > 0,
         value=absent,
         limit=allowed,
         message=(
             f"{told} have no forecast made from sales through {_day(as_of)}"
-            if counted.num_rows
+            if counted
             else "no store has any sales"
         ),
     )
 
 
-def _late(rows: pa.Table, as_of: date, limits: Limits) -> Gate:
-    tonight = _of_night(rows, as_of)
+def _late(tonight: pa.Table, as_of: date, limits: Limits) -> Gate:
     n_late = int(pc.sum(late(tonight, as_of)).as_py() or 0)
     share = n_late / tonight.num_rows if tonight.num_rows else 0.0
     return Gate(
@@ -96,13 +97,12 @@ def _vanished(base: pa.Table | None, known: Collection[str], limits: Limits) -> 
     )
 
 
-def _level(rows: pa.Table, as_of: date, limits: Limits) -> Gate:
+def _level(tonight: pa.Table, limits: Limits) -> Gate:
     """Mean forecast per open store within a factor of the same weekday's recent mean.
 
     Each target date is judged for itself, over the stores that are open then and have sold on that
     weekday lately; a day on which everything is shut is not judged.
     """
-    tonight = _of_night(rows, as_of)
     worst, told = 1.0, "no store is open that was open lately"
     for k, day in enumerate(_target_dates(tonight)):
         theirs = tonight.filter(pc.greater(pc.list_value_length(tonight["predicted"]), k))
@@ -130,7 +130,7 @@ def _level(rows: pa.Table, as_of: date, limits: Limits) -> Gate:
 
 def _target_dates(tonight: pa.Table) -> list[date]:
     """The days of the longest forecast: kept stores may have been forecast for fewer."""
-    return sorted(set(pc.list_flatten(tonight["target_dates"]).to_pylist()))
+    return sorted(pc.unique(pc.list_flatten(tonight["target_dates"])).to_pylist())
 
 
 def _day(day: date) -> str:
@@ -139,7 +139,3 @@ def _day(day: date) -> str:
 
 def _number(count: int) -> str:
     return f"{count:,}"
-
-
-def _of_night(rows: pa.Table, as_of: date) -> pa.Table:
-    return rows.filter(pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from ray_job.bucket.parts import OUTCOME_SCHEMA
 from ray_job.bucket.releases import COVERED, PART_REFERENCE, RELEASE_SCHEMA
@@ -21,7 +21,7 @@ Interval = Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]
 """From the sums of `intervals.interval_terms` and the days since the newest sales, arrays of shape
 (stores, days), to the bounds of the totals."""
 
-_TO_JSON = json.JSONEncoder(ensure_ascii=False, default=str).encode
+_TO_JSON = TypeAdapter(Mapping[str, object]).dump_json
 SUMS = ("predicted", "spread", "spread_squared", "usual")
 
 
@@ -106,24 +106,36 @@ def sold(outcomes: pa.Table, as_of: date) -> tuple[list[str], npt.NDArray[np.dat
 
 def _with_parts(chunk: Done) -> pa.Table:
     table = chunk.outcomes.cast(OUTCOME_SCHEMA)
-    references = [
-        [{"part": chunk.part, "first_row": first, "rows": rows, "sha256": chunk.sha256}]
-        if chunk.part is not None and rows
-        else []
-        for first, rows in zip(
-            table["first_row"].to_pylist(), table["rows"].to_pylist(), strict=True
-        )
-    ]
-    table = table.append_column("parts", pa.array(references, pa.list_(PART_REFERENCE)))
     same = {
         "attempt": chunk.attempt,
         "run_id": chunk.run_id,
         "generated_at": chunk.generated_at,
     }
+    table = table.append_column("parts", _references(table, chunk))
     for name, value in same.items():
         scalar = pa.scalar(value, RELEASE_SCHEMA.field(name).type)
         table = table.append_column(name, pa.repeat(scalar, table.num_rows))
     return table
+
+
+def _references(table: pa.Table, chunk: Done) -> pa.Array:
+    """Of each store that has rows in the chunk's part the place of these, of others nothing."""
+    rows = pc.fill_null(table["rows"], 0)
+    there = pc.greater(rows, 0) if chunk.part is not None else pc.less(rows, 0)
+    ends = pc.cumulative_sum(pc.cast(there.combine_chunks(), pa.int32()))
+    theirs = table.select(["first_row", "rows"]).filter(there)
+    values = {
+        "part": pa.repeat(pa.scalar(chunk.part, pa.string()), theirs.num_rows),
+        "first_row": theirs["first_row"].combine_chunks(),
+        "rows": theirs["rows"].combine_chunks(),
+        "sha256": pa.repeat(pa.scalar(chunk.sha256, pa.string()), theirs.num_rows),
+    }
+    fields = list(PART_REFERENCE)
+    places = pa.StructArray.from_arrays(
+        [values[field.name].cast(field.type) for field in fields], fields=fields
+    )
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
+    return pa.ListArray.from_arrays(offsets, places)
 
 
 _EMPTY = _with_parts(

@@ -183,10 +183,7 @@ def _grouped(files: pa.Table, basis: Basis, limits: Limits) -> Iterator[Chunk]:
             and runs.rows[members].sum() <= limits.chunk_rows
         )
         if fits or end - first == 1 or depth == _HASH_BITS:
-            rows = np.concatenate(
-                [np.arange(runs.begins[k], runs.begins[k + 1]) for k in np.sort(members)]
-            )
-            yield _chunk(files.take(pa.array(rows)), basis, None)
+            yield _chunk(files.take(pa.array(runs.places(np.sort(members)))), basis, None)
             continue
         bit = np.uint64(1) << np.uint64(_HASH_BITS - 1 - depth)
         ones = (runs.hashes[members] & bit) != 0
@@ -219,6 +216,16 @@ class _Runs:
             bytes=np.add.reduceat(files["bytes"].to_numpy(), begins),
             rows=np.add.reduceat(files["rows"].to_numpy(), begins),
         )
+
+    def places(self, stores: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where the files of these stores are, store by store."""
+        begins = self.begins[stores]
+        counts = self.begins[stores + 1] - begins
+        ends = np.cumsum(counts)
+        places: npt.NDArray[np.int64] = np.arange(ends[-1]) + np.repeat(
+            begins - ends + counts, counts
+        )
+        return places
 
 
 def _hash(store_id: str) -> int:
