@@ -55,6 +55,7 @@ def forecast_chunk(task: Task, work: Work) -> Result:
     what is wrong with the bucket or the model as such.
     """
     began, cpu = time.monotonic(), time.process_time()
+    _keep_freed_memory()
     try:
         storage = _storage(work.bucket)
         with _pools(_ArtifactKey(work.artifact)).limit(limits=_threads()):
@@ -267,6 +268,21 @@ def _paths(chunk: Chunk) -> list[tuple[str, list[str]]]:
 
 def _threads() -> int:
     return int(os.environ.get("OMP_NUM_THREADS", "1"))
+
+
+@lru_cache(maxsize=1)
+def _keep_freed_memory() -> None:
+    """Let the heap keep what a chunk gives back for the next one, once per process.
+
+    glibc returns freed memory to the system above a threshold of twice the largest block that was
+    ever freed, at most 64 MiB (mallopt(3), M_MMAP_THRESHOLD). In a worker that sees nothing but
+    chunks that is some MiB, and each chunk faults 5,000 pages in again: a twentieth of its time.
+    Elsewhere this does nothing.
+    """
+    np.empty(_LARGEST_BLOCK, np.uint8)
+
+
+_LARGEST_BLOCK = 31 * 2**20
 
 
 @lru_cache(maxsize=4)

@@ -28,20 +28,22 @@ def has_poisoned(task):
 
 
 @pytest.mark.parametrize(
-    ("chunks", "cpus", "sizes"),
+    ("chunk_bytes", "cpus", "sizes"),
     [
-        (0, 2, []),
-        (1, 2, [1]),
-        (5, 2, [2, 1, 1, 1]),
-        (40, 2, [10, 8, 6, 4, 3, 3, 2, 1, 1, 1, 1]),
-        (40, 100, [1] * 40),
-        (40, 0, [16, 12, 6, 3, 2, 1]),
-        (100, 1, [16, 16, 16, 16, 16, 10, 5, 3, 1, 1]),
+        ([], 2, []),
+        ([8], 2, [1]),
+        ([8] * 5, 2, [2, 1, 1, 1]),
+        ([8] * 40, 2, [13, 9, 6, 4, 3, 2, 1, 1, 1]),
+        ([8] * 40, 100, [1] * 40),
+        ([8] * 40, 0, [27, 9, 3, 1]),
+        ([8] * 100, 1, [32, 32, 24, 8, 3, 1]),
+        ([100, 1, 1, 1, 1], 2, [1, 1, 1, 1, 1]),
+        ([0, 0], 2, [2]),
     ],
 )
-def test_chunks_of_a_task(chunks, cpus, sizes):
+def test_chunks_of_a_task(chunk_bytes, cpus, sizes):
     """Fewer and fewer: whoever gets the last ones is not waited for."""
-    assert list(block_sizes(chunks, cpus)) == sizes
+    assert list(block_sizes(chunk_bytes, cpus)) == sizes
 
 
 def test_the_same_rows_as_without_ray(shop):
