@@ -19,7 +19,7 @@ def _closed(schema: Any) -> Any:
         return [_closed(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    closed = {key: _closed(value) for key, value in schema.items()}
+    closed = {key: _closed(value) for key, value in schema.items() if key != "properties"}
     if isinstance(schema.get("properties"), dict):
         closed["properties"] = {
             name: _closed(value) for name, value in schema["properties"].items()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 
 from ray_job.bucket import receipts
@@ -58,3 +61,24 @@ def start_pod(fake):
         "status": {"phase": "Running"},
     }
     fake.objects.create(Place("pods", NAMESPACE, "submitter-pod"), pod)
+
+
+@contextmanager
+def once_watched(fake, act, *given, watchers=1):
+    """Do something as soon as so many submitters wait for their RayJob, however slow they are."""
+    over = threading.Event()
+
+    def work():
+        while sum(request.verb == "watch" for request in fake.requests) < watchers:
+            if over.is_set():
+                return
+            time.sleep(0.01)
+        act(*given)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

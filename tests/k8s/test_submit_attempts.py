@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,28 +21,20 @@ from tests.k8s.submitting import (
     SUCCEEDED,
     events,
     leave_receipt,
+    once_watched,
     place,
     rayjobs,
 )
 
 
 def test_two_racing_submitters_make_one_rayjob(hand_in, fake, storage):
-    made = threading.Event()
-
     def operate():
-        made.wait(10)
-        time.sleep(0.3)
         leave_receipt(storage, NAME)
         fake.objects.set_status(place(NAME), SUCCEEDED)
 
-    with ThreadPoolExecutor(9) as pool:
-        operating = pool.submit(operate)
-        codes = [pool.submit(hand_in) for _ in range(8)]
-        while not rayjobs(fake):
-            time.sleep(0.01)
-        made.set()
-        assert [code.result(20) for code in codes] == [0] * 8
-        operating.result()
+    with once_watched(fake, operate, watchers=8), ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(lambda _: hand_in(), range(8)))
+    assert codes == [0] * 8
     assert rayjobs(fake) == {NAME}
     assert sum(request.verb == "create" for request in fake.requests) == 8
 
@@ -90,11 +81,11 @@ def test_a_killed_submitter_leaves_the_rayjob_and_the_next_attaches(fake, storag
 
 def test_a_rayjob_deleted_while_it_runs_is_a_failure(hand_in, fake):
     hand_in(wait=False)
-    timer = threading.Timer(0.3, fake.objects.delete, [place(NAME)])
-    timer.start()
-    with pytest.raises(ClusterError, match="deleted"):
+    with (
+        once_watched(fake, fake.objects.delete, place(NAME)),
+        pytest.raises(ClusterError, match="deleted"),
+    ):
         hand_in()
-    timer.join()
 
 
 def test_a_failed_night_gets_a_new_attempt(hand_in, fake, storage, operator):
@@ -144,10 +135,8 @@ def test_force_waits_for_no_run_that_is_not_forced(hand_in, fake):
 def test_a_lost_acknowledgement_of_a_forced_run_is_found(hand_in, fake, storage, operator):
     fake.faults.append(Fault("create", ack_lost=True))
     operator(RUNNING, before=lambda name: leave_receipt(storage, name))
-    timer = threading.Timer(0.5, fake.objects.set_status, [place(NAME), SUCCEEDED])
-    timer.start()
-    assert hand_in(force=True) == 0
-    timer.join()
+    with once_watched(fake, fake.objects.set_status, place(NAME), SUCCEEDED):
+        assert hand_in(force=True) == 0
     assert rayjobs(fake) == {NAME}
 
 
