@@ -50,7 +50,7 @@ def _decoded(file: pq.ParquetFile, key: str, schema: pa.Schema) -> Iterator[pa.R
     try:
         for batch in file.iter_batches(use_threads=False):
             yield conform(batch, schema)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise CorruptError(f"{key}: {str(error).splitlines()[0]}") from error
 
 

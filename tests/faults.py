@@ -8,6 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from ray_job.work import Executor, Result, Task, Work
 
 
@@ -73,3 +76,15 @@ def hang(path: Path) -> None:
     """Replace a file by a pipe: whoever opens it to read waits for ever."""
     path.unlink()
     os.mkfifo(path)
+
+
+def rewritten(change: Callable[[pa.Table], pa.Table]) -> Callable[[bytes], bytes]:
+    """The same file after `change` of its table."""
+
+    def act(data: bytes) -> bytes:
+        sink = pa.BufferOutputStream()
+        pq.write_table(change(pq.read_table(pa.BufferReader(data))), sink)
+        changed: bytes = sink.getvalue().to_pybytes()
+        return changed
+
+    return act

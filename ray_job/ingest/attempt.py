@@ -99,8 +99,8 @@ def ingest(
     Idempotent: what is in is left alone. Safe to race: whoever loses looks again what is left to
     do. Raises InputError for bad input, naming file, row and column.
 
-    Compaction only tidies up. Where it fails, for a damaged history or a full disk, the report says
-    so; everything stays as it is, and the next turn of these stores comes.
+    Compaction only tidies up. Where it fails, for a damaged history, a full disk or what nobody
+    foresaw, the report says so; everything stays as it is, and the next turn of these stores comes.
     """
     progress = progress or SilentProgress()
     kind_of(kind or SALES)
@@ -121,8 +121,9 @@ def ingest(
         return report
     try:
         compacted = compact_stores(storage, settings, compact, now=now, progress=progress)
-    except (StorecastError, OSError) as error:
-        return dataclasses.replace(report, not_compacted=str(error))
+    except Exception as error:  # noqa: BLE001 - tidying up ends no night
+        kind = "" if isinstance(error, StorecastError) else f"{type(error).__name__}: "
+        return dataclasses.replace(report, not_compacted=kind + str(error).partition("\n")[0])
     return dataclasses.replace(report, compacted=compacted, version=_version(storage))
 
 

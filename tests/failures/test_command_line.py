@@ -8,11 +8,13 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from ray_job import __main__ as command_line
 from ray_job.bucket import keys, receipts
 from ray_job.ingest import CompactScope
+from tests.faults import rewritten
 from tests.shop import DAY, LAST, STORES, generations
 
 HEADER = "store_id,date,sales\n"
@@ -240,9 +242,24 @@ def test_a_night_goes_on_without_a_bad_delivery(storecast, shop):
     assert json.loads(out)["published"]
 
 
+def with_lists_for_sales(table):
+    place = table.schema.get_field_index("sales")
+    return table.set_column(place, "sales", pa.array([[1.0]] * table.num_rows))
+
+
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
-def test_a_damaged_history_whose_turn_it_is_to_be_compacted(storecast, shop, monkeypatch):
+@pytest.mark.parametrize(
+    ("damage", "code_of_store"),
+    [
+        (lambda data: data[: len(data) // 2], "corrupt"),
+        (rewritten(with_lists_for_sales), "bad_column"),
+    ],
+    ids=["half of a file", "a column of lists"],
+)
+def test_a_damaged_history_whose_turn_it_is_to_be_compacted(
+    storecast, shop, monkeypatch, damage, code_of_store
+):
     """It costs its own store the night, and no other."""
     monkeypatch.setenv("STORECAST_INGEST__COMPACT_ABOVE_FILES", "1")
     night = LAST - DAY
@@ -250,7 +267,7 @@ def test_a_damaged_history_whose_turn_it_is_to_be_compacted(storecast, shop, mon
     drop(shop, "more.csv", f"{HEADER}{turn},{night},4321\n")
     assert storecast("ingest")[0] == 0
     before = shop.partition_files(turn)
-    shop.tamper(before[0], lambda data: data[: len(data) // 2])
+    shop.tamper(before[0], damage)
     code, out, err = storecast("run", "--ingest", "--as-of", night, "--json")
     told = json.loads(out)
     assert (code, told["published"], told["stores"]["failed"]) == (4, True, 1)
@@ -259,7 +276,7 @@ def test_a_damaged_history_whose_turn_it_is_to_be_compacted(storecast, shop, mon
     assert f"storecast: not compacted: {finished['not_compacted']}" in err.splitlines()
     assert before[0] in finished["not_compacted"]
     (receipt,) = receipts_of(shop, night)
-    assert [(one.store_id, one.reason_code) for one in receipt.failures] == [(turn, "corrupt")]
+    assert [(one.store_id, one.reason_code) for one in receipt.failures] == [(turn, code_of_store)]
     assert shop.partition_files(turn) == before
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
@@ -16,6 +15,7 @@ from ray_job.bucket.errors import InputError, StorecastError
 from ray_job.request import Request
 from ray_job.run import prepare
 from ray_job.settings import Plan
+from tests.faults import rewritten
 from tests.shop import BIG, DAY, LAST, STORES, generations, midnight, snapshot
 
 BAD = "s004"
@@ -28,17 +28,6 @@ def corrupted(data):
         + bytes(byte ^ 0xFF for byte in data[middle : middle + 40])
         + data[middle + 40 :]
     )
-
-
-def rewritten(change):
-    """The same file after `change` of its table."""
-
-    def act(data):
-        sink = pa.BufferOutputStream()
-        pq.write_table(change(pq.read_table(pa.BufferReader(data))), sink)
-        return sink.getvalue().to_pybytes()
-
-    return act
 
 
 def as_text(table):
@@ -135,9 +124,8 @@ def test_an_error_that_nobody_foresaw_costs_its_store(shop):
     def as_words(table):
         place = table.schema.get_field_index("delivered_at")
         table = table.set_column(place, "delivered_at", pa.array(["soon"] * table.num_rows))
-        return table.replace_schema_metadata(
-            None
-        )  # else the column may be a constant of the footer
+        # Without the footer's text, which may spare a reader the column.
+        return table.replace_schema_metadata(None)
 
     shop.tamper(shop.partition_files(BAD)[0], rewritten(as_words))
     prepared = prepare(shop.storage, shop.settings, Request(as_of=LAST), midnight(LAST))

@@ -21,7 +21,7 @@ from ray_job.bucket import keys
 from ray_job.bucket.directory import DirectoryStorage
 from ray_job.bucket.errors import StorageError
 from ray_job.bucket.storage import open_bucket
-from ray_job.ingest import CompactScope, attempt, compact
+from ray_job.ingest import CompactScope, attempt, compact, ingest
 from ray_job.settings import Ingest, Settings
 from ray_job.tables import open_table
 from tests.ray_job.ingest.conftest import NOW, Desk
@@ -217,6 +217,10 @@ def test_no_room_to_compact(shelf):
         pytest.raises(StorageError, match=r"^batch_data/store_id=1/[^\n]*too large$"),
     ):
         compact(shelf.storage, shelf.settings, night, now=NOW)
+    with full_bucket(500):
+        report = ingest(shelf.storage, shelf.settings, compact=night, now=NOW)
+    assert (report.files, report.compacted) == (0, 0)
+    assert re.search(r"^batch_data/store_id=1/[^\n]*too large$", report.not_compacted)
     assert (shelf.files_of("1"), version(shelf)) == (files, at)
     assert shelf.history().equals(before)
     assert compact(shelf.storage, shelf.settings, night, now=NOW) == 1
