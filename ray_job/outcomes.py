@@ -120,8 +120,9 @@ def _with_parts(chunk: Done) -> pa.Table:
 
 def _references(table: pa.Table, chunk: Done) -> pa.Array:
     """Of each store that has rows in the chunk's part the place of these, of others nothing."""
-    rows = pc.fill_null(table["rows"], 0)
-    there = pc.greater(rows, 0) if chunk.part is not None else pc.less(rows, 0)
+    if chunk.part is None:
+        return pa.array([[]] * table.num_rows, pa.list_(PART_REFERENCE))
+    there = pc.greater(pc.fill_null(table["rows"], 0), 0)
     ends = pc.cumulative_sum(pc.cast(there.combine_chunks(), pa.int32()))
     theirs = table.select(["first_row", "rows"]).filter(there)
     values = {

@@ -63,13 +63,18 @@ def start_pod(fake):
     fake.objects.create(Place("pods", NAMESPACE, "submitter-pod"), pod)
 
 
+def asked(fake, verb):
+    """How often submitters did."""
+    return sum(request.verb == verb for request in fake.requests)
+
+
 @contextmanager
-def once_watched(fake, act, *given, watchers=1):
-    """Do something as soon as so many submitters wait for their RayJob, however slow they are."""
+def once(ready, act, *given):
+    """Do something as soon as submitters are that far, however slow they are."""
     over = threading.Event()
 
     def work():
-        while sum(request.verb == "watch" for request in fake.requests) < watchers:
+        while not ready():
             if over.is_set():
                 return
             time.sleep(0.01)

@@ -19,9 +19,10 @@ from tests.k8s.submitting import (
     NIGHT,
     RUNNING,
     SUCCEEDED,
+    asked,
     events,
     leave_receipt,
-    once_watched,
+    once,
     place,
     rayjobs,
 )
@@ -32,11 +33,11 @@ def test_two_racing_submitters_make_one_rayjob(hand_in, fake, storage):
         leave_receipt(storage, NAME)
         fake.objects.set_status(place(NAME), SUCCEEDED)
 
-    with once_watched(fake, operate, watchers=8), ThreadPoolExecutor(8) as pool:
+    with once(lambda: asked(fake, "create") == 8, operate), ThreadPoolExecutor(8) as pool:
         codes = list(pool.map(lambda _: hand_in(), range(8)))
     assert codes == [0] * 8
     assert rayjobs(fake) == {NAME}
-    assert sum(request.verb == "create" for request in fake.requests) == 8
+    assert asked(fake, "create") == 8
 
 
 def test_a_lost_acknowledgement_makes_one_rayjob(hand_in, fake, storage, operator):
@@ -82,7 +83,7 @@ def test_a_killed_submitter_leaves_the_rayjob_and_the_next_attaches(fake, storag
 def test_a_rayjob_deleted_while_it_runs_is_a_failure(hand_in, fake):
     hand_in(wait=False)
     with (
-        once_watched(fake, fake.objects.delete, place(NAME)),
+        once(lambda: asked(fake, "watch"), fake.objects.delete, place(NAME)),
         pytest.raises(ClusterError, match="deleted"),
     ):
         hand_in()
@@ -135,7 +136,12 @@ def test_force_waits_for_no_run_that_is_not_forced(hand_in, fake):
 def test_a_lost_acknowledgement_of_a_forced_run_is_found(hand_in, fake, storage, operator):
     fake.faults.append(Fault("create", ack_lost=True))
     operator(RUNNING, before=lambda name: leave_receipt(storage, name))
-    with once_watched(fake, fake.objects.set_status, place(NAME), SUCCEEDED):
+
+    def runs():
+        found = fake.objects.get(place(NAME)) or {}
+        return asked(fake, "watch") and found.get("status") == RUNNING
+
+    with once(runs, fake.objects.set_status, place(NAME), SUCCEEDED):
         assert hand_in(force=True) == 0
     assert rayjobs(fake) == {NAME}
 
