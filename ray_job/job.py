@@ -1,12 +1,12 @@
-"""The executor on Ray Data: the only module that imports ray.
+"""The executor on Ray: the only module that imports ray.
 
-The Dataset's rows are chunks; `forecast_chunk` runs over it in tasks. Measured against an actor
-pool it is as fast, and a worker that is killed takes only its own task with it. What every chunk
-needs lies once in the object store and is unpickled once per process.
+A task works through a block of chunks, the last ones through one each, and hands each result over
+as soon as it is there (a streaming generator). All tasks are handed to Ray at once: it runs them
+as processors get free, and an autoscaler sees what is still to be done. A worker that is killed
+takes only its own task with it. What every chunk needs lies once in the object store and is
+unpickled once per process.
 
-Ray Data starts the next task a fifth of a second after one has ended, which is as long as a small
-chunk takes. So a block, which is what a task gets, holds several chunks, the last ones one each;
-each chunk's result is handed over as soon as it is there.
+These are plain tasks and not a Dataset of Ray Data, for what README.md says among the decisions.
 """
 
 from __future__ import annotations
@@ -19,24 +19,15 @@ import logging
 import os
 import pickle
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pyarrow as pa
 import ray
-from ray import ObjectRef
-from ray.data import Dataset
-from ray.exceptions import (
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayError,
-    WorkerCrashedError,
-)
-from ray.util.annotations import RayDeprecationWarning
+from ray import ObjectRef, ObjectRefGenerator
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
+from ray_job.events import emit
 from ray_job.forecast import forecast_chunk
 from ray_job.plan import Chunk
 from ray_job.work import Result, Task, Work
@@ -44,19 +35,22 @@ from ray_job.work import Result, Task, Work
 _RETRIES = 0
 """`execution` tries again what was lost. Without retries, Ray does not repeat without end what was
 killed for want of memory either."""
-_LOSSES = (NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError)
-_RESULT_BLOCK_BYTES = 1
-"""Any result fills a block, so that none waits for those of the same task that come after it."""
-_MOST_IN_A_TASK = 32
+_POLL_SECONDS = 0.1
+"""How long results may wait for others, so that those of thousands of tasks are not asked for one
+by one."""
+_MOST_IN_A_TASK = 8
 _SHARE = 1.5
 """Of what is left, a task gets an equal share for each processor, divided by this."""
 _CODEC = "zstd"
-_ROWS_SCHEMA = pa.schema([("task", pa.large_binary()), ("bytes", pa.int64())])
 _LOCAL = "local"
 _LIBRARIES = ("ray_job.job", "sklearn.ensemble")
 _PROCESS_BYTES = 450 * 2**20
 """What a worker takes before it reads anything: its libraries and the model."""
 _MEMORY_STEP = 256 * 2**20
+
+Packed = tuple[bytes, int]
+"""A task, compressed, and how long it is. The names of a night's files are much alike, and the
+driver holds all tasks: a million and a half of names are 180 MB as they are and 15 MB packed."""
 
 
 class RayExecutor:
@@ -67,33 +61,78 @@ class RayExecutor:
 
         Raises MemoryError where Ray ended the worker of the only task for want of memory.
         """
-        shared = ray.put(pickle.dumps(work))
-        dataset = _dataset(tasks, shared)
-        dataset.set_name(f"run {work.run_id}")
-        context = dataset.context
-        context.target_max_block_size = _RESULT_BLOCK_BYTES
-        # Of several tasks a lost one is passed over. Only a single one tells what it was lost for,
-        # which Ray would log as an error of its own.
-        single = len(tasks) == 1
-        context.max_errored_blocks = 0 if single else -1
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL if single else logging.ERROR)
+        pending = _submitted(tasks, work)
         try:
-            for row in dataset.iter_rows():
-                found = pickle.loads(row["result"])  # noqa: S301 - our own workers'
-                if isinstance(found, Exception):
-                    raise found
-                yield found
-        except RayError as error:
-            if single and isinstance(error, OutOfMemoryError):
-                told = "the node ran out of memory, and Ray ended the worker"
+            while pending:
+                ready, _ = ray.wait(
+                    pending, num_returns=len(pending), timeout=_POLL_SECONDS, fetch_local=False
+                )
+                for generator in ready:
+                    yield from _results(generator, only_one=len(tasks) == 1)
+                    if generator.is_finished():  # type: ignore[union-attr]  # typed as a reference
+                        pending.remove(generator)
+        finally:
+            # Whoever does not want the rest, or cannot have it, is not to wait for it either.
+            for generator in pending:
+                ray.cancel(generator, force=True)
+
+
+def _results(generator: ObjectRefGenerator, *, only_one: bool) -> Iterator[Result]:
+    """What the task has handed over since it was asked last. A loss is the last that it gives.
+
+    A result that lay on a node when that was lost is one, too; its part is there for whoever does
+    the chunk again.
+    """
+    while generator.next_ready():
+        try:
+            reference = next(generator)
+        except StopIteration:
+            # The task ended after it was asked whether it had.
+            return
+        try:
+            found = pickle.loads(ray.get(reference))  # noqa: S301 - our own workers'
+        except OutOfMemoryError as error:
+            told = "the node ran out of memory, and Ray ended the worker"
+            if only_one:
                 raise MemoryError(told) from error
-            # A result that lay on a node when that was lost ends the iteration, and so does one
-            # whose task died after it. What was not handed over yet counts as lost, too; its parts
-            # are there for whoever does it again.
-            if not single and not isinstance(error, _LOSSES):
-                raise
+            emit("task_lost", "WARNING", reason=told)
+        except RayError as error:
+            emit("task_lost", "WARNING", reason=_told(error))
+        else:
+            if isinstance(found, Exception):
+                raise found
+            yield found
+
+
+def _told(error: RayError) -> str:
+    """One line: of what Ray tells the first, of what was raised in the task the last."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1 if isinstance(error, RayTaskError) else 0]
+
+
+def _submitted(tasks: Sequence[Task], work: Work) -> list[ObjectRefGenerator]:
+    """The Ray tasks, those first that ask for the most memory."""
+    shared = ray.put(pickle.dumps(work))
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    cpus = int(sum(node.get("CPU", 0) for node in nodes))
+    # A head works on nothing, and may be larger than any node that does.
+    at_work = [node for node in nodes if node.get("CPU", 0)] or nodes
+    largest = max(int(node.get("memory", 0)) for node in at_work)
+    asking: dict[int, list[Task]] = {}
+    for task in tasks:
+        asking.setdefault(memory_to_ask(task.chunk, largest), []).append(task)
+    forecast = ray.remote(forecast_stores)
+    return [
+        forecast.options(
+            name=f"forecast {work.run_id}",
+            num_cpus=1,
+            memory=memory,
+            num_returns="streaming",
+            max_retries=_RETRIES,
+        ).remote(block, [shared])
+        for memory, theirs in sorted(asking.items(), reverse=True)
+        for block in _blocks(theirs, cpus)
+    ]
 
 
 def memory_to_ask(chunk: Chunk, largest_node: int) -> int:
@@ -126,57 +165,24 @@ def block_sizes(chunk_bytes: Sequence[int], cpus: int) -> Iterator[int]:
         begin += size
 
 
-def _dataset(tasks: Sequence[Task], shared: ObjectRef[bytes]) -> Dataset:
-    """One row for each task, in their order among those that ask for the same memory."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    largest = max(int(node.get("memory", 0)) for node in nodes)
-    cpus = int(sum(node.get("CPU", 0) for node in nodes))
-    asking: dict[int, list[Task]] = {}
-    for task in tasks:
-        asking.setdefault(memory_to_ask(task.chunk, largest), []).append(task)
-    first, *others = [
-        _mapped(ray.data.from_arrow(_blocks(theirs, cpus)), shared, memory)
-        for memory, theirs in sorted(asking.items(), reverse=True)
-    ]
-    return first.union(*others) if others else first
-
-
-def _blocks(tasks: Sequence[Task], cpus: int) -> list[pa.Table]:
+def _blocks(tasks: Sequence[Task], cpus: int) -> Iterator[list[Packed]]:
     apart = any(task.alone for task in tasks)
     chunk_bytes = [task.chunk.bytes for task in tasks]
     sizes = itertools.repeat(1, len(tasks)) if apart else block_sizes(chunk_bytes, cpus)
     ends = itertools.accumulate(sizes)
-    return [
-        pa.Table.from_pylist([_packed(task) for task in tasks[begin:end]], _ROWS_SCHEMA)
-        for begin, end in itertools.pairwise([0, *ends])
-    ]
+    for begin, end in itertools.pairwise([0, *ends]):
+        yield [_packed(task) for task in tasks[begin:end]]
 
 
-def _packed(task: Task) -> dict[str, Any]:
-    """A row of the Dataset. The names of a night's files are much alike, and the driver holds the
-    rows of all chunks: a million and a half of names are 180 MB as they are and 15 MB packed."""
+def _packed(task: Task) -> Packed:
     data = pickle.dumps(task)
-    return {"task": pa.compress(data, _CODEC, asbytes=True), "bytes": len(data)}
+    return pa.compress(data, _CODEC, asbytes=True), len(data)
 
 
-def _unpacked(row: dict[str, Any]) -> Task:
-    data = pa.decompress(row["task"], row["bytes"], _CODEC)
-    task: Task = pickle.loads(data)  # noqa: S301 - our own driver's
+def _unpacked(packed: Packed) -> Task:
+    data, length = packed
+    task: Task = pickle.loads(pa.decompress(data, length, _CODEC))  # noqa: S301 - our own driver's
     return task
-
-
-def _mapped(chunks: Dataset, shared: ObjectRef[bytes], memory: int) -> Dataset:
-    with warnings.catch_warnings():
-        # None of the named parameters bounds the retries, and by default a chunk that kills its
-        # worker is tried again for ever.
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        return chunks.map(
-            forecast_stores,  # type: ignore[arg-type]  # ray types the function without its fn_args
-            fn_args=(shared,),
-            num_cpus=1,
-            memory=memory,
-            max_retries=_RETRIES,
-        )
 
 
 @contextmanager
@@ -207,7 +213,7 @@ def cluster() -> Iterator[None]:
 
 
 def _warm_up() -> None:
-    """Let every worker import what chunks need while the driver makes the first dataset.
+    """Let every worker import what chunks need while the driver hands out the tasks.
 
     The task is a function within this one, so that it travels as code: to find one of the module a
     worker would import all of it first, and with the garbage collector on, which looks through what
@@ -228,23 +234,25 @@ def _warm_up() -> None:
         load.remote()
 
 
-def forecast_stores(row: dict[str, Any], shared: ObjectRef[bytes]) -> dict[str, bytes]:
-    """One chunk, in a worker process. What it raises is an answer, too: only death is a loss.
+def forecast_stores(block: Sequence[Packed], shared: Sequence[ObjectRef[bytes]]) -> Iterator[bytes]:
+    """The chunks of a block, in a worker process: a pickled Result of each, or what it raised,
+    which is an answer, too. Only death is a loss.
+
+    `shared` is a list, so that Ray hands over the reference in it and not what it refers to.
 
     A process that is not to be trusted any more ends as if it were killed: where compiled code
     failed without saying why, or no watchdog could start, as happens when memory is out.
-
-    Ray's dashboard calls the stage by the function's name.
     """
-    task = _unpacked(row)
-    try:
-        with _watched(task.deadline_seconds):
-            found: Result | Exception = forecast_chunk(task, _work(shared))
-    except (SystemError, RuntimeError):
-        os._exit(1)
-    except Exception as error:  # noqa: BLE001 - handed to the driver, which raises it
-        found = error
-    return {"result": pickle.dumps(found)}
+    for packed in block:
+        task = _unpacked(packed)
+        try:
+            with _watched(task.deadline_seconds):
+                found: Result | Exception = forecast_chunk(task, _work(shared[0]))
+        except (SystemError, RuntimeError):
+            os._exit(1)
+        except Exception as error:  # noqa: BLE001 - handed to the driver, which raises it
+            found = error
+        yield pickle.dumps(found)
 
 
 @contextmanager

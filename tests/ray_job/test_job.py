@@ -1,19 +1,26 @@
 """Nights on a real Ray: the same rows as without it, whatever becomes of the workers."""
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
 
+from ray_job.bucket.errors import CorruptError
 from ray_job.job import RayExecutor, block_sizes
+from ray_job.preparation import prepare
+from ray_job.request import Request
 from ray_job.settings import Plan, Run
+from ray_job.work import Task
 from tests.fake_gcs import Fault
 from tests.faults import KILLED, Trapped, hang, killed_once
-from tests.shop import LAST, STORES, generations
+from tests.shop import LAST, STORES, generations, midnight
 
 pytestmark = [
     pytest.mark.usefixtures("local_ray"),
@@ -33,10 +40,10 @@ def has_poisoned(task):
         ([], 2, []),
         ([8], 2, [1]),
         ([8] * 5, 2, [2, 1, 1, 1]),
-        ([8] * 40, 2, [13, 9, 6, 4, 3, 2, 1, 1, 1]),
+        ([8] * 40, 2, [8, 8, 8, 5, 4, 2, 2, 1, 1, 1]),
         ([8] * 40, 100, [1] * 40),
-        ([8] * 40, 0, [27, 9, 3, 1]),
-        ([8] * 100, 1, [32, 32, 24, 8, 3, 1]),
+        ([8] * 20, 0, [8, 8, 3, 1]),
+        ([8] * 20, 1, [8, 8, 3, 1]),
         ([100, 1, 1, 1, 1], 2, [1, 1, 1, 1, 1]),
         ([0, 0], 2, [2]),
     ],
@@ -58,16 +65,41 @@ def test_the_same_rows_as_without_ray(shop):
     assert shop.all_rows().equals(made)
 
 
-def test_a_killed_workers_chunk_is_done_again(shop, tmp_path):
+def test_a_killed_workers_chunk_is_done_again(shop, tmp_path, capsys):
     mark = tmp_path / "mark"
     trapped = Trapped(RayExecutor(), has_poisoned, lambda task: killed_once(mark, task.attempt))
     receipt = shop.by(trapped).run()
     assert mark.exists()
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[:1] == "{"]
+    [lost] = [event for event in told if event["event"] == "task_lost"]
+    assert lost["severity"] == "WARNING"
+    assert "worker died" in lost["reason"]
     assert (receipt.status, receipt.stores.failed) == ("published", 0)
     assert sum(POISONED in stores for stores in trapped.seen) == 2
     assert len(shop.part_keys()) == len(receipt.chunks)
     assert shop.all_rows().num_rows == (len(STORES) - 1 + 12) * 7
     shop.check()
+
+
+def test_what_is_wrong_with_the_run_ends_it_at_once(shop, tmp_path):
+    """The same error as without Ray, and whoever gets it does not find others still at work."""
+    prepared = prepare(
+        shop.storage, shop.having(plan=Plan(chunk_rows=150)).settings, Request(LAST), midnight(LAST)
+    )
+    tasks = [Task(todo.chunk) for todo in prepared.todos]
+    assert len(tasks) > 4
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    waits = f"(__import__('pathlib').Path({str(marks)!r}, str(__import__('os').getpid())).touch(), "
+    waits += "__import__('time').sleep(60), 0)[-1]"
+    work = replace(prepared.work, artifact=replace(prepared.work.artifact, model=b"rubbish"))
+    trapped = Trapped(RayExecutor(), lambda task: task.chunk is not tasks[0].chunk, lambda _: waits)
+    with pytest.raises(CorruptError, match="tiny"):
+        list(trapped.run([replace(task, alone=True) for task in tasks], work))
+    until = time.monotonic() + 30
+    while any(Path("/proc", mark.name).exists() for mark in marks.iterdir()):
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def test_a_store_that_kills_its_worker_stands_alone(shop):
