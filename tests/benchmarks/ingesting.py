@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import sys
 import time
@@ -24,7 +23,7 @@ from ray_job import ingest
 from ray_job.bucket.storage import open_bucket
 from ray_job.sample import SampleSpec, iter_sales
 from tests.benchmarks.data import DAYS, LAST, NOW, SEED, measured
-from tests.benchmarks.processes import cpu_seconds
+from tests.benchmarks.processes import cpu_seconds, peak_bytes
 
 Work = tuple[Callable[[], None], int]
 """What is measured, and the bytes of its raw files."""
@@ -43,7 +42,7 @@ def main(what: str, folder: Path, stores: int) -> None:
         "seconds": time.monotonic() - began,
         "cpu_seconds": cpu_seconds() - cpu,
         "bytes": size,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes(),
     }
     shutil.rmtree(target)
     print(json.dumps(found))  # noqa: T201

@@ -6,7 +6,6 @@ As the command line does it: inputs and plan first, then Ray starts, with the fi
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from ray_job.progress import SilentProgress
 from ray_job.request import Request
 from ray_job.work import Executor, Result, Task, Work
 from tests.benchmarks.data import NOW, forget, measured, warm
-from tests.benchmarks.processes import cpu_seconds
+from tests.benchmarks.processes import cpu_seconds, peak_bytes
 
 
 @dataclass
@@ -76,7 +75,7 @@ def main(bucket: str, horizon: int) -> None:
         "chunks_took": max(cost.ended_at for cost in costs)
         - min(cost.ended_at - cost.seconds for cost in costs),
         "worker_peak_bytes": max(cost.peak_memory_bytes for cost in costs),
-        "driver_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "driver_peak_bytes": peak_bytes(),
     }
     print(json.dumps(told))  # noqa: T201
 

@@ -1,4 +1,4 @@
-"""The processor time of this process and all that it started, for machines that are not quiet."""
+"""What processes take: processor time with all that they started, and memory."""
 
 from __future__ import annotations
 
@@ -27,3 +27,14 @@ def cpu_seconds() -> float:
         family |= added
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     return sum(used.get(one, 0.0) for one in family) + ended.ru_utime + ended.ru_stime
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held.
+
+    Not what getrusage says, which keeps the peak of whoever started the process: for a measurement
+    that would be the benchmark, which may just have generated its data.
+    """
+    status = Path("/proc/self/status").read_text()
+    [peak] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(peak) * 1024
