@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tests.faults import Trapped
 from tests.shop import Shop
 
 NODES = 2
-CHUNK_SECONDS = 0.5
+CHUNK_SECONDS = 1.5
 
 
 @dataclass
@@ -54,13 +55,17 @@ class Watched:
             yield result
 
     def _busy(self) -> Any:
-        """A node that is at a chunk now; any where none is for a while."""
+        """A node that has just begun a chunk; any where none does for a while.
+
+        A worker outlives its node by moments, in which it might finish what it was at.
+        """
         nodes = {node.node_id: node for node in self.cluster.worker_nodes}
         until = time.monotonic() + 4 * CHUNK_SECONDS
         while time.monotonic() < until:
-            for mark in self.marks.iterdir():
-                if mark.name in nodes:
-                    return nodes[mark.name]
+            for name, node in nodes.items():
+                with suppress(FileNotFoundError):
+                    if time.time() - (self.marks / name).stat().st_mtime < CHUNK_SECONDS / 5:
+                        return node
             time.sleep(0.01)
         return next(iter(nodes.values()))
 
