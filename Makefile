@@ -52,7 +52,7 @@ bench: $(READY)  ## what a run takes, against the limit and against what people 
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 soak: $(READY)  ## a minute of racing writers and readers on one bucket
-	$(BIN)/python -m tests.soak
+	$(BIN)/python -m tests.processes.soak
 
 bench-api: $(READY)  ## the API's requests per second, beside what FastAPI and uvicorn alone do
 	$(BIN)/python -m tests.benchmarks.api

@@ -12,12 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from ray_job.bucket.errors import (
-    CorruptError,
-    NotFoundError,
-    StorageError,
-    StorecastError,
-)
+from ray_job.bucket.errors import CorruptError, NotFoundError, StorageError, StorecastError
 
 MEDIA_TYPE = "application/problem+json"
 

@@ -9,7 +9,7 @@ import sys
 import typer
 
 from ray_job.bucket.errors import CorruptError, InputError, StorecastError, TransientError
-from ray_job.commands import judging, keeping, looking, models, nightly, platform, showing, tokens
+from ray_job.cli import demo, inspect, kubernetes, maintenance, models, nightly, quality, tokens
 
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (InputError, 2),
@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (showing, nightly, models, judging, looking, keeping, platform, tokens):
+for part in (demo, nightly, models, quality, inspect, maintenance, kubernetes, tokens):
     app.registered_commands += part.app.registered_commands
 
 

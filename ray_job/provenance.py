@@ -1,67 +1,87 @@
-"""What decides a prediction beside data and model: the code and the libraries it rests on."""
+"""Provenance: the code and the libraries that decide a prediction, beside data and model.
+
+The sources are all modules of `DECIDING` and whatever else these packages contain later. The
+libraries are those that these modules import. So nobody has to keep a list.
+"""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
+import sys
+from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from ray_job.settings import Settings
 
-SOURCES = (
-    "bucket/parts.py",
-    "calendar_days.py",
-    "context.py",
-    "data_age.py",
-    "features/__init__.py",
-    "features/ahead.py",
-    "features/along_days.py",
-    "features/past.py",
-    "forecast.py",
-    "history.py",
-    "intervals.py",
-    "model.py",
-    "panel.py",
-    "partition.py",
-    "predict.py",
-    "ranged.py",
-    "tally.py",
-)
-_LIBRARIES = ("holidays", "joblib", "numpy", "pyarrow", "scikit-learn")
+DECIDING = ("bucket", "data", "features", "forecasting", "model")
+"""The packages whose modules decide what is in a part."""
+
 REVISION = "STORECAST_REVISION"
 """The environment variable in which an image says its git revision."""
 
+_OURS = "ray_job"
 
+
+def sources(folder: Path = Path(__file__).parent) -> list[Path]:
+    """The modules of `DECIDING`, sorted."""
+    return sorted(path for name in DECIDING for path in (folder / name).rglob("*.py"))
+
+
+def libraries(modules: Sequence[Path]) -> list[str]:
+    """The installed distributions that modules import, sorted by name.
+
+    Imports within functions count, and so do those for types only.
+    """
+    names = {name for path in modules for name in _imported(path)}
+    foreign = names - set(sys.stdlib_module_names) - {_OURS}
+    distributions = packages_distributions()
+    return sorted({name for package in foreign for name in distributions.get(package, ())})
+
+
+@cache
 def versions() -> dict[str, str]:
-    """The versions of the libraries that decide a prediction."""
-    return {name: version(name) for name in _LIBRARIES}
+    """The version of each library that decides a prediction."""
+    return {name: version(name) for name in libraries(sources())}
 
 
 def revision() -> str | None:
+    """The git revision of the image in which this process runs, None outside of an image."""
     return os.environ.get(REVISION)
 
 
 @cache
 def code_digest() -> str:
-    """The sha256 over the sources and library versions that decide a prediction.
+    """The sha256 of the sources and library versions that decide a prediction.
 
-    An engineer's working directory thereby never shares parts with the image.
+    An engineer's working directory therefore never shares parts with the image.
     """
     digest = hashlib.sha256(json.dumps(versions(), sort_keys=True).encode())
-    folder = Path(__file__).parent
-    for name in SOURCES:
-        digest.update(name.encode() + b"\0" + (folder / name).read_bytes() + b"\0")
+    root = Path(__file__).parent
+    for path in sources():
+        name = path.relative_to(root).as_posix()
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
 def settings_digest(settings: Settings) -> str:
-    """The sha256 over the settings that decide a prediction."""
-    what = {
+    """The sha256 of the settings that decide a prediction."""
+    deciding = {
         "known_ahead": settings.sales.known_ahead,
         "fallback_after_days": settings.run.fallback_after_days,
         "minimum_history_days": settings.run.minimum_history_days,
     }
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """The top-level packages that a module imports."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+            yield node.module.partition(".")[0]

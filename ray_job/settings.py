@@ -30,7 +30,7 @@ from pydantic_settings import (
 from ray_job.bucket.errors import SettingsError
 from ray_job.bucket.sanity import SILENT_DAYS
 
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 ColumnType = Literal["number", "text"]
 
 
@@ -100,8 +100,8 @@ class Run(_Section):
 class Gates(_Section):
     """What a release must satisfy to be published without `--force`."""
 
-    missing_share: Share = 0.01
-    late_share: Share = 0.25
+    missing_share: Fraction = 0.01
+    late_share: Fraction = 0.25
     vanished_stores: Annotated[int, Field(ge=0)] = 0
     mean_factor: float = Field(default=2.0, gt=1)
 
@@ -111,10 +111,10 @@ class Sanity(_Section):
 
     silent_days: PositiveInt = SILENT_DAYS
     """A store without sales for so many days before the as-of has gone silent."""
-    silent_share: Share = 0.05
-    carried_share: Share = 0.05
-    fallback_share: Share = 0.1
-    missing_weather_share: Share = 0.1
+    silent_share: Fraction = 0.05
+    carried_share: Fraction = 0.05
+    fallback_share: Fraction = 0.1
+    missing_weather_share: Fraction = 0.1
     level_factor: float = Field(default=1.5, gt=1)
     """Between forecasts and the same weekday's recent means, in total and by region."""
 

@@ -12,7 +12,7 @@ import pytest
 
 from ray_job.bucket.storage import Storage, open_bucket
 from tests.fake_gcs import FakeGcs
-from tests.shop import Shop, filled, objects
+from tests.support.shop import Shop, filled, objects
 
 BUCKET = "chain"
 REAL_BUCKET = "STORECAST_TEST_BUCKET"

@@ -21,7 +21,7 @@ def importers(graph, package):
 
 
 def test_only_one_module_knows_ray(graph):
-    assert importers(graph, "ray") == {"ray_job.job"}
+    assert importers(graph, "ray") == {"ray_job.execution.ray_executor"}
 
 
 def test_the_api_imports_nothing_of_the_job_but_the_bucket(graph):

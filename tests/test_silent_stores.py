@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 
 from ray_job.bucket import receipts
-from ray_job.commands.edge import Edge
-from ray_job.commands.nightly import execute
+from ray_job.cli.command_context import CommandContext
+from ray_job.cli.nightly import execute
+from ray_job.nightly.prepare import RunRequest
 from ray_job.progress import SilentProgress
-from ray_job.request import Request
 from tests.api.serving import Clock, serve
-from tests.shop import DAY, LAST, STORES, Shop, midnight
+from tests.support.shop import DAY, LAST, STORES, Shop, midnight
 
 FIRST = LAST - 60 * DAY
 AS_OF = LAST + 5 * DAY
@@ -50,9 +50,9 @@ def chain(shop: Shop) -> Shop:
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
 def test_event_receipt_metrics_and_page_say_so(chain, capsys):
-    here = Edge(chain.settings, json=True, now=midnight(AS_OF), progress=SilentProgress())
+    here = CommandContext(chain.settings, json=True, now=midnight(AS_OF), progress=SilentProgress())
     capsys.readouterr()
-    run_id = execute(here, chain.storage, Request(as_of=AS_OF)).run_id
+    run_id = execute(here, chain.storage, RunRequest(as_of=AS_OF)).run_id
 
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[:1] == "{"]
     (event,) = [line for line in lines if line.get("event") == "run_finished"]

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ray_job.bucket.storage import open_bucket
-from tests.shop import generations
+from tests.support.shop import generations
 
 SHOWN = "s002"
 pytestmark = pytest.mark.timeout(600)

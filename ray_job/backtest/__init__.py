@@ -18,14 +18,14 @@ import pyarrow as pa
 from ray_job.backtest.naive import RULES, naive_forecasts
 from ray_job.backtest.weather import with_forecast_errors
 from ray_job.bucket.errors import InputError
-from ray_job.context import Context, Flags
+from ray_job.data.context import Context, Flags
+from ray_job.data.panel import Panel
+from ray_job.evaluation.metrics import measures
 from ray_job.features.past import read_history
-from ray_job.measures import measures
-from ray_job.model import Model
-from ray_job.panel import Panel
-from ray_job.predict import METHODS, predict_days
+from ray_job.forecasting.predict import METHODS, predict_days
+from ray_job.model.model import Model
+from ray_job.model.training import scored
 from ray_job.settings import Settings
-from ray_job.training import scored
 
 
 @dataclass(frozen=True, slots=True)

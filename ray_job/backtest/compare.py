@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 from scipy import special  # type: ignore[import-untyped]
 
 from ray_job.bucket.errors import InputError
-from ray_job.measures import measures
-from ray_job.model import Model
-from ray_job.panel import Floats
+from ray_job.data.panel import Floats
+from ray_job.evaluation.metrics import measures
+from ray_job.model.model import Model
 
 LEAST_DAYS = 7
 """Fewer days than a week say nothing of a business that lives by weekdays."""

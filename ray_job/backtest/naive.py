@@ -6,8 +6,8 @@ from datetime import date
 
 import numpy as np
 
+from ray_job.data.panel import Floats, Panel
 from ray_job.features.past import History, history_features
-from ray_job.panel import Floats, Panel
 
 RULES = (
     "same_weekday_last_week",

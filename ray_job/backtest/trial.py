@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from ray_job import registry, study
 from ray_job.backtest import Backtest, backtest
 from ray_job.backtest.weather import without_weather
 from ray_job.bucket.errors import InputError
 from ray_job.bucket.storage import Storage
-from ray_job.context import Context
-from ray_job.inputs import Histories
-from ray_job.model import Model
-from ray_job.model import load as load_model
-from ray_job.panel import Panel
+from ray_job.data.context import Context
+from ray_job.data.histories import Histories
+from ray_job.data.panel import Panel
+from ray_job.model import registry, training_data
+from ray_job.model.model import Model
+from ray_job.model.model import load as load_model
 from ray_job.progress import Progress
 from ray_job.settings import Settings
 
@@ -72,7 +72,7 @@ def run(
     unseen(model, first)
     known = model.description.inputs
     with progress.stage("read histories"):
-        data = study.load(
+        data = training_data.load(
             storage,
             settings,
             histories,

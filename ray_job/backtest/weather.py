@@ -8,8 +8,8 @@ from datetime import date
 
 import numpy as np
 
-from ray_job.context import Context
-from ray_job.panel import Floats, Floats32
+from ray_job.data.context import Context
+from ray_job.data.panel import Floats, Floats32
 
 _SEED = 17
 

@@ -19,12 +19,7 @@ from pathlib import Path
 from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
 
 from ray_job.bucket.checksums import crc32c_of_file
-from ray_job.bucket.errors import (
-    BucketMissingError,
-    ConflictError,
-    NotFoundError,
-    StorageError,
-)
+from ray_job.bucket.errors import BucketMissingError, ConflictError, NotFoundError, StorageError
 from ray_job.bucket.interface import ObjectInfo, Versioned
 
 _TEMPORARY = ".storecast-"

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -71,6 +72,18 @@ class Part:
     info: dict[str, Any]
     outcomes: pa.Table
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPart:
+    """A chunk's outcomes (OUTCOME_SCHEMA) and where its rows are; no part where all failed."""
+
+    outcomes: pa.Table
+    part: str | None
+    sha256: str | None
+    run_id: str
+    generated_at: datetime
+    attempt: int = 1
 
 
 def encode(rows: pa.Table, outcomes: pa.Table, digest: str, **info: Any) -> bytes:

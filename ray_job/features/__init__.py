@@ -21,7 +21,8 @@ from pydantic import Field
 
 from ray_job.bucket.errors import InputError
 from ray_job.bucket.records import Record
-from ray_job.context import Context, Flags, Ints
+from ray_job.data.context import Context, Flags, Ints
+from ray_job.data.panel import Floats32, Panel
 from ray_job.features.ahead import (
     CALENDAR,
     ahead_features,
@@ -32,14 +33,7 @@ from ray_job.features.ahead import (
     weather_features,
     weather_names,
 )
-from ray_job.features.past import (
-    PER_AS_OF,
-    PER_TARGET,
-    History,
-    history_features,
-    read_history,
-)
-from ray_job.panel import Floats32, Panel
+from ray_job.features.past import PER_AS_OF, PER_TARGET, History, history_features, read_history
 
 MAX_CATEGORIES = 200
 """More values of a text column than this are told apart by their frequency no longer."""

@@ -9,9 +9,9 @@ from datetime import date, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from ray_job.calendar_days import days_in_christmas_season, days_in_easter_season
-from ray_job.context import Context, Ints
-from ray_job.panel import Floats, Floats32
+from ray_job.data.calendar_days import days_in_christmas_season, days_in_easter_season
+from ray_job.data.context import Context, Ints
+from ray_job.data.panel import Floats, Floats32
 
 _REACH = 14
 """Days around the target date within which a change of plans is looked for."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ray_job.panel import Floats, Floats32
+from ray_job.data.panel import Floats, Floats32
 
 Flags = npt.NDArray[np.bool_]
 

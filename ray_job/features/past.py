@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ray_job.calendar_days import same_day_of_month, same_season
+from ray_job.data.calendar_days import same_day_of_month, same_season
+from ray_job.data.panel import Floats, Floats32
 from ray_job.features.along_days import (
     last_flagged,
     mean_between,
@@ -28,7 +29,6 @@ from ray_job.features.along_days import (
     rank_from_end,
     spread_of,
 )
-from ray_job.panel import Floats, Floats32
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]

@@ -16,36 +16,7 @@ from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, InputError, StorageError, StorecastError
 from ray_job.bucket.receipts import BadDelivery
 from ray_job.bucket.storage import Storage
-from ray_job.ingest.bad import BadFilesError
-from ray_job.ingest.batch import Batch, note_deliveries, read_batch
-from ray_job.ingest.compaction import CompactScope
-from ray_job.ingest.compaction import compact as compact_stores
-from ray_job.ingest.context import merge_context
-from ray_job.ingest.files import (
-    Source,
-    check_unchanged,
-    deliver,
-    fetch,
-    given,
-    new_objects,
-)
-from ray_job.ingest.kinds import SALES, kind_of
-from ray_job.ingest.manifest import (
-    Entry,
-    Manifest,
-    Past,
-    delivery_times,
-    is_in,
-    read_past,
-    write_manifest,
-)
-from ray_job.ingest.partitions import PartitionWriter
-from ray_job.ingest.replace import replaced_days, take_out
-from ray_job.ingest.sales import newest_sales, sorted_sales
-from ray_job.ingest.workspace import Workspace, workspace
-from ray_job.progress import Progress, SilentProgress
-from ray_job.settings import Settings
-from ray_job.tables import (
+from ray_job.data.delta import (
     APP_ID,
     SALES_SCHEMA,
     STORE,
@@ -58,6 +29,28 @@ from ray_job.tables import (
     stored_schema,
     transaction_version,
 )
+from ray_job.data.manifest import (
+    Entry,
+    Manifest,
+    Past,
+    delivery_times,
+    is_in,
+    read_past,
+    write_manifest,
+)
+from ray_job.ingest.bad import BadFilesError
+from ray_job.ingest.batch import Batch, note_deliveries, read_batch
+from ray_job.ingest.compaction import CompactScope
+from ray_job.ingest.compaction import compact as compact_stores
+from ray_job.ingest.context import merge_context
+from ray_job.ingest.files import Source, check_unchanged, deliver, fetch, given, new_objects
+from ray_job.ingest.kinds import SALES, kind_of
+from ray_job.ingest.partitions import PartitionWriter
+from ray_job.ingest.replace import replaced_days, take_out
+from ray_job.ingest.sales import newest_sales, sorted_sales
+from ray_job.ingest.workspace import Workspace, workspace
+from ray_job.progress import Progress, SilentProgress
+from ray_job.settings import Settings
 
 _ROUNDS = 20
 """Each lost race means that another ingest won: this many in a row is no accident any more."""

@@ -15,13 +15,7 @@ import pyarrow.compute as pc
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, StorageError, StorecastError
 from ray_job.bucket.storage import Storage
-from ray_job.ingest.partitions import PartitionWriter
-from ray_job.ingest.workspace import workspace
-from ray_job.parallel import in_order
-from ray_job.progress import Progress, SilentProgress
-from ray_job.settings import Settings
-from ray_job.table_files import read_batches
-from ray_job.tables import (
+from ray_job.data.delta import (
     STORE,
     DataFile,
     arrow_schema,
@@ -31,6 +25,12 @@ from ray_job.tables import (
     partition_key,
     stored_schema,
 )
+from ray_job.data.parquet import read_batches
+from ray_job.data.requests import in_order
+from ray_job.ingest.partitions import PartitionWriter
+from ray_job.ingest.workspace import workspace
+from ray_job.progress import Progress, SilentProgress
+from ray_job.settings import Settings
 
 _PARTS = 16
 

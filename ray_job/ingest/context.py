@@ -15,12 +15,7 @@ from deltalake import DeltaTable
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError
 from ray_job.bucket.storage import Storage
-from ray_job.ingest.batch import Loaded
-from ray_job.ingest.kinds import kind_of
-from ray_job.ingest.load import FILE
-from ray_job.ingest.workspace import Workspace, name
-from ray_job.table_files import read_batches
-from ray_job.tables import (
+from ray_job.data.delta import (
     APP_ID,
     DataFile,
     add_columns,
@@ -31,6 +26,11 @@ from ray_job.tables import (
     parquet_writer,
     transaction_version,
 )
+from ray_job.data.parquet import read_batches
+from ray_job.ingest.batch import Loaded
+from ray_job.ingest.kinds import kind_of
+from ray_job.ingest.load import FILE
+from ray_job.ingest.workspace import Workspace, name
 
 _ROUNDS = 20
 

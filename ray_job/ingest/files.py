@@ -18,10 +18,10 @@ from ray_job.bucket.checksums import crc32c_of_file
 from ray_job.bucket.directory import DirectoryStorage
 from ray_job.bucket.errors import ConflictError, InputError, NotFoundError
 from ray_job.bucket.storage import ObjectInfo, Storage
+from ray_job.data.manifest import Known
+from ray_job.data.requests import in_order, is_local
 from ray_job.ingest.bad import BadFilesError
-from ray_job.ingest.manifest import Known
 from ray_job.ingest.shapes import FORMATS, has_known_format
-from ray_job.parallel import in_order, is_local
 from ray_job.progress import Stage
 
 _HIDDEN = (".", "_")

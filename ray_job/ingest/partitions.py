@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.bucket.storage import Storage
-from ray_job.parallel import in_order
-from ray_job.partition import Constants
+from ray_job.data.delta import STORE, DataFile, parquet_writer, partition_key
+from ray_job.data.parquet import conform
+from ray_job.data.partition import Constants
+from ray_job.data.requests import in_order
 from ray_job.progress import Stage
-from ray_job.table_files import conform
-from ray_job.tables import STORE, DataFile, parquet_writer, partition_key
 
 _MEMORY_ROWS = 1_000_000
 """A store with more rows than this is written through a file, so that memory stays bounded."""

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from ray_job.data.delta import DataFile, list_files, partition_key
+from ray_job.data.parquet import read_batches
 from ray_job.ingest.batch import Loaded
 from ray_job.ingest.partitions import Encoded, PartitionWriter, Piece
 from ray_job.ingest.sales import replacing
 from ray_job.ingest.workspace import Workspace
 from ray_job.progress import Stage
-from ray_job.table_files import read_batches
-from ray_job.tables import DataFile, list_files, partition_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ray_job.backtest.naive import RULES
 from ray_job.backtest.trial import Conditions
-from ray_job.model import ModelDescription
+from ray_job.model.model import ModelDescription
 from ray_job.report import page, plots, sections
 from ray_job.report.figures import Rows
 from ray_job.report.figures import wape as wape_of

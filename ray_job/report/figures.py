@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ray_job.backtest.naive import RULES
-from ray_job.panel import Floats
+from ray_job.data.panel import Floats
 
 STORE_COVERAGE = (0.67, 0.92)
 """Between these the coverage of a perfectly calibrated store lies 94 times in 100, in 42 days."""

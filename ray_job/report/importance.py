@@ -13,14 +13,14 @@ from datetime import date, timedelta
 import numpy as np
 
 from ray_job.bucket.errors import InputError
-from ray_job.context import Context
+from ray_job.data.context import Context
+from ray_job.data.panel import Floats, Floats32, Panel
+from ray_job.evaluation.metrics import measures
 from ray_job.features import Inputs, feature_names, features_at, summarise
 from ray_job.features.ahead import CALENDAR, ahead_names, store_names, weather_names
-from ray_job.measures import measures
-from ray_job.model import Model
-from ray_job.panel import Floats, Floats32, Panel
+from ray_job.model.model import Model
+from ray_job.model.training import scored
 from ray_job.settings import Settings
-from ray_job.training import scored
 
 BASELINE = "baseline"
 """What the default model adds its answer to. Without it nothing is left, so it stays as it is."""

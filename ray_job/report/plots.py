@@ -12,7 +12,7 @@ from html import escape
 
 import numpy as np
 
-from ray_job.panel import Floats
+from ray_job.data.panel import Floats
 
 Format = Callable[[float], str]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from ray_job.panel import Floats
+from ray_job.data.panel import Floats
 from ray_job.report import page, plots
 from ray_job.report.figures import (
     STORE_COVERAGE,

@@ -11,7 +11,7 @@ from api.schemas import Forecast, History
 from ray_job.bucket import parts
 from ray_job.bucket.receipts import Receipt
 from tests.api.serving import Clock, serve
-from tests.shop import BIG, DAY, LAST, STORES, Shop, midnight
+from tests.support.shop import BIG, DAY, LAST, STORES, Shop, midnight
 
 
 @pytest.fixture

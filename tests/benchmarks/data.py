@@ -14,10 +14,11 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from ray_job import ingest, settings, tables
+from ray_job import ingest, settings
 from ray_job.bucket import keys
 from ray_job.bucket.storage import open_bucket
-from ray_job.partition import Constants
+from ray_job.data import delta
+from ray_job.data.partition import Constants
 from ray_job.sample import SampleSpec
 from ray_job.sample import files as sample_files
 from ray_job.settings import Settings
@@ -105,31 +106,31 @@ class Data:
 def _deliver_again(root: Path, day: date) -> None:
     """One commit of a row for each store."""
     storage = open_bucket(str(root))
-    table = tables.open_or_create(storage, keys.BATCH_DATA, tables.SALES_SCHEMA, [tables.STORE])
+    table = delta.open_or_create(storage, keys.BATCH_DATA, delta.SALES_SCHEMA, [delta.STORE])
     delivered = datetime.combine(day + timedelta(days=1), NOW.timetz())
-    schema = tables.stored_schema(tables.arrow_schema(table))
+    schema = delta.stored_schema(delta.arrow_schema(table))
     row = {"item_id": "", "date": day, "sales": 100.0, "delivered_at": delivered, "op": "set"}
     sink = pa.BufferOutputStream()
-    with tables.parquet_writer(sink, schema) as writer:
+    with delta.parquet_writer(sink, schema) as writer:
         rows = pa.RecordBatch.from_pylist([row], schema)
         writer.write_batch(rows)
         constants = Constants()
         constants.add(rows)
         writer.add_key_value_metadata(constants.footer())
     data = sink.getvalue().to_pybytes()
-    stores = sorted(set(tables.list_files(table)[tables.STORE].to_pylist()))
+    stores = sorted(set(delta.list_files(table)[delta.STORE].to_pylist()))
     name = f"{uuid4().hex}.parquet"
     added = []
     for number, store in enumerate(stores):
-        path = f"{tables.STORE}={store}/{name}"
-        target = root / tables.partition_key(path)
+        path = f"{delta.STORE}={store}/{name}"
+        target = root / delta.partition_key(path)
         if number % _LINKS == 0:
             origin = target
             origin.write_bytes(data)
         else:
             target.hardlink_to(origin)
-        added.append(tables.DataFile(path, store, len(data), 1, day, day, "", ""))
-    tables.commit(table, added, now=NOW)
+        added.append(delta.DataFile(path, store, len(data), 1, day, day, "", ""))
+    delta.commit(table, added, now=NOW)
 
 
 def measured(bucket: Path, horizon: int = 1) -> Settings:

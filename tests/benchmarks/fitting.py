@@ -11,12 +11,13 @@ from datetime import datetime, timedelta
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from ray_job import inputs, registry, study
 from ray_job.bucket.storage import Storage
+from ray_job.data.histories import open_histories
 from ray_job.features import Inputs, feature_names, features
-from ray_job.model import TrainedOn, describe, dump
+from ray_job.model import registry, training_data
+from ray_job.model.model import TrainedOn, describe, dump
+from ray_job.model.training import scored
 from ray_job.settings import Settings
-from ray_job.training import scored
 
 TREES = 300
 LEAVES = 127
@@ -26,9 +27,9 @@ _SPACING = timedelta(days=20)
 
 def register(storage: Storage, settings: Settings, now: datetime) -> None:
     """Fit, register and promote."""
-    histories = inputs.open_histories(storage)
+    histories = open_histories(storage)
     last = now.date() - timedelta(days=1)
-    data = study.load(storage, settings, histories, last, days=settings.lookback_days)
+    data = training_data.load(storage, settings, histories, last, days=settings.lookback_days)
     wanted = Inputs.of(
         data.panel, data.context, categories=data.categories, horizon=settings.horizon
     )

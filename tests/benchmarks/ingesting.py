@@ -25,7 +25,7 @@ from ray_job.sample import SampleSpec, iter_sales
 from tests.benchmarks.data import DAYS, LAST, NOW, SEED, measured
 from tests.benchmarks.processes import cpu_seconds, peak_bytes
 
-Work = tuple[Callable[[], None], int]
+RunSpec = tuple[Callable[[], None], int]
 """What is measured, and the bytes of its raw files."""
 
 
@@ -53,7 +53,7 @@ def prepare(folder: Path, stores: int) -> None:
     _raw(folder, _spec(stores))
 
 
-def ours(folder: Path, target: Path, spec: SampleSpec) -> Work:
+def ours(folder: Path, target: Path, spec: SampleSpec) -> RunSpec:
     raw = _raw(folder, spec)
     (target / "raw_data").mkdir()
     (target / "raw_data" / "sales.csv").hardlink_to(raw)
@@ -64,7 +64,7 @@ def _ingest(target: Path) -> None:
     ingest.ingest(open_bucket(str(target)), measured(target), now=NOW)
 
 
-def duckdb_copy(folder: Path, target: Path, spec: SampleSpec) -> Work:
+def duckdb_copy(folder: Path, target: Path, spec: SampleSpec) -> RunSpec:
     raw = _raw(folder, spec)
     return partial(_copy, raw, target), raw.stat().st_size
 
@@ -78,7 +78,7 @@ def _copy(raw: Path, target: Path) -> None:
         )
 
 
-def small_files(_: Path, target: Path, spec: SampleSpec) -> Work:
+def small_files(_: Path, target: Path, spec: SampleSpec) -> RunSpec:
     raw = target / "raw_data"
     raw.mkdir()
     size = 0
@@ -113,7 +113,7 @@ def _raw(folder: Path, spec: SampleSpec) -> Path:
     return path
 
 
-MEASURED: dict[str, Callable[[Path, Path, SampleSpec], Work]] = {
+MEASURED: dict[str, Callable[[Path, Path, SampleSpec], RunSpec]] = {
     "ours": ours,
     "duckdb": duckdb_copy,
     "small files": small_files,

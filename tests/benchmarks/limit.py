@@ -27,7 +27,7 @@ def main(bucket: str, horizon: int) -> None:
     barrier, following = context.Barrier(WORKERS), context.Value("i", 0)
     told: Any = context.Queue()
     processes = [
-        context.Process(target=work, args=(bucket, horizon, barrier, following, told))
+        context.Process(target=spec, args=(bucket, horizon, barrier, following, told))
         for _ in range(WORKERS)
     ]
     for process in processes:
@@ -44,18 +44,19 @@ def main(bucket: str, horizon: int) -> None:
     print(json.dumps(found))  # noqa: T201
 
 
-def work(bucket: str, horizon: int, barrier: Barrier, following: Any, told: Any) -> None:
+def spec(bucket: str, horizon: int, barrier: Barrier, following: Any, told: Any) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    from ray_job import forecast, run  # noqa: PLC0415
     from ray_job.bucket.storage import open_bucket  # noqa: PLC0415
-    from ray_job.request import Request  # noqa: PLC0415
-    from ray_job.work import Task  # noqa: PLC0415
+    from ray_job.forecasting import chunk  # noqa: PLC0415
+    from ray_job.forecasting.task import Task  # noqa: PLC0415
+    from ray_job.nightly import run  # noqa: PLC0415
+    from ray_job.nightly.prepare import RunRequest  # noqa: PLC0415
     from tests.benchmarks.data import NOW, measured  # noqa: PLC0415
 
     settings = measured(Path(bucket), horizon)
-    prepared = run.prepare(open_bucket(bucket), settings, Request(), NOW)
-    forecast._model(forecast._ArtifactKey(prepared.work.artifact))
-    chunks = [todo.chunk for todo in prepared.todos]
+    run_plan = run.prepare(open_bucket(bucket), settings, RunRequest(), NOW)
+    chunk._model(chunk._ArtifactKey(run_plan.spec.artifact))
+    chunks = [planned.chunk for planned in run_plan.planned_chunks]
     barrier.wait()
     began, cpu, done, peak = time.monotonic(), time.process_time(), 0, 0
     while True:
@@ -64,7 +65,7 @@ def work(bucket: str, horizon: int, barrier: Barrier, following: Any, told: Any)
             following.value += 1
         if place >= len(chunks):
             break
-        result = forecast.forecast_chunk(Task(chunks[place]), prepared.work)
+        result = chunk.forecast_chunk(Task(chunks[place]), run_plan.spec)
         peak = max(peak, result.cost.peak_memory_bytes)
         done += 1
     told.put(

@@ -13,11 +13,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ray_job import job, run
 from ray_job.bucket.storage import open_bucket
+from ray_job.execution import ray_executor
+from ray_job.forecasting.task import Executor, Result, RunSpec, Task
+from ray_job.nightly import run
+from ray_job.nightly.prepare import RunRequest
 from ray_job.progress import SilentProgress
-from ray_job.request import Request
-from ray_job.work import Executor, Result, Task, Work
 from tests.benchmarks.data import NOW, forget, measured, warm
 from tests.benchmarks.processes import cpu_seconds, peak_bytes
 
@@ -32,14 +33,14 @@ class Watched:
     start_cpu_seconds: float = 0.0
     results: list[Result] = field(default_factory=list)
 
-    def run(self, tasks: Sequence[Task], work: Work) -> Iterator[Result]:
+    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[Result]:
         if self.executor is None:
             began, cpu = time.monotonic(), cpu_seconds()
-            self.until.enter_context(job.cluster())
-            self.executor = job.RayExecutor()
+            self.until.enter_context(ray_executor.cluster())
+            self.executor = ray_executor.RayExecutor()
             self.start_seconds = time.monotonic() - began
             self.start_cpu_seconds = cpu_seconds() - cpu
-        for result in self.executor.run(tasks, work):
+        for result in self.executor.run(tasks, spec):
             self.results.append(result)
             yield result
 
@@ -53,7 +54,7 @@ def main(bucket: str, horizon: int) -> None:
         receipt = run.run(
             open_bucket(bucket),
             measured(Path(bucket), horizon),
-            Request(),
+            RunRequest(),
             executor,
             now=NOW,
             clock=time.monotonic,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
-from ray_job import accuracy, scoring
-from tests.shop import (
+from ray_job.evaluation import accuracy, scoring
+from tests.support.shop import (
     BIG,
     DAY,
     LAST,

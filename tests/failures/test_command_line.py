@@ -14,8 +14,8 @@ import pytest
 from ray_job import __main__ as command_line
 from ray_job.bucket import keys, receipts
 from ray_job.ingest import CompactScope
-from tests.faults import rewritten
-from tests.shop import DAY, LAST, STORES, generations
+from tests.support.faults import rewritten
+from tests.support.shop import DAY, LAST, STORES, generations
 
 HEADER = "store_id,date,sales\n"
 

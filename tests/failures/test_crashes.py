@@ -15,8 +15,8 @@ from ray_job.bucket.errors import StorecastError
 from ray_job.bucket.storage import open_bucket
 from tests.conftest import BUCKET
 from tests.fake_gcs import Crash, Fault
-from tests.night import LIMITS, night
-from tests.shop import DAY, LAST, STORES, Shop, generations, objects, snapshot
+from tests.processes.night import LIMITS, night
+from tests.support.shop import DAY, LAST, STORES, Shop, generations, objects, snapshot
 
 KINDS = (
     keys.RAW_DATA,
@@ -207,7 +207,7 @@ def test_a_driver_that_is_killed(eve, gcs, stage):
     """The process goes, with all that it held, as soon as it has written the first of a kind."""
     before, written, expected, _ = eve
     _fill_anew(gcs, before)
-    command = [sys.executable, "-m", "tests.night", f"gs://{BUCKET}"]
+    command = [sys.executable, "-m", "tests.processes.night", f"gs://{BUCKET}"]
     with subprocess.Popen(command) as process:
 
         def kill(key):

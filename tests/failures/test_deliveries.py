@@ -15,7 +15,7 @@ from ray_job.bucket.errors import InputError
 from ray_job.bucket.storage import open_bucket
 from ray_job.sample import files as sample_files
 from ray_job.settings import Gates, Sales
-from tests.shop import DAY, LAST, SETTINGS, Shop, filled, generations, midnight, objects
+from tests.support.shop import DAY, LAST, SETTINGS, Shop, filled, generations, midnight, objects
 
 NEW = "lone"
 """A store that no other test knows: what becomes of its deliveries is all that it has."""

@@ -6,9 +6,9 @@ import pytest
 
 from ray_job.bucket import keys, receipts
 from ray_job.bucket.errors import InputError
-from ray_job.explain import explain
-from ray_job.rollback import rollback
-from tests.shop import BIG, DAY, LAST, midnight
+from ray_job.operations.explain import explain
+from ray_job.operations.rollback import rollback
+from tests.support.shop import BIG, DAY, LAST, midnight
 
 
 def test_explain(shop):

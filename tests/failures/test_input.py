@@ -12,11 +12,11 @@ from deltalake import write_deltalake
 
 from ray_job.bucket import keys, parts
 from ray_job.bucket.errors import InputError, StorecastError
-from ray_job.request import Request
-from ray_job.run import prepare
+from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.run import prepare
 from ray_job.settings import Plan
-from tests.faults import rewritten
-from tests.shop import BIG, DAY, LAST, STORES, generations, midnight, snapshot
+from tests.support.faults import rewritten
+from tests.support.shop import BIG, DAY, LAST, STORES, generations, midnight, snapshot
 
 BAD = "s004"
 
@@ -128,8 +128,8 @@ def test_an_error_that_nobody_foresaw_costs_its_store(shop):
         return table.replace_schema_metadata(None)
 
     shop.tamper(shop.partition_files(BAD)[0], rewritten(as_words))
-    prepared = prepare(shop.storage, shop.settings, Request(as_of=LAST), midnight(LAST))
-    (theirs,) = [one.chunk for one in prepared.todos if BAD in one.chunk.store_ids]
+    prepared = prepare(shop.storage, shop.settings, RunRequest(as_of=LAST), midnight(LAST))
+    (theirs,) = [one.chunk for one in prepared.planned_chunks if BAD in one.chunk.store_ids]
     assert theirs.n_stores > 1
     receipt = shop.run()
     check_bad(receipt, shop)

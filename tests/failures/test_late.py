@@ -1,8 +1,8 @@
 """Deliveries that do not come: who is late, how it shows, and when it holds up a night."""
 
-from ray_job.explain import explain
+from ray_job.operations.explain import explain
 from ray_job.settings import Gates
-from tests.shop import DAY, LAST, STORES, midnight
+from tests.support.shop import DAY, LAST, STORES, midnight
 
 SILENT = "s004"
 

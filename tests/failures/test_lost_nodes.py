@@ -10,14 +10,21 @@ from contextlib import suppress
 
 import pytest
 
-from tests.shop import DAY, LAST, generations, midnight
+from tests.support.shop import DAY, LAST, generations, midnight
 
 pytestmark = pytest.mark.timeout(280)
 
 
 def start(shop, out, *words):
     """The chain's night on a cluster of its own, in a session of its own."""
-    command = [sys.executable, "-m", "tests.losing_nodes", shop.storage.url, str(out), *words]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.processes.losing_nodes",
+        shop.storage.url,
+        str(out),
+        *words,
+    ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     return subprocess.Popen(
         command,

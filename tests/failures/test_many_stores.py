@@ -11,7 +11,7 @@ import pytest
 
 from ray_job.bucket import keys
 from ray_job.settings import Plan
-from tests.shop import DAY, LAST, Shop, midnight
+from tests.support.shop import DAY, LAST, Shop, midnight
 
 STORES = 10_000
 DAYS = 30

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.shop import DAY, LAST, generations
-from tests.short_of_memory import LIMITS, swollen
+from tests.processes.short_of_memory import LIMITS, swollen
+from tests.support.shop import DAY, LAST, generations
 
 HUNGRY = "s003"
 
@@ -23,7 +23,14 @@ def test_a_store_that_does_not_fit_into_memory(shop, tmp_path):
     shop.tamper(key, swollen)
     out = tmp_path / "seen.json"
     told = subprocess.run(
-        [sys.executable, "-m", "tests.short_of_memory", shop.storage.url, str(LAST), str(out)],
+        [
+            sys.executable,
+            "-m",
+            "tests.processes.short_of_memory",
+            shop.storage.url,
+            str(LAST),
+            str(out),
+        ],
         env={name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         capture_output=True,
         text=True,

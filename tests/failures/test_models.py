@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from sklearn.dummy import DummyRegressor
 
-from ray_job import registry
 from ray_job.bucket import keys
 from ray_job.bucket.errors import CorruptError, InputError
-from ray_job.model import ModelDescription
-from tests.faults import Trap
-from tests.shop import DAY, LAST, generations, midnight
+from ray_job.model import registry
+from ray_job.model.model import ModelDescription
+from tests.support.faults import Trap
+from tests.support.shop import DAY, LAST, generations, midnight
 
 
 def described(shop, **changes):

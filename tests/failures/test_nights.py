@@ -6,19 +6,20 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from ray_job import inputs, tables
 from ray_job.bucket import keys
 from ray_job.bucket.errors import StorecastError
-from ray_job.clean_up import clean_up
-from ray_job.inline import InlineExecutor
-from ray_job.model import ModelDescription
-from ray_job.request import Request
-from ray_job.rollback import rollback
-from ray_job.run import prepare
+from ray_job.data import delta
+from ray_job.data.histories import open_histories
+from ray_job.execution.inline import InlineExecutor
+from ray_job.model.model import ModelDescription
+from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.run import prepare
+from ray_job.operations.clean_up import clean_up
+from ray_job.operations.rollback import rollback
 from ray_job.settings import Plan, Run
 from tests.fake_gcs import Fault
-from tests.faults import Losing
-from tests.shop import BIG, DAY, LAST, STORES, generations, midnight
+from tests.support.faults import Losing
+from tests.support.shop import BIG, DAY, LAST, STORES, generations, midnight
 
 POISONED = "s003"
 
@@ -153,15 +154,15 @@ def test_a_slow_night_that_ends_after_an_hourly_run(shop):
     late = {}
 
     class Slow:
-        def run(self, tasks, work):
-            yield from InlineExecutor().run(tasks, work)
+        def run(self, tasks, spec):
+            yield from InlineExecutor().run(tasks, spec)
             if not late:
                 late["done"] = True
                 shop.deliver([sale("s002", LAST, 9999.0)])
                 shop.run(LAST)
 
     shop.by(Slow()).run(LAST)
-    version = inputs.open_histories(shop.storage).version
+    version = open_histories(shop.storage).version
     assert shop.stores()["s002"]["table_version"] == version
     assert shop.stores()["s004"]["as_of"] == LAST
     sold = shop.all_rows()
@@ -171,9 +172,9 @@ def test_a_slow_night_that_ends_after_an_hourly_run(shop):
 
 def test_a_night_overtaken_by_the_next_one(shop):
     class Slow:
-        def run(self, tasks, work):
-            yield from InlineExecutor().run(tasks, work)
-            if work.basis.as_of == LAST - DAY:
+        def run(self, tasks, spec):
+            yield from InlineExecutor().run(tasks, spec)
+            if spec.basis.as_of == LAST - DAY:
                 shop.run(LAST)
 
     slow = shop.by(Slow()).run(LAST - DAY)
@@ -189,18 +190,18 @@ def test_what_was_vacuumed_between_plan_and_read(shop):
     class Vacuumed:
         """A replacement commits and the old files go, after the plan was made."""
 
-        def run(self, tasks, work):
+        def run(self, tasks, spec):
             if not acted:
                 acted["old"] = set(shop.partition_files(POISONED))
                 shop.deliver([sale(POISONED, LAST, 4321.0)], replace=True)
                 for key in acted["old"] - set(shop.partition_files(POISONED)):
                     shop.storage.delete(key, shop.storage.stat(key).generation)
-            yield from InlineExecutor().run(tasks, work)
+            yield from InlineExecutor().run(tasks, spec)
 
     receipt = shop.by(Vacuumed()).run()
     assert acted["old"] - set(shop.partition_files(POISONED))
     assert (receipt.status, receipt.exit_code) == ("published", 0)
-    assert receipt.table_version == tables.open_table(shop.storage, keys.BATCH_DATA).version()
+    assert receipt.table_version == delta.open_table(shop.storage, keys.BATCH_DATA).version()
     shop.check()
 
 
@@ -257,8 +258,8 @@ def test_whoever_is_done_first_a_second_run_writes_nothing(shop):
     for number, order in enumerate((sorted, lambda digests: sorted(digests, reverse=True))):
 
         class Shuffled:
-            def run(self, tasks, work, order=order):
-                done = {one.digest: one for one in InlineExecutor().run(tasks, work)}
+            def run(self, tasks, spec, order=order):
+                done = {one.digest: one for one in InlineExecutor().run(tasks, spec)}
                 yield from (done[digest] for digest in order(done))
 
         night = LAST - number * DAY
@@ -303,8 +304,8 @@ def test_a_part_that_cannot_be_written(gcs_shop, gcs):
     """All stores of its chunk are `failed`, without a part; the next run does that chunk."""
     shop = gcs_shop
     shop.run(LAST - DAY)
-    prepared = prepare(shop.storage, shop.settings, Request(as_of=LAST), midnight(LAST))
-    (chunk,) = [one.chunk for one in prepared.todos if "s003" in one.chunk.store_ids]
+    prepared = prepare(shop.storage, shop.settings, RunRequest(as_of=LAST), midnight(LAST))
+    (chunk,) = [one.chunk for one in prepared.planned_chunks if "s003" in one.chunk.store_ids]
     part = f"{keys.PARTS}as_of={LAST}/{chunk.digest}-*"
     gcs.faults.add(Fault("status", op="insert", key=part, status=403, times=None))
     receipt = shop.run(force=True)

@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ray_job.bucket.errors import InputError
 from ray_job.bucket.storage import open_bucket
-from ray_job.clean_up import FLOOR, clean_up
-from ray_job.rollback import rollback
-from tests.drafts import DAY, FAILED, OK, A, Desk
+from ray_job.operations.clean_up import FLOOR, clean_up
+from ray_job.operations.rollback import rollback
+from tests.support.drafts import DAY, FAILED, OK, A, Desk
 
 STORES = ("a", "b", "c")
 outcomes = st.dictionaries(st.sampled_from(STORES), st.sampled_from([OK, FAILED]), min_size=1)

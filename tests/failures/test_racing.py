@@ -11,7 +11,7 @@ import pytest
 def test_twelve_writers_and_three_readers():
     """No reader sees anything torn or mixed, and no acknowledged publication is lost or doubled."""
     told = subprocess.run(
-        [sys.executable, "-m", "tests.soak", "5"],
+        [sys.executable, "-m", "tests.processes.soak", "5"],
         capture_output=True,
         text=True,
         check=False,

@@ -3,10 +3,10 @@
 import pytest
 
 from ray_job.bucket.errors import StorecastError
-from ray_job.job import RayExecutor
+from ray_job.execution.ray_executor import RayExecutor
 from ray_job.settings import Run
 from tests.fake_gcs import Crash, Fault
-from tests.shop import DAY, LAST, generations
+from tests.support.shop import DAY, LAST, generations
 
 pytestmark = [
     pytest.mark.usefixtures("local_ray"),

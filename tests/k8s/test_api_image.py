@@ -71,7 +71,7 @@ def check_answers(port, tell):
 
 def test_it_is_small_and_has_no_ray(api_image):
     assert inspected(api_image)["Size"] < LARGEST
-    names = "('ray', 'sklearn', 'deltalake', 'ray_job.run')"
+    names = "('ray', 'sklearn', 'deltalake', 'ray_job.nightly.run')"
     absent = f"import importlib.util as u; print([n for n in {names} if u.find_spec(n)])"
     assert run(api_image, "python", "-c", absent).stdout.strip() == "[]"
 

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from ray_job import clean_up, ingest
+from ray_job import ingest
 from ray_job.bucket import keys, receipts
-from tests import shop
+from ray_job.operations import clean_up
 from tests.api.serving import Clock, serve
 from tests.conftest import BUCKET
 from tests.k8s.manifests import K8S
+from tests.support import shop
 
 READS = {"get", "stat", "media"}
 CREATES = {"insert", "start", "part"}

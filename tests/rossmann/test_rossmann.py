@@ -15,17 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from ray_job import ingest, inputs, registry, settings, study
+from ray_job import ingest, settings
 from ray_job.backtest import backtest
 from ray_job.bucket import parts, receipts
 from ray_job.bucket.storage import open_bucket
-from ray_job.commands.edge import Edge
-from ray_job.commands.models import training
-from ray_job.inline import InlineExecutor
-from ray_job.model import load as load_model
+from ray_job.cli.command_context import CommandContext
+from ray_job.cli.models import training
+from ray_job.data.histories import open_histories
+from ray_job.execution.inline import InlineExecutor
+from ray_job.model import registry, training_data
+from ray_job.model.model import load as load_model
+from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.run import run
 from ray_job.progress import SilentProgress
-from ray_job.request import Request
-from ray_job.run import run
 
 HERE = Path(__file__).parent
 NOW = datetime(2015, 8, 1, 0, 10, tzinfo=UTC)
@@ -51,7 +53,7 @@ def here(tmp_path_factory):
     told = settings.load(HERE / "settings.toml", bucket=str(tmp_path_factory.mktemp("rossmann")))
     quick = told.training.model_copy(update={"rows": 60_000, "trees": 40})
     told = told.model_copy(update={"training": quick})
-    return Edge(settings=told, json=False, now=NOW, progress=SilentProgress())
+    return CommandContext(settings=told, json=False, now=NOW, progress=SilentProgress())
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def receipt(here, storage):
     return run(
         storage,
         here.settings,
-        Request(as_of=AS_OF),
+        RunRequest(as_of=AS_OF),
         InlineExecutor(),
         now=NOW,
         clock=time.monotonic,
@@ -86,22 +88,22 @@ def receipt(here, storage):
 def test_every_store_gets_a_forecast(storage, receipt):
     assert receipt.stores.expected == receipt.stores.ok + receipt.stores.closed == 1_115
     assert receipt == receipts.read(storage, AS_OF, receipt.run_id)
-    histories = inputs.open_histories(storage)
+    histories = open_histories(storage)
     assert len(histories.store_ids) == 1_115
     assert pc.sum(histories.files["rows"]).as_py() == 1_017_209 + 41_088
 
 
 def test_the_newest_sales_are_those_of_the_last_day_that_has_any(storage):
-    assert inputs.open_histories(storage).newest_sales == LAST
+    assert open_histories(storage).newest_sales == LAST
 
 
 def test_the_run_of_a_date_gives_exactly_what_the_backtest_gives_for_it(here, storage, receipt):
     artifact = registry.load(storage)
     model = load_model(artifact.model, artifact.description, artifact.sha256)
-    data = study.load(
+    data = training_data.load(
         storage,
         here.settings,
-        inputs.open_histories(storage),
+        open_histories(storage),
         LAST,
         days=here.settings.lookback_days + here.settings.horizon + 1,
         known_ahead=model.description.inputs.known_ahead,

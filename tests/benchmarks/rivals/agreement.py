@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ray_job import forecast, run
 from ray_job.bucket.storage import open_bucket
-from ray_job.request import Request
+from ray_job.forecasting import chunk
+from ray_job.nightly import run
+from ray_job.nightly.prepare import RunRequest
 from tests.benchmarks.data import NOW, measured
 
 SAMPLE = 100
@@ -22,9 +23,12 @@ def agreeing(bucket: str, horizon: int, frame: pd.DataFrame) -> int:
     """How many predictions of a sample of stores were compared. Raises where one differs."""
     stores = sorted(frame["store_id"].unique())[:SAMPLE]
     storage = open_bucket(bucket)
-    request = Request(stores=stores)
-    prepared = run.prepare(storage, measured(Path(bucket), horizon), request, NOW)
-    rows = [forecast._forecast(storage, todo.chunk, prepared.work).rows for todo in prepared.todos]
+    request = RunRequest(stores=stores)
+    run_plan = run.prepare(storage, measured(Path(bucket), horizon), request, NOW)
+    rows = [
+        chunk._forecast(storage, planned.chunk, run_plan.spec).rows
+        for planned in run_plan.planned_chunks
+    ]
     ours = pa.concat_tables(rows).select(["store_id", "target_date", "predicted_sales"])
     theirs = frame.assign(target_date=pd.to_datetime(frame["target_date"]).dt.date)
     both = ours.to_pandas().merge(theirs, on=["store_id", "target_date"], validate="1:1")

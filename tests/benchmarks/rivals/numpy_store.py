@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_job.data.panel import Panel
 from ray_job.features import features_at, summarise
-from ray_job.panel import Panel
-from ray_job.predict import simple_rule
+from ray_job.forecasting.predict import simple_rule
 from tests.benchmarks.rivals.shared import Night
 
 COLUMNS = ["date", "sales", "open", "promo"]

@@ -13,11 +13,11 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from ray_job import run
 from ray_job.bucket.storage import open_bucket
-from ray_job.context import Context
-from ray_job.model import Model
-from ray_job.request import Request
+from ray_job.data.context import Context
+from ray_job.model.model import Model
+from ray_job.nightly import run
+from ray_job.nightly.prepare import RunRequest
 from ray_job.settings import Settings
 from tests.benchmarks.data import NOW, measured
 
@@ -121,22 +121,22 @@ class Night:
 def night(bucket: str, horizon: int) -> Night:
     """Read from the bucket, once per process; not part of what is measured but for workers."""
     storage = open_bucket(bucket)
-    prepared = run.prepare(storage, measured(Path(bucket), horizon), Request(), NOW)
+    run_plan = run.prepare(storage, measured(Path(bucket), horizon), RunRequest(), NOW)
     paths: dict[str, list[str]] = {}
-    for todo in prepared.todos:
-        stores, files = todo.chunk.files["store_id"], todo.chunk.files["path"]
+    for planned in run_plan.planned_chunks:
+        stores, files = planned.chunk.files["store_id"], planned.chunk.files["path"]
         for store, path in zip(stores.to_pylist(), files.to_pylist(), strict=True):
             if store not in paths or path not in paths[store]:
                 paths.setdefault(store, []).append(path)
-    basis = prepared.work.basis
+    basis = run_plan.spec.basis
     return Night(
         bucket=bucket,
         as_of=basis.as_of,
         target_dates=basis.target_dates,
         first_day=basis.first_day,
-        model=prepared.model,
-        context=prepared.work.context,
-        settings=prepared.work.settings,
+        model=run_plan.model,
+        context=run_plan.spec.context,
+        settings=run_plan.spec.settings,
         paths=dict(sorted(paths.items())),
     )
 

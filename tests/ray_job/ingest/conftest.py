@@ -12,11 +12,18 @@ import pytest
 
 from ray_job.bucket import keys
 from ray_job.bucket.storage import Storage, open_bucket
+from ray_job.data.delta import (
+    STORE,
+    arrow_schema,
+    list_files,
+    open_table,
+    partition_key,
+    stored_schema,
+)
+from ray_job.data.parquet import read_batches
 from ray_job.ingest import IngestReport, ingest
 from ray_job.ingest.context import read_table
 from ray_job.settings import Settings
-from ray_job.table_files import read_batches
-from ray_job.tables import STORE, arrow_schema, list_files, open_table, partition_key, stored_schema
 from tests.fake_gcs import FakeGcs
 
 NOW = datetime(2026, 11, 23, 0, 5, tzinfo=UTC)

@@ -7,9 +7,9 @@ import pytest
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import CorruptError, NotFoundError
+from ray_job.data.delta import list_files, open_table, partition_key
 from ray_job.ingest import CompactScope, compact
 from ray_job.settings import Ingest
-from ray_job.tables import list_files, open_table, partition_key
 from tests.ray_job.ingest.conftest import NOW
 
 NIGHTS = [CompactScope((NOW + timedelta(days=day)).date()) for day in range(16)]

@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from ray_job.bucket import keys
+from ray_job.data.delta import list_files, open_table
 from ray_job.settings import Delivery
-from ray_job.tables import list_files, open_table
 
 
 def test_weather_by_region_and_date(desk):

@@ -21,9 +21,9 @@ from ray_job.bucket import keys
 from ray_job.bucket.directory import DirectoryStorage
 from ray_job.bucket.errors import StorageError
 from ray_job.bucket.storage import open_bucket
+from ray_job.data.delta import open_table
 from ray_job.ingest import CompactScope, attempt, compact, ingest
 from ray_job.settings import Ingest, Settings
-from ray_job.tables import open_table
 from tests.ray_job.ingest.conftest import NOW, Desk
 
 EARLIER = "store_id,date,sales,a,b\n1,2009-12-31,5,1,2\n"

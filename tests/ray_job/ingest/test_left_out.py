@@ -6,7 +6,7 @@ import re
 import pytest
 
 from ray_job.bucket.errors import InputError
-from ray_job.ingest.manifest import read_past
+from ray_job.data.manifest import read_past
 from tests.ray_job.ingest.test_bad_input import CASES, GOOD
 
 GOOD_TOO = "store_id,date,sales\n2,2026-01-01,7\n"

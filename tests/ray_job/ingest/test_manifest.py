@@ -8,14 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_job.bucket.storage import open_bucket
-from ray_job.ingest.manifest import (
-    Entry,
-    Manifest,
-    delivery_times,
-    is_in,
-    read_past,
-    write_manifest,
-)
+from ray_job.data.manifest import Entry, Manifest, delivery_times, is_in, read_past, write_manifest
 from tests.ray_job.ingest.conftest import NOW
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import CorruptError
-from ray_job.ingest.manifest import read_past, write_manifest
+from ray_job.data.delta import APP_ID, open_table, transaction_version
+from ray_job.data.manifest import read_past, write_manifest
 from ray_job.settings import Sales
-from ray_job.tables import APP_ID, open_table, transaction_version
 
 HEADER = "store_id,date,sales\n"
 

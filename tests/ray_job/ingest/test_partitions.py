@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_job.bucket.storage import open_bucket
+from ray_job.data.delta import SALES_SCHEMA, partition_key, stored_schema
+from ray_job.data.parquet import open_parquet
+from ray_job.data.partition import Columns, read_store
 from ray_job.ingest.partitions import PartitionWriter, cut_by_store
-from ray_job.partition import Columns, read_store
 from ray_job.progress import SilentProgress
-from ray_job.table_files import open_parquet
-from ray_job.tables import SALES_SCHEMA, partition_key, stored_schema
 
 
 def rows(stores, days, items=None):

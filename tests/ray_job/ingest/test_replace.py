@@ -3,7 +3,7 @@
 import pytest
 
 from ray_job.bucket import keys
-from ray_job.tables import open_table
+from ray_job.data.delta import open_table
 
 HEADER = "store_id,item_id,date,sales\n"
 

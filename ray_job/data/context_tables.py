@@ -1,0 +1,92 @@
+"""The delivered context: stores, weather and holidays, as the bucket's tables hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+
+from ray_job.bucket import keys
+from ray_job.bucket.storage import Storage
+from ray_job.data import delta
+from ray_job.data.context import Context
+from ray_job.data.parquet import read_table
+
+CLOSED_FOR_GOOD = "closed_for_good"
+"""The column of the stores table that marks stores which nobody expects any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTables:
+    """The delivered context, None where nothing was delivered."""
+
+    stores: pa.Table | None
+    weather: pa.Table | None
+    holidays: pa.Table | None
+
+    def between(self, first_day: date, last_day: date, country: str) -> Context:
+        return Context.build(
+            self.stores,
+            self.weather,
+            self.holidays,
+            country=country,
+            first_day=first_day,
+            last_day=last_day,
+        )
+
+    @property
+    def descriptions(self) -> dict[str, dict[str, object]]:
+        """What the stores table tells of each store."""
+        rows = [] if self.stores is None else self.stores.to_pylist()
+        return {row["store_id"]: _told(row) for row in rows}
+
+    @property
+    def regions(self) -> dict[str, str | None]:
+        """The region of each store of the stores table; none where it names none."""
+        if self.stores is None or "region" not in self.stores.column_names:
+            return {}
+        return dict(
+            zip(self.stores["store_id"].to_pylist(), self.stores["region"].to_pylist(), strict=True)
+        )
+
+    def expected(self, partitions: Sequence[str]) -> set[str]:
+        """The stores of the stores table that are not closed for good, else every partition."""
+        if self.stores is None:
+            return set(partitions)
+        ids = self.stores["store_id"].to_pylist()
+        if CLOSED_FOR_GOOD not in self.stores.column_names:
+            return set(ids)
+        marks = self.stores[CLOSED_FOR_GOOD].to_pylist()
+        return {store for store, mark in zip(ids, marks, strict=True) if not _is_marked(mark)}
+
+    def known(self, partitions: Sequence[str]) -> set[str]:
+        """The expected stores and those that are marked as closed for good."""
+        return set(partitions if self.stores is None else self.stores["store_id"].to_pylist())
+
+
+def open_context(storage: Storage) -> ContextTables:
+    return ContextTables(
+        **{kind: _context_table(storage, kind) for kind in ("stores", "weather", "holidays")}
+    )
+
+
+def _context_table(storage: Storage, kind: str) -> pa.Table | None:
+    root = keys.context(kind)
+    table = delta.open_table(storage, root)
+    if table is None:
+        return None
+    pieces = []
+    for file in delta.list_files(table).select(["path", "size"]).to_pylist():
+        piece = read_table(storage, f"{root}/{file['path']}", file["size"])
+        pieces.append(piece.drop_columns(["delivered_at"]))
+    return pa.concat_tables(pieces, promote_options="default") if pieces else None
+
+
+def _told(row: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in row.items() if value is not None and name != "store_id"}
+
+
+def _is_marked(mark: object) -> bool:
+    return bool(mark) and str(mark).strip().lower() not in ("0", "0.0", "false", "no", "nan")

@@ -1,0 +1,207 @@
+"""The model: a regressor, and the description without which its numbers mean nothing.
+
+An artifact is the regressor as joblib writes it. Unpickling runs code, so that an artifact's bytes
+are believed only if their sha256 is the one that its description and whoever names it agree on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import platform
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from importlib.metadata import version
+from typing import Literal, Protocol, Self
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from sklearn.exceptions import InconsistentVersionWarning
+
+from ray_job.bucket.errors import CorruptError, InputError
+from ray_job.bucket.records import Record
+from ray_job.data.panel import Floats, Floats32
+from ray_job.features import Inputs, feature_names
+from ray_job.model.intervals import Calibration, series_spread
+
+_log = logging.getLogger(__name__)
+
+Target = Literal["log_ratio", "sales"]
+_LIBRARIES = ("scikit-learn", "numpy", "joblib")
+
+
+class Regressor(Protocol):
+    """What scikit-learn calls a fitted regressor: its `predict` takes (n, F) and returns (n,)."""
+
+    def predict(self, X: Floats32, /) -> npt.NDArray[np.floating]: ...  # noqa: N803
+
+
+class TrainedOn(Record):
+    first: date
+    last: date
+    rows: int
+    stores: int
+
+
+class ModelDescription(Record):
+    """All that is to be known of a model without loading it.
+
+    `target` says what the regressor predicts: "log_ratio" is log(1 + sales) less the feature
+    `baseline`, "sales" the sales themselves. `features` are the columns that the regressor wants,
+    in order; each is one of `feature_names(inputs)`.
+    """
+
+    version: str
+    created_at: datetime
+    as_of: date
+    target: Target
+    features: tuple[str, ...]
+    inputs: Inputs
+    trained_on: TrainedOn
+    intervals: Calibration
+    metrics: dict[str, float] = Field(default_factory=dict)
+    """On held-out days before the as-of."""
+    libraries: dict[str, str] = Field(default_factory=dict)
+    settings_digest: str = ""
+    sha256: str = ""
+    """Of the artifact; `dump` fills it in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    regressor: Regressor
+    description: ModelDescription
+    columns: npt.NDArray[np.int64]
+    """Places of the regressor's features among those that `features` makes."""
+    baseline: int
+    spreads: tuple[int, int]
+    """Of the last days, and of the whole history."""
+    days: int
+
+    @classmethod
+    def of(cls, regressor: Regressor, description: ModelDescription) -> Self:
+        """Raises InputError, naming it, for a feature that does not exist."""
+        place = {name: index for index, name in enumerate(feature_names(description.inputs))}
+        for name in description.features:
+            if name not in place:
+                raise InputError(f"model {description.version}: there is no feature {name!r}")
+        return cls(
+            regressor=regressor,
+            description=description,
+            columns=np.array([place[name] for name in description.features], dtype=np.int64),
+            baseline=place["baseline"],
+            spreads=(place["spread"], place["spread_all"]),
+            days=place["days_since_sales"],
+        )
+
+    def predict(self, features: Floats32) -> Floats:
+        """Sales (n,), at least 0, of the rows of what `features_at` makes."""
+        if not len(features):
+            return np.empty(0)
+        wanted = features
+        if not np.array_equal(self.columns, np.arange(features.shape[1])):
+            wanted = np.ascontiguousarray(features[:, self.columns])
+        found = np.asarray(self.regressor.predict(wanted), dtype=np.float64)
+        if self.description.target == "log_ratio":
+            found = np.expm1(found + features[:, self.baseline])
+        return self.description.intervals.corrected(np.maximum(found, 0.0))
+
+    def scale(self, features: Floats32) -> Floats:
+        """The scale of each row's interval (n,), relative to its sales."""
+        recent, whole = (features[:, place].astype(np.float64) for place in self.spreads)
+        return self.description.intervals.scale(series_spread(recent, whole))
+
+    def interval(self, features: Floats32, predicted: Floats) -> tuple[Floats, Floats]:
+        """The 80 % interval of `predicted`, each bound (n,)."""
+        days = features[:, self.days].astype(np.float64)
+        return self.description.intervals.interval(predicted, self.scale(features), days)
+
+
+def describe(
+    *,
+    version: str,
+    created_at: datetime,
+    as_of: date,
+    inputs: Inputs,
+    trained_on: TrainedOn,
+    target: Target,
+    features: Sequence[str] | None = None,
+    intervals: Calibration | None = None,
+    metrics: Mapping[str, float] | None = None,
+    settings_digest: str = "",
+) -> ModelDescription:
+    """The description of a regressor, of one's own or of `training`.
+
+    Without `features` it wants all of `feature_names(inputs)`; without `intervals` they are wide
+    and not calibrated.
+    """
+    return ModelDescription(
+        version=version,
+        created_at=created_at,
+        as_of=as_of,
+        target=target,
+        features=tuple(feature_names(inputs) if features is None else features),
+        inputs=inputs,
+        trained_on=trained_on,
+        intervals=intervals or Calibration(),
+        metrics=dict(metrics or {}),
+        libraries=_libraries(),
+        settings_digest=settings_digest,
+    )
+
+
+def dump(regressor: Regressor, description: ModelDescription) -> tuple[bytes, ModelDescription]:
+    """The artifact's bytes, and the description with their sha256."""
+    buffer = io.BytesIO()
+    joblib.dump(regressor, buffer, compress=("zlib", 3))
+    data = buffer.getvalue()
+    digest = hashlib.sha256(data).hexdigest()
+    return data, description.model_copy(update={"sha256": digest})
+
+
+def load(data: bytes, description: bytes, expected_sha256: str) -> Model:
+    """The model of an artifact's bytes and its description's.
+
+    `expected_sha256` is what the pointer says. Raises CorruptError, before anything is unpickled,
+    where the bytes are not those that description and pointer mean, and InputError where the
+    description names a feature that does not exist. A library of another version is logged.
+    """
+    known = ModelDescription.from_bytes(description, "model.json")
+    digest = hashlib.sha256(data).hexdigest()
+    for whose, said in (("its description", known.sha256), ("the pointer", expected_sha256)):
+        if digest != said:
+            raise CorruptError(
+                f"model {known.version}: the artifact's sha256 is {digest}, not {said!r} as "
+                f"{whose} says"
+            )
+    Model.of(_Unloaded(), known)
+    here = _libraries()
+    for name, then in known.libraries.items():
+        if here.get(name) != then:
+            _log.warning(
+                "model %s was made with %s %s, here is %s",
+                known.version,
+                name,
+                then,
+                here.get(name, "none"),
+            )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentVersionWarning)
+        regressor = joblib.load(io.BytesIO(data))
+    return Model.of(regressor, known)
+
+
+class _Unloaded:
+    """Stands for a regressor while its description is checked."""
+
+    def predict(self, X: Floats32, /) -> Floats:  # noqa: N803
+        raise NotImplementedError(f"asked for {len(X)} predictions before loading")
+
+
+def _libraries() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}

@@ -1,0 +1,133 @@
+"""The histories as one panel, for training and backtests: all stores, or a fair share of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_job.bucket.errors import InputError
+from ray_job.bucket.storage import Storage
+from ray_job.data import panel_builder
+from ray_job.data.context import Context
+from ray_job.data.context_tables import open_context
+from ray_job.data.histories import Histories
+from ray_job.data.panel import Panel
+from ray_job.data.partition import Columns, Rows, read_store
+from ray_job.features import MAX_CATEGORIES
+from ray_job.settings import Settings
+
+_CONCURRENCY = 8
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """`categories` are the values that the panel's codes stand for, per column of text."""
+
+    panel: Panel
+    context: Context
+    categories: Mapping[str, Sequence[str]]
+
+
+def load(
+    storage: Storage,
+    settings: Settings,
+    histories: Histories,
+    last_sales: date,
+    *,
+    days: int,
+    known_ahead: Sequence[str] | None = None,
+    categories: Mapping[str, Sequence[str]] | None = None,
+) -> TrainingData:
+    """`days` days of history up to `last_sales`, and what is known ahead of a horizon more.
+
+    Where the histories have more rows than `settings.training.history_rows`, the stores with the
+    smallest sha256 of their id are taken until that is reached: always the same ones. Without
+    `categories` they are made: the most frequent values of each column first.
+    """
+    first_day = last_sales - timedelta(days=days - 1)
+    last_target = last_sales + timedelta(days=settings.horizon)
+    files = _share(histories.files, settings.training.history_rows)
+    there = [name for name in settings.sales.known_ahead if name in histories.columns.names]
+    wanted = tuple(there if known_ahead is None else known_ahead)
+    columns = Columns(known_ahead=wanted, categories=dict.fromkeys(wanted, ()))
+    stores = _read(storage, files, columns, histories)
+    if categories is None:
+        texts = histories.categorical(wanted)
+        categories = {name: _values(stores, name) for name in texts}
+    coded = Columns(known_ahead=wanted, categories=categories)
+    pieces = list(panel_builder.panels(stores, coded, first_day, last_sales, last_target))
+    if not pieces:
+        raise InputError(f"there are no rows from {first_day} to {last_sales}")
+    context = open_context(storage).between(first_day, last_target, settings.country)
+    return TrainingData(_stack(pieces), context, categories)
+
+
+def _share(files: pa.Table, rows: int) -> pa.Table:
+    if pc.sum(files["rows"]).as_py() <= rows:
+        return files
+    sums = files.group_by("store_id").aggregate([("rows", "sum")]).to_pylist()
+    chosen: list[str] = []
+    counted = 0
+    for row in sorted(sums, key=lambda r: hashlib.sha256(r["store_id"].encode()).digest()):
+        chosen.append(row["store_id"])
+        counted += row["rows_sum"]
+        if counted >= rows:
+            break
+    return files.filter(pc.is_in(files["store_id"], pa.array(chosen, pa.string())))
+
+
+def _read(
+    storage: Storage, files: pa.Table, columns: Columns, histories: Histories
+) -> list[tuple[str, list[Rows]]]:
+    by_store: dict[str, list[str]] = {}
+    for store, path in zip(files["store_id"].to_pylist(), files["path"].to_pylist(), strict=True):
+        by_store.setdefault(store, []).append(path)
+    texts = dict.fromkeys(histories.categorical(columns.names), ())
+    typed = Columns(known_ahead=columns.known_ahead, categories=texts)
+    workers = _CONCURRENCY if storage.url.startswith("gs://") else 1
+    with ThreadPoolExecutor(workers) as pool:
+        files_of = pool.map(
+            lambda store: read_store(storage, by_store[store], typed), sorted(by_store)
+        )
+        return list(zip(sorted(by_store), files_of, strict=True))
+
+
+def _values(stores: Sequence[tuple[str, Sequence[Rows]]], name: str) -> tuple[str, ...]:
+    counted: Counter[str] = Counter()
+    for _, files in stores:
+        for rows in files:
+            for found in pc.value_counts(rows.table[name]).to_pylist():
+                if found["values"] is not None:
+                    counted[found["values"]] += found["counts"]
+    ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(value for value, _ in ordered[:MAX_CATEGORIES])
+
+
+def _stack(pieces: Sequence[Panel]) -> Panel:
+    if len(pieces) == 1:
+        return pieces[0]
+    return Panel(
+        store_ids=np.concatenate([piece.store_ids for piece in pieces]),
+        item_ids=np.concatenate([piece.item_ids for piece in pieces]),
+        first_day=pieces[0].first_day,
+        sales=np.concatenate([piece.sales for piece in pieces]),
+        known_ahead={
+            name: np.concatenate([piece.known_ahead[name] for piece in pieces])
+            for name in pieces[0].known_ahead
+        },
+        observed={},
+    )
+
+
+def first_history_day(histories: Histories) -> date | None:
+    """The first day of any file, None where no file tells."""
+    found: date | None = pc.min(histories.files["first_date"]).as_py()
+    return found

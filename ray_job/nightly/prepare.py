@@ -1,0 +1,190 @@
+"""Before a run: read the inputs, make the plan, see what is there already."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_job import plan, provenance
+from ray_job.bucket import pointer, releases
+from ray_job.bucket.errors import CorruptError, InputError, NotFoundError, StorageError
+from ray_job.bucket.freshness import Schedule
+from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.receipts import BadDelivery
+from ray_job.bucket.storage import Storage
+from ray_job.data import partition
+from ray_job.data.context import Context
+from ray_job.data.context_tables import ContextTables, open_context
+from ray_job.data.histories import Histories, open_histories, resolve_as_of
+from ray_job.execution import execute
+from ray_job.forecasting.task import RunSpec
+from ray_job.model import registry
+from ray_job.model.model import Model
+from ray_job.model.model import load as load_model
+from ray_job.settings import Settings
+
+CONTEXT_DAYS = timedelta(days=28)
+"""Features look at the context a week around the target date; older weather changes no chunk."""
+
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What is asked for. `as_of` None: the newest date with sales; "current": the live one's."""
+
+    as_of: date | Literal["current"] | None = None
+    stores: Sequence[str] | None = None
+    publish: bool = True
+    force: bool = False
+    submission: str | None = None
+    bad_deliveries: tuple[BadDelivery, ...] = ()
+    """What could not be brought in before: the run goes on without it, and says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """A run that is planned and not yet done."""
+
+    table_version: int
+    """Of the histories, whose files the chunks name: a list of all would be held twice."""
+    store_ids: list[str]
+    """Of all histories."""
+    tables: ContextTables
+    model: Model
+    spec: RunSpec
+    planned_chunks: list[execute.PlannedChunk]
+    expected: set[str]
+    current: Pointer
+
+    @property
+    def as_of(self) -> date:
+        return self.spec.basis.as_of
+
+
+def new_run_id(as_of: date, now: datetime) -> str:
+    """A label: as-of, time, random."""
+    return f"{as_of:%Y%m%d}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def prepare(storage: Storage, settings: Settings, request: RunRequest, now: datetime) -> RunPlan:
+    """Read the inputs and plan. Writes nothing. Raises InputError where something is missing."""
+    current, _ = pointer.read(storage)
+    histories = open_histories(storage)
+    schedule = Schedule(settings.zone, settings.deadline)
+    as_of = resolve_as_of(_given(request, current), histories, schedule, now)
+    artifact = registry.load(storage)
+    model = load_model(artifact.model, artifact.description, artifact.sha256)
+    if model.description.inputs.horizon < settings.horizon:
+        raise InputError(
+            f"horizon = {settings.horizon}: model {model.description.version} forecasts"
+            f" {model.description.inputs.horizon} days ahead"
+        )
+    tables = open_context(storage)
+    last = as_of + timedelta(days=settings.horizon)
+    context = tables.between(as_of - CONTEXT_DAYS, last, settings.country)
+    basis = _basis(settings, as_of, artifact, context, model.description.inputs.reach)
+    spec = RunSpec(
+        bucket=storage.url,
+        basis=basis,
+        artifact=artifact,
+        context=context,
+        settings=settings,
+        run_id=new_run_id(as_of, now),
+        generated_at=now,
+    )
+    chunks = _plan_chunks(storage, settings, histories, basis, request.stores)
+    planned_chunks = execute.look(storage, chunks, spec, now, _reachable(storage, current, as_of))
+    store_ids = histories.store_ids
+    # To plan a million files takes three times what is left of them, and Arrow would keep it.
+    pa.default_memory_pool().release_unused()
+    return RunPlan(
+        table_version=histories.version,
+        store_ids=store_ids,
+        tables=tables,
+        model=model,
+        spec=spec,
+        planned_chunks=planned_chunks,
+        expected=tables.expected(store_ids),
+        current=current,
+    )
+
+
+def is_hindsight(run_plan: RunPlan, settings: Settings, now: datetime) -> bool:
+    """Whether the run knows what nobody could know on the evening of its as-of.
+
+    Its first target date was over, so that the weather is observed and not forecast; or its model
+    has seen later days.
+    """
+    over = now.astimezone(settings.zone).date() > run_plan.as_of + _DAY
+    observed = over and run_plan.tables.weather is not None
+    return observed or run_plan.model.description.as_of > run_plan.as_of
+
+
+def _given(request: RunRequest, current: Pointer) -> date | None:
+    if request.as_of != "current":
+        return request.as_of
+    entry = current.current_entry
+    if entry is None:
+        raise InputError("--as-of current: nothing was published yet")
+    return entry.as_of
+
+
+def _reachable(storage: Storage, current: Pointer, as_of: date) -> set[str]:
+    """The parts that the release of this as-of names."""
+    name = current.dates.get(as_of)
+    entry = None if name is None else current.entry(name)
+    if entry is None:
+        return set()
+    references = pc.list_flatten(
+        releases.load(storage, entry.release, entry.sha256).stores["parts"]
+    )
+    return set(pc.struct_field(references, "part").to_pylist())
+
+
+def _basis(
+    settings: Settings, as_of: date, artifact: registry.Artifact, context: Context, reach: int
+) -> plan.Basis:
+    """What all predictions of a run depend on; `reach` is the model's."""
+    return plan.Basis(
+        as_of=as_of,
+        horizon=settings.horizon,
+        lookback_days=settings.lookback_days,
+        model=artifact.sha256,
+        context=context.digest,
+        settings=provenance.settings_digest(settings),
+        code=provenance.code_digest(),
+        reach=reach,
+    )
+
+
+def _plan_chunks(
+    storage: Storage,
+    settings: Settings,
+    histories: Histories,
+    on: plan.Basis,
+    stores: Sequence[str] | None,
+) -> list[plan.Chunk]:
+    """The chunks of a run. Raises InputError for a store without a partition."""
+    if stores is not None:
+        unknown = sorted(set(stores) - set(histories.store_ids))
+        if unknown:
+            raise InputError(f"--stores: store {unknown[0]!r} has no history")
+    files = plan.relevant(histories.files, on, stores)
+    big = plan.oversized(files, settings.plan)
+    groups = {store: _row_groups(storage, path) for store, path in big.items()}
+    return plan.make(files, on, settings.plan, groups)
+
+
+def _row_groups(storage: Storage, path: str) -> list[plan.RowGroup]:
+    """None where the file cannot be read: whoever works on the store's one chunk says why."""
+    try:
+        return partition.row_groups(storage, path)
+    except (CorruptError, NotFoundError, StorageError):
+        return []

@@ -1,0 +1,219 @@
+"""A run: read the inputs, plan, do what is not done yet, publish, leave a receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_job.bucket import receipts
+from ray_job.bucket.errors import ConflictError, NotFoundError
+from ray_job.bucket.parts import WrittenPart
+from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.receipts import Receipt, Status
+from ray_job.bucket.storage import Storage
+from ray_job.data.panel import Floats
+from ray_job.evaluation import scoring
+from ray_job.execution import execute
+from ray_job.forecasting.task import Executor, Result, without_data
+from ray_job.model.intervals import total_interval
+from ray_job.nightly import receipt as account
+from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight, prepare
+from ray_job.progress import Progress
+from ray_job.publishing import publish, release_rows
+from ray_job.settings import Settings
+
+
+@dataclass(slots=True)
+class Watch:
+    """How long each stage took, in seconds. `clock` counts seconds, from anywhere."""
+
+    clock: Callable[[], float]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = self.clock()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + self.clock() - began, 3)
+
+
+def run(
+    storage: Storage,
+    settings: Settings,
+    request: RunRequest,
+    executor: Executor,
+    *,
+    now: datetime,
+    clock: Callable[[], float],
+    progress: Progress,
+) -> Receipt:
+    """Do the run. Its receipt is in the bucket when this returns.
+
+    Safe to call again after any failure: what is done is adopted. Where everything was published
+    already nothing is written, and the receipt of the run that did it comes back.
+    """
+    watch = Watch(clock)
+    began = clock()
+    with watch.stage("plan"):
+        run_plan = prepare(storage, settings, request, now)
+    with watch.stage("forecast"):
+        results = _execute(storage, run_plan, executor, progress, request)
+        if _lost_files(results):
+            # Vacuumed between plan and read: the table's newest snapshot names what replaced them.
+            planned_on = run_plan.table_version
+            run_plan = prepare(storage, settings, request, now)
+            if run_plan.table_version > planned_on:
+                results = _execute(storage, run_plan, executor, progress, request)
+    with watch.stage("publish"):
+        rows = _rows(run_plan, results, request)
+    with watch.stage("score"):
+        sold = scoring.Sold(*release_rows.sold(rows.combined, run_plan.as_of))
+        scores = _scores(storage, settings, run_plan, sold) if request.publish else {}
+        written = scoring.write(storage, scores, run_plan.spec.run_id)
+    with watch.stage("publish"):
+        draft = publish.Draft(
+            rows=rows.release,
+            expected=run_plan.expected,
+            known=run_plan.tables.known(run_plan.store_ids),
+            as_of=run_plan.as_of,
+            run_id=run_plan.spec.run_id,
+            created_at=now,
+            table_version=run_plan.table_version,
+            model_version=run_plan.model.description.version,
+            horizon=settings.horizon,
+            force=request.force,
+            hindsight=is_hindsight(run_plan, settings, now),
+        )
+        publication = _publish(storage, draft, settings, request, written)
+    idle = all(result.adopted for result in results) and not scores
+    seconds = clock() - began
+    receipt = account.receipt(
+        run_plan,
+        request,
+        publication,
+        results,
+        watch.seconds,
+        seconds,
+        now + timedelta(seconds=seconds),
+    ).model_copy(update={"scored": {day: table.num_rows for day, table in scores.items()}})
+    if publication.state == "unchanged" and idle:
+        return _earlier(storage, run_plan.current, receipt)
+    receipts.write(storage, receipt)
+    return receipt
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    combined: pa.Table
+    release: pa.Table
+
+
+def _execute(
+    storage: Storage,
+    run_plan: RunPlan,
+    executor: Executor,
+    progress: Progress,
+    request: RunRequest,
+) -> list[Result]:
+    return execute.execute(
+        storage, run_plan.planned_chunks, run_plan.spec, executor, progress, force=request.force
+    )
+
+
+def _lost_files(results: Sequence[Result]) -> bool:
+    """Whether a file of the plan was gone when it was to be read."""
+    codes = [pc.equal(result.done.outcomes["reason_code"], "gone") for result in results]
+    return any(pc.any(code).as_py() for code in codes)
+
+
+def _rows(run_plan: RunPlan, results: Sequence[Result], request: RunRequest) -> _Rows:
+    unplanned = _unplanned(run_plan, request)
+    combined = release_rows.combine([*(result.done for result in results), unplanned])
+    calibration = run_plan.model.description.intervals
+    origin = release_rows.Origin(
+        as_of=run_plan.as_of,
+        target_dates=run_plan.spec.basis.target_dates,
+        model_version=run_plan.model.description.version,
+        table_version=run_plan.table_version,
+    )
+
+    def interval(
+        total: Floats, spread: Floats, squared: Floats, days: Floats
+    ) -> tuple[Floats, Floats]:
+        return total_interval(total, spread, squared, days, calibration)
+
+    descriptions = run_plan.tables.descriptions
+    return _Rows(combined, release_rows.release_rows(combined, origin, interval, descriptions))
+
+
+def _unplanned(run_plan: RunPlan, request: RunRequest) -> WrittenPart:
+    """The stores of the scope none of whose files reaches into the days of the plan."""
+    scope = set(run_plan.store_ids if request.stores is None else request.stores)
+    for planned in run_plan.planned_chunks:
+        scope -= set(planned.chunk.store_ids)
+    on = run_plan.spec.basis
+    reason = f"no sales are known of any open day from {on.first_day} to {on.as_of}"
+    return without_data(sorted(scope), reason, run_plan.spec.run_id, run_plan.spec.generated_at)
+
+
+def _scores(
+    storage: Storage, settings: Settings, run_plan: RunPlan, sold: scoring.Sold
+) -> dict[date, pa.Table]:
+    return scoring.score(
+        storage,
+        run_plan.current,
+        sold,
+        as_of=run_plan.as_of,
+        horizon=settings.horizon,
+        zone=settings.zone,
+    )
+
+
+def _publish(
+    storage: Storage,
+    draft: publish.Draft,
+    settings: Settings,
+    request: RunRequest,
+    accuracy: Mapping[date, str],
+) -> publish.Publication:
+    if not request.publish:
+        return publish.preview(storage, draft, settings)
+    return publish.publish(storage, draft, settings, accuracy)
+
+
+def _earlier(storage: Storage, current: Pointer, receipt: Receipt) -> Receipt:
+    """The receipt of the run that published what stands.
+
+    If that run died before it wrote one, this run's `receipt` takes its place, under its name. If
+    other deliveries are bad than that run told of, this one tells for itself.
+    """
+    entry = None if receipt.release is None else current.entry(receipt.release)
+    if entry is None:
+        # Somebody else published it a moment ago.
+        receipts.write(storage, receipt)
+        return receipt
+    with suppress(NotFoundError):
+        earlier = receipts.read(storage, entry.as_of, entry.run_id)
+        if set(earlier.bad_deliveries) == set(receipt.bad_deliveries):
+            return earlier
+        receipts.write(storage, receipt)
+        return receipt
+    status: Status = "published_with_failures" if receipt.exit_code else "published"
+    instead = receipt.model_copy(
+        update={
+            "run_id": entry.run_id,
+            "status": status,
+            "published": True,
+            "message": "written by a later run, as the one that published died before it could",
+        }
+    )
+    with suppress(ConflictError):
+        receipts.write(storage, instead)
+    return receipts.read(storage, entry.as_of, entry.run_id)

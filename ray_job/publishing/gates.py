@@ -1,0 +1,141 @@
+"""Gates: what a merged release must satisfy before readers see it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_job.bucket.receipts import Gate
+from ray_job.publishing.merge import late
+from ray_job.settings import Gates as Limits
+
+_FAR_OFF = 1e6
+"""A forecast that is this many times too low or too high; JSON knows no infinity."""
+
+
+def judge(
+    rows: pa.Table,
+    base: pa.Table | None,
+    *,
+    as_of: date,
+    known: Collection[str],
+    limits: Limits,
+) -> list[Gate]:
+    """Every gate with its value, whether it passed or not.
+
+    `rows` are those of the merged release; stores that nobody expects do not count. `known` are the
+    stores that the inputs tell of, those that are closed for good included.
+    """
+    rows = rows.filter(rows["expected"])
+    of_night = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
+    tonight = rows.filter(of_night)
+    return [
+        _missing(rows, tonight, as_of, limits),
+        _late(tonight, as_of, limits),
+        _vanished(base, known, limits),
+        _level(tonight, limits),
+    ]
+
+
+def _missing(rows: pa.Table, tonight: pa.Table, as_of: date, limits: Limits) -> Gate:
+    """Expected stores without a forecast of the as-of: at most a share of them, or one.
+
+    A store of which nothing was ever delivered does not count, one that lost its data does.
+    """
+    never = pc.and_(pc.equal(rows["outcome"], "no_data"), pc.is_null(rows["as_of"]))
+    counted = rows.num_rows - int(pc.sum(never).as_py() or 0)
+    absent = counted - tonight.num_rows
+    allowed = max(limits.missing_share * counted, 1.0)
+    told = f"{_number(absent)} of {_number(counted)} stores"
+    return Gate(
+        name="missing_stores",
+        passed=absent <= allowed and counted > 0,
+        value=absent,
+        limit=allowed,
+        message=(
+            f"{told} have no forecast made from sales through {_day(as_of)}"
+            if counted
+            else "no store has any sales"
+        ),
+    )
+
+
+def _late(tonight: pa.Table, as_of: date, limits: Limits) -> Gate:
+    n_late = int(pc.sum(late(tonight, as_of)).as_py() or 0)
+    share = n_late / tonight.num_rows if tonight.num_rows else 0.0
+    return Gate(
+        name="late_stores",
+        passed=share <= limits.late_share,
+        value=share,
+        limit=limits.late_share,
+        message=(
+            f"{_number(n_late)} of {_number(tonight.num_rows)} stores lack the sales of"
+            f" {_day(as_of)}"
+        ),
+    )
+
+
+def _vanished(base: pa.Table | None, known: Collection[str], limits: Limits) -> Gate:
+    """Stores that the base expected and of which the inputs tell nothing any more."""
+    before = [] if base is None else base.filter(base["expected"])["store_id"].to_pylist()
+    gone = sorted(set(before) - set(known))
+    named = ", ".join(gone[:5]) + (" …" if len(gone) > 5 else "")  # noqa: PLR2004 - a short list
+    return Gate(
+        name="vanished_stores",
+        passed=len(gone) <= limits.vanished_stores,
+        value=len(gone),
+        limit=limits.vanished_stores,
+        message=(
+            f"{_number(len(gone))} stores were expected before and are not any more, without being"
+            f" marked as closed for good: {named}"
+            if gone
+            else "no store has vanished"
+        ),
+    )
+
+
+def _level(tonight: pa.Table, limits: Limits) -> Gate:
+    """Mean forecast per open store within a factor of the same weekday's recent mean.
+
+    Each target date is judged for itself, over the stores that are open then and have sold on that
+    weekday lately; a day on which everything is shut is not judged.
+    """
+    worst, told = 1.0, "no store is open that was open lately"
+    for k, day in enumerate(_target_dates(tonight)):
+        theirs = tonight.filter(pc.greater(pc.list_value_length(tonight["predicted"]), k))
+        predicted = pc.list_element(theirs["predicted"], k).to_numpy()
+        usual = pc.list_element(theirs["usual"], k).to_numpy()
+        counted = usual > 0
+        if not counted.any():
+            continue
+        ratio = float(predicted[counted].sum() / usual[counted].sum())
+        factor = min(max(ratio, 1 / ratio), _FAR_OFF) if ratio > 0 else _FAR_OFF
+        if factor >= worst:
+            worst = factor
+            told = (
+                f"the forecast of {_day(day)} is {ratio:.2f} times what the same stores sold on"
+                f" {day:%A}s lately"
+            )
+    return Gate(
+        name="level",
+        passed=worst <= limits.mean_factor,
+        value=worst,
+        limit=limits.mean_factor,
+        message=told,
+    )
+
+
+def _target_dates(tonight: pa.Table) -> list[date]:
+    """The days of the longest forecast: kept stores may have been forecast for fewer."""
+    return sorted(pc.unique(pc.list_flatten(tonight["target_dates"])).to_pylist())
+
+
+def _day(day: date) -> str:
+    return f"{day:%A %-d %B %Y}"
+
+
+def _number(count: int) -> str:
+    return f"{count:,}"

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from ray_job.backtest import backtest
+from ray_job.backtest.naive import RULES, naive_forecasts
+from ray_job.bucket.errors import InputError
+from ray_job.data.panel import Panel
+from ray_job.evaluation.metrics import measures
+from ray_job.features.past import read_history
+from ray_job.forecasting.predict import predict_days
+from ray_job.model.model import Model, describe
+from ray_job.model.training import fit, scored
+from ray_job.settings import Settings
+from tests.support import panels
+
+PANEL = panels.panel(stores=10, days=240)
+CONTEXT = panels.context(PANEL)
+TRAINED = PANEL.first_day + timedelta(days=209)
+FIRST, LAST = TRAINED + timedelta(days=1), TRAINED + timedelta(days=20)
+SETTINGS = Settings(
+    training={"rows": 4000, "trees": 20, "leaves": 15, "calibration_days": 28}, lookback_days=150
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    fitted = fit(PANEL, TRAINED, CONTEXT, SETTINGS, categories=panels.CATEGORIES)
+    return Model.of(
+        fitted.regressor,
+        describe(
+            version="v",
+            created_at=datetime(2025, 1, 1, tzinfo=UTC),
+            as_of=TRAINED,
+            inputs=fitted.inputs,
+            features=fitted.features,
+            trained_on=fitted.trained_on,
+            target="log_ratio",
+            intervals=fitted.intervals,
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def result(model):
+    return backtest(PANEL, FIRST, LAST, CONTEXT, model, SETTINGS)
+
+
+def test_every_day_that_counts_is_forecast_from_each_of_the_days_before(result):
+    columns = [PANEL.column(FIRST) + day for day in range(20)]
+    expected = int(scored(PANEL)[:, columns].sum())
+    ahead = result.rows["days_ahead"].to_numpy()
+    assert {int(days): int((ahead == days).sum()) for days in set(ahead)} == dict.fromkeys(
+        range(1, 8), expected
+    )
+
+
+def test_the_rows_are_what_the_nightly_run_says(model, result):
+    as_of = FIRST + timedelta(days=4)
+    targets = [as_of + timedelta(days=ahead) for ahead in range(1, 8)]
+    night = predict_days(PANEL, as_of, targets, CONTEXT, model, SETTINGS)
+    frame = result.rows.to_pandas()
+    for row in frame[frame["as_of"] == as_of].itertuples():
+        series = list(PANEL.store_ids).index(row.store_id)
+        place = targets.index(row.target_date)
+        assert night.predicted[series, place] == row.predicted
+        assert night.upper[series, place] == row.upper
+        assert PANEL.sales[series, PANEL.column(row.target_date)] in (row.actual, -abs(row.actual))
+
+
+def test_the_report_has_what_the_command_line_promises(result):
+    report = result.report()
+    assert set(report) >= {"rows", "rmspe", "wape", "mae", "bias", "coverage_80"}
+    assert set(report["by_days_ahead"]) == {str(days) for days in range(1, 8)}
+    assert report["by_days_ahead"]["1"]["wape"] == report["wape"]
+    assert set(report["naive"]) == set(RULES)
+    assert set(report["naive"]["last_open_day"]) == {"rmspe", "wape"}
+    assert report["wape"] < report["naive"]["same_weekday_last_week"]["wape"]
+
+
+def test_late_sales_are_kept_from_the_forecast(model, result):
+    blank = PANEL.sales.copy()
+    as_of = FIRST + timedelta(days=4)
+    blank[:, PANEL.column(as_of) - 1 : PANEL.column(as_of) + 1] = np.nan
+    targets = [as_of + timedelta(days=1)]
+    expected = predict_days(replace(PANEL, sales=blank), as_of, targets, CONTEXT, model, SETTINGS)
+    late = backtest(PANEL, FIRST, LAST, CONTEXT, model, SETTINGS, late=2).rows.to_pandas()
+    found = late[(late["as_of"] == as_of) & (late["days_ahead"] == 1)]
+    rows = [list(PANEL.store_ids).index(store) for store in found["store_id"]]
+    assert found["predicted"].tolist() == expected.predicted[rows, 0].tolist()
+    assert not np.array_equal(late["predicted"], result.rows["predicted"].to_numpy())
+
+
+def test_days_of_the_training_are_refused(model):
+    with pytest.raises(InputError, match="was trained on days up to"):
+        backtest(PANEL, TRAINED, LAST, CONTEXT, model, SETTINGS)
+
+
+def test_measures():
+    found = measures(
+        np.array([100.0, 0.0, 50.0, 10.0]),
+        np.array([110.0, 5.0, 40.0, np.nan]),
+        np.array([90.0, 0.0, 45.0, np.nan]),
+        np.array([120.0, 9.0, 60.0, np.nan]),
+    )
+    assert found == pytest.approx(
+        {
+            "rows": 4,
+            "rmspe": np.sqrt((0.1**2 + 0.2**2) / 2),
+            "wape": 25 / 150,
+            "mae": 25 / 3,
+            "bias": 5 / 150,
+            "coverage_80": 1.0,
+            "width_80": (30 + 9 + 15) / 150,
+        }
+    )
+    assert measures(np.array([]), np.array([]))["wape"] is None
+
+
+def test_naive_rules_by_hand():
+    days = 70
+    sales = 100.0 + np.arange(days)
+    opened, promo = np.ones(days + 14), np.zeros(days + 14)
+    opened[days - 1] = 0
+    sales[days - 1] = 0
+    promo[::2] = 1
+    panel = Panel(
+        store_ids=np.array(["1"], dtype=object),
+        item_ids=np.array([""], dtype=object),
+        first_day=panels.FIRST_DAY,
+        sales=sales[None, :],
+        known_ahead={
+            "open": opened[None, :].astype(np.float32),
+            "promo": promo[None, :].astype(np.float32),
+        },
+        observed={},
+    )
+    history = read_history(
+        panel.sales, panel.known_ahead["open"], panel.known_ahead["promo"], panel.last_day
+    )
+    target = panel.last_day + timedelta(days=1)  # column 70, with promotion
+    found = naive_forecasts(panel, history, target)
+    assert found["same_weekday_last_week"] == [163.0]
+    assert found["last_open_day"] == [168.0]
+    # The same weekday with promotion: columns 0, 14, 28, 42, 56.
+    alike = [100.0, 114.0, 128.0, 142.0, 156.0]
+    assert found["same_weekday_and_promo_8"] == pytest.approx(
+        np.expm1(np.mean(np.log1p(alike))), rel=1e-5
+    )
+    two_weeks = naive_forecasts(panel, history, target + timedelta(days=7))
+    assert two_weeks["same_weekday_last_week"] == [163.0]
+    residuals = [
+        np.log1p(sales[column])
+        - history.baseline[0, (panel.first_day.weekday() + column) % 7, int(promo[column])]
+        for column in range(days - 7, days - 1)
+    ]
+    assert found["weekday_promo_mean_and_last_6"] == pytest.approx(
+        np.expm1(history.baseline[0, target.weekday(), 1] + np.mean(residuals)), rel=1e-5
+    )

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from ray_job.bucket.errors import InputError
+from ray_job.forecasting.predict import CLOSED, FALLBACK, MODEL, predict_days
+from ray_job.model.model import Model, describe
+from ray_job.model.training import fit
+from ray_job.settings import Settings
+from tests.support import panels
+
+PANEL = panels.panel(stores=30, items=4, days=220, seed=6)
+CONTEXT = panels.context(PANEL)
+AS_OF = PANEL.first_day + timedelta(days=199)
+TARGETS = [AS_OF + timedelta(days=ahead) for ahead in range(1, 8)]
+SETTINGS = Settings(
+    training={"rows": 4000, "trees": 20, "leaves": 15, "calibration_days": 28}, lookback_days=150
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    fitted = fit(PANEL, AS_OF, CONTEXT, SETTINGS, categories=panels.CATEGORIES)
+    return Model.of(
+        fitted.regressor,
+        describe(
+            version="v",
+            created_at=datetime(2025, 1, 1, tzinfo=UTC),
+            as_of=AS_OF,
+            inputs=fitted.inputs,
+            features=fitted.features,
+            trained_on=fitted.trained_on,
+            target="log_ratio",
+            intervals=fitted.intervals,
+        ),
+    )
+
+
+def predicted(panel, model, context=CONTEXT):
+    return predict_days(panel, AS_OF, TARGETS, context, model, SETTINGS)
+
+
+def with_sales(change):
+    sales = PANEL.sales[:, :200].copy()
+    change(sales)
+    return replace(PANEL.until(AS_OF, AS_OF + timedelta(days=14)), sales=sales)
+
+
+def test_every_row_is_said_by_its_method(model):
+    made = predicted(PANEL, model)
+    opened = PANEL.known_ahead["open"][:, 200:207] != 0
+    assert (made.method == np.where(opened, MODEL, CLOSED)).all()
+    assert (made.predicted[~opened] == 0).all()
+    assert (made.upper[~opened] == 0).all()
+    assert (made.spread[~opened] == 0).all()
+    assert (made.lower <= made.predicted).all()
+    assert (made.predicted <= made.upper).all()
+    assert (made.predicted[opened] > 0).all()
+
+
+def test_any_part_of_a_chunk_gives_the_same_bits(model):
+    whole = predicted(PANEL, model)
+    for rows in ([5], [119, 0, 64], list(range(40, 90))):
+        chosen = np.array(rows, dtype=np.int64)
+        part = predicted(PANEL.take(chosen), model)
+        for name in ("predicted", "lower", "upper", "spread", "method", "known_through"):
+            assert getattr(part, name).tobytes() == getattr(whole, name)[chosen].tobytes()
+
+
+def test_nothing_after_the_as_of_is_looked_at(model):
+    sales = PANEL.sales.copy()
+    sales[:, 200:] = 1e6
+    changed = predicted(replace(PANEL, sales=sales), model)
+    assert changed.predicted.tobytes() == predicted(PANEL, model).predicted.tobytes()
+
+
+def test_a_new_series_gets_the_mean_of_its_weekday(model):
+    panel = with_sales(lambda sales: sales[0, :180].fill(np.nan))
+    opened = np.ones_like(panel.known_ahead["open"])
+    panel = replace(panel, known_ahead={**panel.known_ahead, "open": opened})
+    panel.sales[0, 180:] = np.arange(20) + 1.0
+    made = predicted(panel, model)
+    assert (made.method[0] == FALLBACK).all()
+    # Day 200 has the weekday of days 186 and 193, whose sales are 7 and 14.
+    assert made.predicted[0, 0] == pytest.approx((7 + 14) / 2)
+    assert made.lower[0, 0] < made.predicted[0, 0] < made.upper[0, 0]
+
+
+def test_a_weekday_never_seen_gets_the_mean_of_the_last_days(model):
+    panel = with_sales(lambda sales: sales[0].fill(np.nan))
+    panel.sales[0, 197:] = [4.0, 5.0, 9.0]
+    opened = np.ones_like(panel.known_ahead["open"])
+    made = predicted(replace(panel, known_ahead={"open": opened}), model)
+    assert made.predicted[0, 0] == pytest.approx(6.0)
+
+
+def test_a_series_never_seen_gets_nothing(model):
+    made = predicted(with_sales(lambda sales: sales[0].fill(np.nan)), model)
+    opened = made.method[0] != CLOSED
+    assert (made.method[0, opened] == FALLBACK).all()
+    assert np.isnan(made.predicted[0, opened]).all()
+    assert np.isnat(made.known_through[0])
+
+
+def test_late_sales_are_used_until_they_are_too_old(model):
+    made = predicted(with_sales(lambda sales: sales[0, -14:].fill(np.nan)), model)
+    assert made.known_through[0] <= np.datetime64(AS_OF - timedelta(days=14))
+    for days, method in ((10, MODEL), (16, FALLBACK)):
+        panel = with_sales(lambda sales, days=days: sales[:, -days:].fill(np.nan))
+        panel.sales[:, -days - 1] = 50.0
+        made = predicted(panel, model)
+        opened = made.method != CLOSED
+        assert (made.method[opened] == method).all()
+        assert (made.known_through == np.datetime64(AS_OF - timedelta(days=days))).all()
+
+
+def test_missing_weather_is_marked_where_the_model_wants_weather(model):
+    assert not predicted(PANEL, model).weather_missing.any()
+    without = panels.context(PANEL, weather=False)
+    assert predicted(PANEL, model, without).weather_missing.all()
+
+
+def test_a_target_beyond_the_model_s_horizon_is_refused(model):
+    with pytest.raises(InputError, match="model v forecasts 7 days ahead"):
+        predict_days(PANEL, AS_OF, [AS_OF + timedelta(days=8)], CONTEXT, model, SETTINGS)

@@ -1,0 +1,66 @@
+"""Which models there are, and which is current."""
+
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from ray_job.bucket import keys
+from ray_job.bucket.errors import ConflictError, InputError
+from ray_job.model import registry
+
+NOW = datetime(2026, 3, 29, tzinfo=UTC)
+
+
+def test_no_model(storage):
+    assert registry.current(storage) is None
+    with pytest.raises(InputError, match="there is no model yet"):
+        registry.load(storage)
+    with pytest.raises(InputError, match="^m1: no such model"):
+        registry.promote(storage, "m1", NOW)
+
+
+def test_a_version_is_taken_once(storage):
+    registry.register(storage, "m1", b"model", b"{}")
+    registry.register(storage, "m1", b"model", b"{}")
+    with pytest.raises(ConflictError):
+        registry.register(storage, "m1", b"other", b"{}")
+
+
+def test_promotion(storage):
+    for version in ("m1", "m2"):
+        registry.register(storage, version, version.encode(), b"{}")
+    first = registry.promote(storage, "m1", NOW)
+    assert registry.current(storage) == first
+    generation = storage.stat(keys.CURRENT_MODEL).generation
+    assert registry.promote(storage, "m1", NOW) == first
+    assert storage.stat(keys.CURRENT_MODEL).generation == generation
+    registry.promote(storage, "m2", NOW)
+    assert registry.load(storage).version == "m2"
+    assert registry.load(storage, "m1").model == b"m1"
+    assert registry.promote(storage, "m1", NOW).version == "m1"
+
+
+def test_the_pointers_digest_counts(storage):
+    registry.register(storage, "m1", b"model", b"{}")
+    promoted = registry.promote(storage, "m1", NOW)
+    found = storage.read_versioned(keys.model_artifact("m1"))
+    storage.replace(keys.model_artifact("m1"), b"changed", found.generation)
+    artifact = registry.load(storage)
+    assert artifact.sha256 == promoted.sha256
+    assert artifact.model == b"changed"
+
+
+def test_racing_promotions(storage):
+    for number in range(6):
+        registry.register(storage, f"m{number}", b"%d" % number, b"{}")
+    threads = [
+        threading.Thread(target=registry.promote, args=(storage, f"m{number}", NOW))
+        for number in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    record = registry.CurrentModel.from_bytes(storage.read(keys.CURRENT_MODEL), "k")
+    assert sorted(one.version for one in record.history) == [f"m{number}" for number in range(6)]

@@ -1,0 +1,114 @@
+"""Clean-up: orphans go, what the pointer reaches stays, and young things are let be."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ray_job.bucket import keys
+from ray_job.bucket.errors import CorruptError, InputError
+from ray_job.operations import clean_up as cleaning
+from ray_job.operations.clean_up import clean_up
+from ray_job.operations.rollback import rollback
+from tests.support.drafts import DAY, FAILED, OK, A, Desk
+from tests.support.shop import LAST, STORES, generations
+
+LATER = datetime.now(UTC) + timedelta(days=8)
+
+
+@pytest.fixture
+def desk(storage):
+    return Desk(storage)
+
+
+def test_orphans_are_deleted(desk):
+    desk.publish({"a": OK, "b": OK}, A - DAY)
+    desk.publish({"a": OK, "b": FAILED})
+    storage = desk.storage
+    orphans = {
+        keys.part(A, "feed", 0),
+        keys.release("lost-0"),
+        keys.receipt(A, "forgotten"),
+        keys.accuracy(A, "replaced"),
+    }
+    for key in orphans:
+        storage.create(key, b"x")
+    for key in ("results/elsewhere", "models/m/model.json", "access/grants.json", "raw_data/a"):
+        storage.create(key, b"x")
+    before, views = generations(storage), desk.views()
+    done = clean_up(storage, LATER)
+    assert (done.objects, done.bytes, done.table_files) == (4, 4, 0)
+    assert {key for key in before if key not in generations(storage)} == orphans
+    assert desk.views() == views
+
+
+def test_young_things_are_let_be(desk):
+    desk.storage.create(keys.part(A, "feed", 0), b"x")
+    assert clean_up(desk.storage, datetime.now(UTC) + timedelta(days=6.9)).objects == 0
+    assert clean_up(desk.storage, LATER, timedelta(days=9)).objects == 0
+
+
+@pytest.mark.parametrize("days", [0, 1, 6.99])
+def test_seven_days_are_the_floor(desk, days):
+    desk.storage.create(keys.part(A, "feed", 0), b"x")
+    with pytest.raises(InputError, match="--older-than: 7 days is the least"):
+        clean_up(desk.storage, LATER, timedelta(days=days))
+    assert desk.storage.stat(keys.part(A, "feed", 0))
+
+
+def test_a_carried_forecast_keeps_its_part(desk):
+    desk.publish({"a": OK, "b": OK}, A - 3 * DAY)
+    for back in (2, 1, 0):
+        desk.publish({"a": OK, "b": FAILED}, A - back * DAY)
+    (part,) = desk.rows()["b"]["parts"]
+    clean_up(desk.storage, LATER)
+    assert desk.storage.stat(part["part"])
+
+
+def test_there_is_something_to_go_back_to(desk):
+    desk.publish({"a": OK}, A - DAY)
+    desk.publish({"a": OK}, version=1)
+    desk.publish({"a": OK}, version=2)
+    clean_up(desk.storage, LATER)
+    rollback(desk.storage)
+    rollback(desk.storage)
+    desk.views()
+
+
+def test_nothing_is_deleted_while_a_release_is_damaged(desk):
+    made = desk.publish({"a": OK})
+    desk.storage.create(keys.part(A, "feed", 0), b"x")
+    key = keys.release(made.release)
+    found = desk.storage.read_versioned(key)
+    desk.storage.replace(key, found.data[:-1], found.generation)
+    before = generations(desk.storage)
+    with pytest.raises(CorruptError):
+        clean_up(desk.storage, LATER)
+    assert generations(desk.storage) == before
+
+
+def test_an_empty_bucket(storage):
+    assert clean_up(storage, LATER) == cleaning.CleanUp(0, 0, 0)
+
+
+def test_histories_are_vacuumed(shop):
+    """What a replacement took out of the table goes; what it holds, and its manifests, stay."""
+    old = shop.partition_files("s002")
+    shop.deliver(
+        [{"store_id": "s002", "date": LAST, "sales": 5.0, "open": 1, "promo": 0}], replace=True
+    )
+    orphan = f"{keys.BATCH_DATA}/store_id=s002/never-committed.parquet"
+    shop.storage.create(orphan, b"x")
+    shop.run()
+    before = set(generations(shop.storage, keys.BATCH_DATA))
+    replaced = set(old) - set(shop.partition_files("s002"))
+    assert replaced
+    assert clean_up(shop.storage, LATER).table_files
+    assert before - set(generations(shop.storage, keys.BATCH_DATA)) == replaced
+    aged = datetime.now(UTC).timestamp() - 8 * 86_400
+    os.utime(Path(shop.storage.url) / orphan, (aged, aged))
+    clean_up(shop.storage, LATER)
+    assert before - set(generations(shop.storage, keys.BATCH_DATA)) == replaced | {orphan}
+    shop.run(force=True)
+    assert sorted(shop.stores()) == list(STORES)

@@ -1,0 +1,146 @@
+"""From the outcomes of chunks to the rows of a release."""
+
+import json
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ray_job.bucket.parts import OUTCOME_SCHEMA, WrittenPart
+from ray_job.data.arrays import matrix
+from ray_job.publishing import release_rows
+from ray_job.publishing.release_rows import Origin
+
+A = date(2026, 3, 28)
+MOMENT = datetime(2026, 3, 29, tzinfo=UTC)
+ORIGIN = Origin(A, (A + timedelta(days=1), A + timedelta(days=2)), "m1", 7)
+
+
+def told(store, outcome="ok", first=0, rows=2, **more):
+    found = {"store_id": store, "outcome": outcome, "sold": [float("nan"), 1.0]}
+    if outcome in ("ok", "fallback", "closed"):
+        found |= {
+            "first_row": first,
+            "rows": rows,
+            "items": rows // 2,
+            "observations": 10,
+            "data_through": A,
+            "known_through": A,
+            "predicted": [10.0, 20.0],
+            "spread": [1.0, 2.0],
+            "spread_squared": [0.5, 1.0],
+            "usual": [9.0, 9.0],
+            "method": ["model", "closed"],
+            "missing": ["", "promo"],
+        }
+    return found | more
+
+
+def done(*rows, part="p", run="r", at=MOMENT, attempt=1):
+    return WrittenPart(
+        pa.Table.from_pylist(list(rows), OUTCOME_SCHEMA), part, "sha", run, at, attempt
+    )
+
+
+def released(combined, **descriptions):
+    seen = []
+
+    def interval(total, spread, squared, days):
+        seen.append((total, spread, squared, days))
+        return total - spread, total + spread
+
+    table = release_rows.release_rows(combined, ORIGIN, interval, descriptions)
+    return {row["store_id"]: row for row in table.to_pylist()}, seen
+
+
+def test_nothing():
+    combined = release_rows.combine([])
+    assert combined.num_rows == 0
+    assert released(combined)[0] == {}
+
+
+def test_stores_of_several_chunks():
+    combined = release_rows.combine(
+        [done(told("b"), told("c", first=2)), done(told("a"), part="q")]
+    )
+    rows, _ = released(combined, a={"region": "BE"})
+    assert list(rows) == ["a", "b", "c"]
+    assert rows["c"]["parts"] == [{"part": "p", "first_row": 2, "rows": 2, "sha256": "sha"}]
+    assert (rows["a"]["as_of"], rows["a"]["table_version"]) == (A, 7)
+    assert rows["a"]["last_target_date"] == A + timedelta(days=2)
+    assert (rows["a"]["lower_80"], rows["a"]["upper_80"]) == ([9.0, 18.0], [11.0, 22.0])
+    assert json.loads(rows["a"]["description"]) == {"region": "BE"}
+    assert rows["b"]["description"] is None
+
+
+def test_the_chunks_of_a_cut_store_add_up():
+    earlier = MOMENT - timedelta(hours=1)
+    combined = release_rows.combine(
+        [
+            done(told("big", method=["fallback", "closed"], missing=["open", ""]), part="p"),
+            done(told("big", data_through=A - timedelta(days=1)), part="q", run="s", at=earlier),
+        ]
+    )
+    rows, ((total, spread, squared, _),) = released(combined)
+    assert total.tolist() == [[20.0, 40.0]]
+    assert spread.tolist() == [[2.0, 4.0]]
+    assert squared.tolist() == [[1.0, 2.0]]
+    big = rows["big"]
+    assert (big["items"], big["run_id"], big["data_through"]) == (2, "r", A)
+    assert big["method"] == ["model", "closed"]
+    assert big["missing"] == ["open", "promo"]
+    assert [one["part"] for one in big["parts"]] == ["p", "q"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "whole"),
+    [
+        ("ok", "failed", "failed"),
+        ("failed", "no_data", "failed"),
+        ("ok", "fallback", "ok"),
+        ("fallback", "closed", "fallback"),
+        ("closed", "no_data", "closed"),
+        ("no_data", "no_data", "no_data"),
+    ],
+)
+def test_the_outcome_of_a_cut_store(one, other, whole):
+    combined = release_rows.combine([done(told("big", one)), done(told("big", other), part="q")])
+    rows, _ = released(combined)
+    assert rows["big"]["outcome"] == whole
+    if whole in ("failed", "no_data"):
+        assert (rows["big"]["as_of"], rows["big"]["parts"]) == (None, None)
+
+
+def test_failed_rows_name_the_failure_only():
+    bad = told("a", "failed", reason_code="corrupt", reason="page 3")
+    rows, _ = released(release_rows.combine([done(bad, attempt=3)]))
+    assert (rows["a"]["reason_code"], rows["a"]["reason"], rows["a"]["attempt"]) == (
+        "corrupt",
+        "page 3",
+        3,
+    )
+    assert rows["a"]["predicted"] is None
+
+
+def test_days_since_sales():
+    """Of the simple rule the whole horizon counts; else the days from the newest sales."""
+    combined = release_rows.combine(
+        [done(told("a", known_through=A - timedelta(days=3)), told("b", "fallback"))]
+    )
+    _, ((_, _, _, days),) = released(combined)
+    assert days.tolist() == [[4.0, 5.0], [2.0, 2.0]]
+
+
+def test_what_was_sold():
+    stores, days, totals = release_rows.sold(release_rows.combine([done(told("a"))]), A)
+    assert stores == ["a"]
+    assert days.tolist() == [A - timedelta(days=1), A]
+    assert np.isnan(totals[0, 0])
+    assert totals[0, 1] == 1.0
+    assert release_rows.sold(release_rows.combine([]), A)[0] == []
+
+
+def test_lists_of_unequal_length_are_filled_up():
+    found = matrix(pa.chunked_array([[[1.0, 2.0], [3.0], None]]))
+    assert np.nan_to_num(found, nan=-1).tolist() == [[1, 2], [3, -1], [-1, -1]]

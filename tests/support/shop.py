@@ -1,0 +1,267 @@
+"""A small chain of stores: its raw files, its model, and a bucket in which its nights are run.
+
+Ten generated stores (`ray_job.sample`: 5 has been open for 3 days, 9 has been closed for ten days
+and stays so, 10 is a station), the first of them with a dozen items, which is enough for the plan
+to cut it. Berlin's clocks go forward in the first night after `LAST`, and Easter is in its horizon.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from ray_job import ingest, sample
+from ray_job.bucket import keys, parts, pointer, releases
+from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.receipts import Receipt
+from ray_job.bucket.releases import Release
+from ray_job.bucket.storage import Storage, open_bucket
+from ray_job.data.histories import open_histories
+from ray_job.execution.inline import InlineExecutor
+from ray_job.features import Inputs, feature_names, features
+from ray_job.forecasting.task import Executor
+from ray_job.model import registry, training_data
+from ray_job.model.model import TrainedOn, describe, dump
+from ray_job.model.training import scored
+from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.run import run
+from ray_job.progress import SilentProgress
+from ray_job.sample import files as sample_files
+from ray_job.settings import Ingest, Plan, Settings
+
+DAY = timedelta(days=1)
+LAST = date(2026, 3, 28)
+"""The last day with sales: a Saturday."""
+STORES = tuple(f"s{number:03d}" for number in range(1, 11))
+BIG = STORES[0]
+SETTINGS = Settings(
+    time_zone="Europe/Berlin",
+    lookback_days=84,
+    ingest=Ingest(row_group_rows=200),
+    plan=Plan(chunk_rows=420),
+)
+MODEL = "tiny"
+_SPEC = sample.SampleSpec(last_day=LAST, stores=len(STORES), days=100, big_store_items=12, seed=5)
+_WARM_UP = 60
+
+
+def midnight(as_of: date) -> datetime:
+    """When the night of an as-of begins, and a little more."""
+    return datetime.combine(as_of + DAY, time(0, 5), SETTINGS.zone)
+
+
+@cache
+def delivered() -> sample.Sample:
+    """The chain's raw tables."""
+    return sample.generate(_SPEC)
+
+
+@cache
+def objects() -> Mapping[str, bytes]:
+    """Every object of a bucket into which all was ingested, and whose model is current."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "bucket")
+        root.mkdir()
+        storage = open_bucket(str(root))
+        sample_files.write(delivered(), root / "raw_data", days_per_file=50, format="parquet")
+        ingest.ingest(storage, SETTINGS, now=midnight(LAST))
+        train(storage)
+        return snapshot(storage)
+
+
+def train(storage: Storage, version: str = MODEL, *, promote: bool = True) -> None:
+    """Register a model of one's own: a few trees on the features that the short history has."""
+    histories = open_histories(storage)
+    made_on = LAST - 14 * DAY
+    data = training_data.load(storage, SETTINGS, histories, made_on, days=80)
+    wanted = Inputs.of(
+        data.panel, data.context, categories=data.categories, horizon=SETTINGS.horizon
+    )
+    matrices, answers = [], []
+    for back in range(1, 21):
+        as_of = made_on - back * DAY
+        target = as_of + (1 + back % SETTINGS.horizon) * DAY
+        if target > made_on:
+            continue
+        column = data.panel.column(target)
+        counted = scored(data.panel)[:, column]
+        matrix = features(data.panel, as_of, target, data.context, wanted)
+        matrices.append(matrix[counted])
+        answers.append(np.log1p(np.maximum(data.panel.sales[counted, column], 0.0)))
+    names = np.array(feature_names(wanted))
+    matrix = np.concatenate(matrices)
+    usable = ~np.isnan(matrix).all(axis=0)
+    baseline = matrix[:, list(names).index("baseline")]
+    known = ~np.isnan(baseline)
+    regressor = HistGradientBoostingRegressor(max_iter=8, max_leaf_nodes=7, random_state=1)
+    regressor.fit(matrix[known][:, usable], (np.concatenate(answers) - baseline)[known])
+    described = describe(
+        version=version,
+        created_at=midnight(LAST),
+        as_of=made_on,
+        inputs=wanted,
+        features=names[usable].tolist(),
+        trained_on=TrainedOn(
+            first=made_on - 20 * DAY, last=made_on, rows=int(known.sum()), stores=len(STORES)
+        ),
+        target="log_ratio",
+    )
+    artifact, described = dump(regressor, described)
+    registry.register(storage, version, artifact, described.to_bytes())
+    if promote:
+        registry.promote(storage, version, midnight(LAST))
+
+
+def snapshot(storage: Storage, prefix: str = "") -> dict[str, bytes]:
+    """The bytes of every object."""
+    return {
+        info.key: storage.read(info.key) for info in storage.list(prefix) if _is_object(info.key)
+    }
+
+
+def filled(folder: Path, found: Mapping[str, bytes]) -> Storage:
+    """A bucket in a directory with these objects."""
+    for key, data in found.items():
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return open_bucket(str(folder))
+
+
+def generations(storage: Storage, prefix: str = "") -> dict[str, str]:
+    """Every object's generation: equal before and after means that nothing was written."""
+    return {info.key: info.generation for info in storage.list(prefix) if _is_object(info.key)}
+
+
+def _is_object(key: str) -> bool:
+    return "/.storecast-" not in key
+
+
+@dataclass(frozen=True)
+class Shop:
+    """The chain's bucket. Nights run on their own clocks, by default without Ray."""
+
+    storage: Storage
+    settings: Settings = SETTINGS
+    executor: Executor = field(default_factory=InlineExecutor)
+
+    def having(self, **sections: Any) -> Shop:
+        """The same bucket under other settings."""
+        return replace(self, settings=self.settings.model_copy(update=sections))
+
+    def by(self, executor: Executor) -> Shop:
+        return replace(self, executor=executor)
+
+    def run(self, as_of: date | str | None = LAST, *, now: datetime | None = None, **request: Any):
+        """One run, by default at the midnight after its as-of."""
+        if now is None:
+            now = midnight(as_of if isinstance(as_of, date) else LAST)
+        asked = RunRequest(as_of=as_of, **request)  # type: ignore[arg-type]
+        return self.perform(asked, now)
+
+    def perform(self, request: RunRequest, now: datetime) -> Receipt:
+        return run(
+            self.storage,
+            self.settings,
+            request,
+            self.executor,
+            now=now,
+            clock=lambda: 0.0,
+            progress=SilentProgress(),
+        )
+
+    def deliver(
+        self,
+        rows: pa.Table | Sequence[Mapping[str, Any]] | str,
+        *,
+        name: str = "late",
+        kind: str = "sales",
+        replace: bool = False,
+        now: datetime | None = None,
+    ) -> None:
+        """Ingest a file of these rows: CSV if it is text, else Parquet."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, f"{name}.csv" if isinstance(rows, str) else f"{name}.parquet")
+            if isinstance(rows, str):
+                path.write_text(rows)
+            else:
+                table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows))
+                pa.parquet.write_table(table, path)
+            ingest.ingest(
+                self.storage,
+                self.settings,
+                [path],
+                kind=kind,
+                replace=replace,
+                now=now or midnight(LAST),
+            )
+
+    @property
+    def pointer(self) -> Pointer:
+        return pointer.read(self.storage)[0]
+
+    def release(self, name: str | None = None) -> Release:
+        """A release as readers load it: the current one by default."""
+        current = self.pointer
+        entry = current.entry(name or current.current or "")
+        assert entry is not None
+        return releases.load(self.storage, entry.release, entry.sha256)
+
+    def stores(self, name: str | None = None) -> dict[str, dict[str, Any]]:
+        """The rows of a release by store."""
+        return {row["store_id"]: row for row in self.release(name).stores.to_pylist()}
+
+    def forecast(self, store: str, name: str | None = None) -> pa.Table:
+        """A store's rows, read from its parts as the API does."""
+        return self.rows_of(self.stores(name)[store])
+
+    def rows_of(self, row: Mapping[str, Any]) -> pa.Table:
+        """The rows of a release's row; fails where a part is not the one that it names."""
+        pieces = [parts.PART_SCHEMA.empty_table()]
+        for one in row["parts"] or []:
+            data = self.storage.read(one["part"])
+            assert parts.sha256(data) == one["sha256"]
+            pieces.append(parts.read_rows(data, one["part"], one["first_row"], one["rows"]))
+        return pa.concat_tables(pieces)
+
+    def all_rows(self, name: str | None = None) -> pa.Table:
+        """Every row of a release, sorted."""
+        pieces = [self.rows_of(row) for row in self.stores(name).values()]
+        order = ["store_id", "item_id", "target_date"]
+        return pa.concat_tables(pieces).sort_by([(name, "ascending") for name in order])
+
+    def partition_files(self, store: str) -> list[str]:
+        """The keys of a store's history."""
+        files = open_histories(self.storage).files.to_pylist()
+        return [row["path"] for row in files if row["store_id"] == store]
+
+    def tamper(self, key: str, change: Callable[[bytes], bytes]) -> None:
+        """Overwrite an object, as a broken disk or a careless hand would."""
+        found = self.storage.read_versioned(key)
+        self.storage.replace(key, change(found.data), found.generation)
+
+    def part_keys(self, as_of: date = LAST) -> list[str]:
+        return [info.key for info in self.storage.list(f"{keys.PARTS}as_of={as_of}/")]
+
+    def check(self) -> None:
+        """What must hold whatever happened: everything that the pointer names is there, whole."""
+        current = self.pointer
+        for name in {*current.dates.values(), *([current.current] if current.current else [])}:
+            release = self.release(name)
+            ids = release.stores["store_id"].to_pylist()
+            assert ids == sorted(set(ids))
+            for row in release.stores.to_pylist():
+                rows = self.rows_of(row)
+                assert set(rows["store_id"].to_pylist()) <= {row["store_id"]}
+                assert rows.num_rows == (row["items"] or 0) * len(row["target_dates"] or [])
+                if row["as_of"] is not None:
+                    assert row["as_of"] <= release.header.as_of
