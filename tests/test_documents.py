@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, commands exist, modules can be imported, lists are complete."""
+"""The documents: links, commands and modules exist; decisions are complete and in order."""
 
 from __future__ import annotations
 
