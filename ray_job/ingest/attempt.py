@@ -32,7 +32,7 @@ from ray_job.data.delta import (
 from ray_job.data.manifest import (
     Entry,
     Manifest,
-    Past,
+    PastIngests,
     delivery_times,
     is_in,
     read_past,
@@ -170,7 +170,9 @@ class _Attempt:
         check_unchanged(self.storage, sources)
         return self._commit(past, self._delivered(batch))
 
-    def _sources(self, past: Past, files: Sequence[Path], kind: str, replace: bool) -> list[Source]:
+    def _sources(
+        self, past: PastIngests, files: Sequence[Path], kind: str, replace: bool
+    ) -> list[Source]:
         """The new raw files, oldest first, and then the FILEs that are not among them yet."""
         pending = given(self.storage, files, kind, replace_rows=replace)
         objects = new_objects(self.storage, past.files, self.left_out)
@@ -195,7 +197,7 @@ class _Attempt:
             raise _LostRaceError from error
         return _Delivered(batch, sources)
 
-    def _commit(self, past: Past, delivered: _Delivered) -> IngestReport:
+    def _commit(self, past: PastIngests, delivered: _Delivered) -> IngestReport:
         batch = delivered.batch
         times = delivered.times(past)
         note_deliveries(self.work, times)
@@ -225,7 +227,7 @@ class _Attempt:
             version=_version(self.storage),
         )
 
-    def _table(self, past: Past, batch: Batch) -> DeltaTable:
+    def _table(self, past: PastIngests, batch: Batch) -> DeltaTable:
         """The histories with all the columns that are needed, at the transaction of `past`."""
         table = open_or_create(self.storage, keys.BATCH_DATA, SALES_SCHEMA, [STORE])
         there = set(arrow_schema(table).names)
@@ -280,7 +282,7 @@ class _Delivered:
     batch: Batch
     sources: Mapping[int, Source]
 
-    def times(self, past: Past) -> dict[int, int]:
+    def times(self, past: PastIngests) -> dict[int, int]:
         """When each file was delivered, in microseconds since 1970."""
         created = {one.key: one.lying.created for one in self.sources.values()}
         by_key = delivery_times(created, past.delivered)

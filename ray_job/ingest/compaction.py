@@ -26,7 +26,7 @@ from ray_job.data.delta import (
     stored_schema,
 )
 from ray_job.data.parquet import read_batches
-from ray_job.data.requests import in_order
+from ray_job.data.requests import map_in_order
 from ray_job.ingest.partitions import PartitionWriter
 from ray_job.ingest.workspace import workspace
 from ray_job.progress import Progress, SilentProgress
@@ -123,7 +123,7 @@ class _Rows:
             return file, read_batches(self.storage, key, file.size, stored)
 
         try:
-            for file, batches in in_order(self.storage, read, self.files):
+            for file, batches in map_in_order(self.storage, read, self.files):
                 for batch in batches:
                     store = pa.repeat(pa.scalar(file.store_id, pa.string()), batch.num_rows)
                     arrays = batch.columns

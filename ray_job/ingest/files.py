@@ -18,8 +18,8 @@ from ray_job.bucket.checksums import crc32c_of_file
 from ray_job.bucket.directory import DirectoryStorage
 from ray_job.bucket.errors import ConflictError, InputError, NotFoundError
 from ray_job.bucket.storage import ObjectInfo, Storage
-from ray_job.data.manifest import Known
-from ray_job.data.requests import in_order, is_local
+from ray_job.data.manifest import KnownFile
+from ray_job.data.requests import is_local, map_in_order
 from ray_job.ingest.bad import BadFilesError
 from ray_job.ingest.shapes import FORMATS, has_known_format
 from ray_job.progress import Stage
@@ -55,7 +55,7 @@ class Source:
 
 
 def new_objects(
-    storage: Storage, known: Mapping[str, Known], left_out: Collection[str] = ()
+    storage: Storage, known: Mapping[str, KnownFile], left_out: Collection[str] = ()
 ) -> list[ObjectInfo]:
     """What lies in raw_data and is not known by its generation, the oldest first.
 
@@ -82,7 +82,7 @@ def new_objects(
 def fetch(
     storage: Storage,
     objects: Sequence[ObjectInfo],
-    known: Mapping[str, Known],
+    known: Mapping[str, KnownFile],
     folder: Path,
     stage: Stage,
 ) -> list[Source]:
@@ -111,7 +111,7 @@ def fetch(
         return Source(info.key, info.key, path, checksum, info.size, info)
 
     found = []
-    for source in in_order(storage, one, enumerate(objects)):
+    for source in map_in_order(storage, one, enumerate(objects)):
         stage.advance()
         if source is not None:
             found.append(source)

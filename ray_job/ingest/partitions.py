@@ -17,7 +17,7 @@ from ray_job.bucket.storage import Storage
 from ray_job.data.delta import STORE, DataFile, parquet_writer, partition_key
 from ray_job.data.parquet import conform
 from ray_job.data.partition import Constants
-from ray_job.data.requests import in_order
+from ray_job.data.requests import map_in_order
 from ray_job.progress import Stage
 
 _MEMORY_ROWS = 1_000_000
@@ -107,7 +107,7 @@ class PartitionWriter:
             file.send()
             return file.file
 
-        for file in in_order(self.storage, one, encoded):
+        for file in map_in_order(self.storage, one, encoded):
             written.append(file)
             rows += file.rows
             stage.advance(rows=rows)

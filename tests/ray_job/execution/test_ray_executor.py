@@ -192,8 +192,8 @@ def test_a_cluster_that_merely_runs_on_this_machine_is_not_joined(short_path):
     (short_path / "ray").mkdir()
     (short_path / "ray" / "ray_current_cluster").write_text(theirs)
     ask = (
-        "import ray; from ray_job import job\n"
-        "with job.cluster(): print(ray.get_runtime_context().gcs_address)"
+        "import ray; from ray_job.execution import ray_executor\n"
+        "with ray_executor.cluster(): print(ray.get_runtime_context().gcs_address)"
     )
     told = subprocess.run(
         [sys.executable, "-c", ask],
