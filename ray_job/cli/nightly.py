@@ -194,10 +194,10 @@ class _Ray:
 
     def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
         if self._executor is None:
-            from ray_job.execution import ray_executor
+            from ray_job.datasets import cluster, executor
 
-            self._until.enter_context(ray_executor.cluster())
-            self._executor = ray_executor.RayExecutor()
+            self._until.enter_context(cluster.cluster())
+            self._executor = executor.RayExecutor()
         yield from self._executor.run(tasks, spec)
 
 

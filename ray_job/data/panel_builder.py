@@ -38,7 +38,7 @@ def panels(
     `stores` is sorted. A panel holds no sales after the as-of. A series without a row between
     `first_day` and `last_target` is in no panel.
     """
-    rows = _ChunkRows.of(stores, columns, first_day, last_target)
+    rows = ChunkRows.of(stores, columns, first_day, last_target)
     if rows is None:
         return
     n_days = (as_of - first_day).days + 1
@@ -57,7 +57,7 @@ def panels(
 
 
 @dataclass(frozen=True, slots=True)
-class _ChunkRows:
+class ChunkRows:
     """The rows of a chunk, flat: each has the index of its series and of its day."""
 
     store_ids: Texts
@@ -65,7 +65,7 @@ class _ChunkRows:
     series: Ints
     days: Ints
     sales: Floats
-    columns: Mapping[str, Floats32]
+    columns: Mapping[str, npt.NDArray[np.floating]]
     adds: npt.NDArray[np.bool_] | None
     delivered: Ints | None
     """When each row was delivered, in µs since 1970; None where no row adds."""
@@ -77,7 +77,12 @@ class _ChunkRows:
         columns: Columns,
         first_day: date,
         last_day: date,
-    ) -> _ChunkRows | None:
+        dtype: type[np.floating] = np.float32,
+    ) -> ChunkRows | None:
+        """The rows of the days from `first_day` to `last_day`, None where there is no such row.
+
+        `columns` become arrays of `dtype`.
+        """
         files = [rows for _, of_store in stores for rows in of_store]
         if not files:
             return None
@@ -107,7 +112,7 @@ class _ChunkRows:
             series=series,
             days=(dates if all_inside else dates[inside]) - first,
             sales=values("sales"),
-            columns={name: values(name).astype(np.float32) for name in columns.names},
+            columns={name: values(name).astype(dtype) for name in columns.names},
             adds=adds,
             delivered=delivered,
         )
@@ -128,12 +133,12 @@ class _ChunkRows:
         dense = {}
         for name in columns.names:
             dense[name] = np.full(count * n_all, np.nan, dtype=np.float32)
-            _set(dense[name], cells, self.columns[name][rows])
+            set_cells(dense[name], cells, self.columns[name][rows])
         sales = np.full(count * n_all, np.nan)
         if self.adds is None or self.delivered is None:
-            _set(sales, cells, self.sales[rows])
+            set_cells(sales, cells, self.sales[rows])
         else:
-            _fold(sales, cells, self.sales[rows], self.adds[rows], self.delivered[rows])
+            fold_cells(sales, cells, self.sales[rows], self.adds[rows], self.delivered[rows])
         past = np.ascontiguousarray(sales.reshape(count, n_all)[:, :n_days])
         whole = {name: values.reshape(count, n_all) for name, values in dense.items()}
         delivered = _last_known(past)
@@ -174,7 +179,9 @@ def _fill_closed_days(sales: Floats, is_open: Floats32) -> None:
     sales[closed & (known > gap)] = 0.0
 
 
-def _set(dense: npt.NDArray[np.floating], cells: Ints, values: npt.NDArray[np.floating]) -> None:
+def set_cells(
+    dense: npt.NDArray[np.floating], cells: Ints, values: npt.NDArray[np.floating]
+) -> None:
     """Write values into cells; of several values for a cell the last one that is not NaN counts."""
     known = ~np.isnan(values)
     if known.all():
@@ -183,7 +190,7 @@ def _set(dense: npt.NDArray[np.floating], cells: Ints, values: npt.NDArray[np.fl
         dense[cells[known]] = values[known]
 
 
-def _fold(
+def fold_cells(
     dense: Floats, cells: Ints, values: Floats, adds: npt.NDArray[np.bool_], delivered: Ints
 ) -> None:
     """Apply deliveries one after the other. Within one delivery a cell occurs at most once."""

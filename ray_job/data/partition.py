@@ -26,7 +26,7 @@ from ray_job.data.parquet import RangedFile, fetch_row_groups, open_part
 from ray_job.plan import ItemRange, RowGroup
 
 ITEM, DELIVERED, OP = "item_id", "delivered_at", "op"
-_ROW_COLUMNS = {ITEM: pa.string(), DELIVERED: pa.timestamp("us", "UTC"), OP: pa.string()}
+ROW_COLUMNS = {ITEM: pa.string(), DELIVERED: pa.timestamp("us", "UTC"), OP: pa.string()}
 REQUIRED = (ITEM, "date", "sales", DELIVERED, OP)
 _TYPE_CHECKS: Mapping[str, Callable[[pa.DataType], bool]] = {
     ITEM: pa.types.is_string,
@@ -65,7 +65,7 @@ class FileRows:
         """The rows with all columns; constants are repeated."""
         table = self.table
         for name, value in self.constant.items():
-            repeated = pa.repeat(pa.scalar(value), table.num_rows).cast(_ROW_COLUMNS[name])
+            repeated = pa.repeat(pa.scalar(value), table.num_rows).cast(ROW_COLUMNS[name])
             table = table.append_column(name, repeated)
         return table
 
@@ -83,7 +83,7 @@ class Constants:
         if not rows.num_rows:
             return
         self.rows += rows.num_rows
-        for name in _ROW_COLUMNS:
+        for name in ROW_COLUMNS:
             if name not in self.varying:
                 column = rows.column(name)
                 first = column[0]

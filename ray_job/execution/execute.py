@@ -9,7 +9,7 @@ store that kills workers again.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -109,6 +109,10 @@ def _execute(
     with progress.stage("forecast", len(tasks), "chunks") as stage:
         missing = {task.chunk.digest: task for task in tasks}
         for attempt in range(_ATTEMPTS):
+            if attempt:
+                for result in _written_before_the_loss(storage, missing, spec):
+                    stage.advance(1, stores=missing.pop(result.digest).chunk.n_stores)
+                    results.append(result)
             if not missing:
                 break
             # A task that was lost may be the one that kills: it must not take others with it.
@@ -121,6 +125,20 @@ def _execute(
             results.append(_isolate(storage, task, spec, executor))
             stage.advance(1)
     return results
+
+
+def _written_before_the_loss(
+    storage: Storage, missing: Mapping[str, Task], spec: RunSpec
+) -> list[ChunkResult]:
+    """The results of lost tasks whose worker wrote the part before it was lost."""
+    chunks = [task.chunk for task in missing.values()]
+    existing = find_parts(storage, spec.basis.as_of, chunks, spec.generated_at)
+    return [
+        ChunkResult(chunk.digest, parts_of_chunk.valid)
+        for chunk, parts_of_chunk in zip(chunks, existing, strict=True)
+        if parts_of_chunk.valid is not None
+        and parts_of_chunk.valid.attempt > missing[chunk.digest].attempt
+    ]
 
 
 def _isolate(storage: Storage, task: Task, spec: RunSpec, executor: Executor) -> ChunkResult:

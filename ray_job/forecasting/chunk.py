@@ -22,6 +22,7 @@ from ray_job import plan
 from ray_job.bucket import parts
 from ray_job.bucket.errors import CorruptError, InputError, NotFoundError, StorageError
 from ray_job.bucket.storage import Storage, open_bucket
+from ray_job.data.history_block import ChunkHistories, StoreHistory, UnreadStore
 from ray_job.data.panel_builder import panels
 from ray_job.data.partition import Columns, FileRows, read_store
 from ray_job.data.requests import map_in_order
@@ -48,9 +49,6 @@ or the process is damaged."""
 _SLOW_SECONDS = 60.0
 """After a chunk has waited this long for requests that failed, its other stores are not tried."""
 
-StoreHistory = tuple[str, Sequence[FileRows]]
-"""A store id, and the rows of its files."""
-
 
 def forecast_chunk(task: Task, spec: RunSpec) -> ChunkResult:
     """Process one chunk. Idempotent: if its part is in the bucket already, the part is adopted.
@@ -59,12 +57,41 @@ def forecast_chunk(task: Task, spec: RunSpec) -> ChunkResult:
     part itself cannot be written, all stores are `failed` and there is no part. Raises what is
     wrong with the bucket or the model as such.
     """
+    return forecast_histories(task, spec, read_chunk(task, spec))
+
+
+def read_chunk(task: Task, spec: RunSpec) -> ChunkHistories:
+    """The histories of a chunk's stores. A store that cannot be read is named, with its reason.
+
+    If the chunk cannot be read as a whole, the result has an `error`: `forecast_histories` then
+    reads the chunk again in pieces. Raises what is wrong with the bucket or the model as such.
+    """
     began, cpu = time.monotonic(), time.process_time()
     _keep_freed_memory()
     try:
         storage = _open_storage(spec.bucket)
+        columns = _columns(_load_model(_ArtifactKey(spec.artifact)))
+        histories, unread = _read_histories(storage, task.chunk, columns)
+    except _ABOUT_THE_RUN:
+        raise
+    except Exception as error:  # noqa: BLE001 - no chunk ends the night of the others
+        return ChunkHistories(task.chunk.digest, (), error=_reason(error)[1])
+    return ChunkHistories(
+        digest=task.chunk.digest,
+        histories=histories,
+        unread=unread,
+        seconds=time.monotonic() - began,
+        cpu_seconds=time.process_time() - cpu,
+    )
+
+
+def forecast_histories(task: Task, spec: RunSpec, histories: ChunkHistories) -> ChunkResult:
+    """The result of a chunk whose histories were read: predictions, the part, the outcomes."""
+    began, cpu = time.monotonic(), time.process_time()
+    try:
+        storage = _open_storage(spec.bucket)
         with _thread_pools(_ArtifactKey(spec.artifact)).limit(limits=_threads()):
-            output = _forecast_or_halve(storage, task.chunk, spec)
+            output = _forecast_or_halve(storage, task.chunk, spec, histories)
         part = write_part(storage, task, spec, output)
     except _ABOUT_THE_RUN:
         raise
@@ -74,8 +101,8 @@ def forecast_chunk(task: Task, spec: RunSpec) -> ChunkResult:
         digest=task.chunk.digest,
         part=part,
         cost=ChunkCost(
-            seconds=time.monotonic() - began,
-            cpu_seconds=time.process_time() - cpu,
+            seconds=histories.seconds + time.monotonic() - began,
+            cpu_seconds=histories.cpu_seconds + time.process_time() - cpu,
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             rows=task.chunk.rows,
             bytes=task.chunk.bytes,
@@ -102,13 +129,16 @@ def _reason(error: Exception) -> tuple[str, str]:
     return "error", f"{type(error).__name__}: {error}"
 
 
-def _forecast_or_halve(storage: Storage, chunk: Chunk, spec: RunSpec) -> ChunkOutput:
+def _forecast_or_halve(
+    storage: Storage, chunk: Chunk, spec: RunSpec, histories: ChunkHistories | None = None
+) -> ChunkOutput:
     """Forecast all stores together; if this raises, each half by itself, reading included.
 
-    A lack of memory has many names: a thread that cannot start, a library that cannot be loaded.
+    `histories` are those of the chunk, None if they are to be read. A lack of memory has many
+    names: a thread that cannot start, a library that cannot be loaded.
     """
     try:
-        return _forecast(storage, chunk, spec)
+        return _forecast(storage, chunk, spec, histories)
     except _ABOUT_THE_RUN:
         raise
     except Exception as error:  # noqa: BLE001 - becomes the reason of the last store that is left
@@ -118,26 +148,38 @@ def _forecast_or_halve(storage: Storage, chunk: Chunk, spec: RunSpec) -> ChunkOu
     return merge_outputs([_forecast_or_halve(storage, half, spec) for half in halves])
 
 
-def _forecast(storage: Storage, chunk: Chunk, spec: RunSpec) -> ChunkOutput:
+def _forecast(
+    storage: Storage, chunk: Chunk, spec: RunSpec, chunk_histories: ChunkHistories | None
+) -> ChunkOutput:
     model = _load_model(_ArtifactKey(spec.artifact))
-    columns = Columns(
-        known_ahead=model.description.inputs.known_ahead,
-        categories=model.description.inputs.categories,
-    )
-    histories, failures = _read_histories(storage, chunk, columns)
+    columns = _columns(model)
+    if chunk_histories is None or chunk_histories.error is not None:
+        histories, unread = _read_histories(storage, chunk, columns)
+    else:
+        histories, unread = chunk_histories.histories, chunk_histories.unread
     output = _predict_or_halve(histories, columns, model, spec)
-    if not failures:
+    if not unread:
         return output
+    failures = [
+        outcomes_without_forecast([store.store_id], "failed", store.reason_code, store.reason)
+        for store in unread
+    ]
     outcomes = pa.concat_tables([output.outcomes, *failures]).sort_by("store_id")
     return ChunkOutput(output.rows, outcomes)
 
 
+def _columns(model: Model) -> Columns:
+    """The columns that the model needs beside the sales."""
+    inputs = model.description.inputs
+    return Columns(known_ahead=inputs.known_ahead, categories=inputs.categories)
+
+
 def _read_histories(
     storage: Storage, chunk: Chunk, columns: Columns
-) -> tuple[list[StoreHistory], list[pa.Table]]:
-    """The histories of the chunk's stores, and the outcomes of stores that cannot be read."""
+) -> tuple[Sequence[StoreHistory], Sequence[UnreadStore]]:
+    """The histories of the chunk's stores, and the stores that cannot be read."""
     histories: list[StoreHistory] = []
-    failures: list[pa.Table] = []
+    unread: list[UnreadStore] = []
     waited_seconds = 0.0
 
     def read(store: tuple[str, list[str]]) -> tuple[Sequence[FileRows] | Exception, float]:
@@ -157,11 +199,11 @@ def _read_histories(
     answers = map_in_order(storage, read, stores)
     for (store_id, _), (files, seconds) in zip(stores, answers, strict=True):
         if isinstance(files, Exception):
-            failures.append(outcomes_without_forecast([store_id], "failed", *_reason(files)))
+            unread.append(UnreadStore(store_id, *_reason(files)))
             waited_seconds += seconds if isinstance(files, StorageError) else 0.0
         else:
             histories.append((store_id, files))
-    return histories, failures
+    return histories, unread
 
 
 def _predict_or_halve(

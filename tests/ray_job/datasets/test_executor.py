@@ -13,7 +13,8 @@ import pytest
 import ray
 
 from ray_job.bucket.errors import CorruptError
-from ray_job.execution.ray_executor import RayExecutor, block_sizes
+from ray_job.datasets.blocks import block_sizes
+from ray_job.datasets.executor import RayExecutor
 from ray_job.forecasting.task import Task
 from ray_job.nightly.prepare import RunRequest, prepare
 from ray_job.settings import Plan, Run
@@ -192,8 +193,8 @@ def test_a_cluster_that_merely_runs_on_this_machine_is_not_joined(short_path):
     (short_path / "ray").mkdir()
     (short_path / "ray" / "ray_current_cluster").write_text(theirs)
     ask = (
-        "import ray; from ray_job.execution import ray_executor\n"
-        "with ray_executor.cluster(): print(ray.get_runtime_context().gcs_address)"
+        "import ray; from ray_job.datasets.cluster import cluster\n"
+        "with cluster(): print(ray.get_runtime_context().gcs_address)"
     )
     told = subprocess.run(
         [sys.executable, "-c", ask],
