@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ray_job.bucket import keys
-from ray_job.bucket.checksums import crc32c_of_file
-from ray_job.bucket.directory import DirectoryStorage
+from ray_job.bucket.storage.checksums import crc32c_of_file
+from ray_job.bucket.storage.directory import DirectoryStorage
 from ray_job.bucket.errors import ConflictError, InputError, NotFoundError
 from ray_job.bucket.storage import ObjectInfo, Storage
 from ray_job.data.manifest import Known

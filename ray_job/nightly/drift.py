@@ -28,7 +28,7 @@ def drift(
 
     `rows` are of RELEASE_SCHEMA.
     """
-    night = sanity.look(rows, as_of, regions, limits.silent_days)
+    night = sanity.summarise_night(rows, as_of, regions, limits.silent_days)
     expected = max(night.expected, 1)
     found = Drift(
         total=night.total,

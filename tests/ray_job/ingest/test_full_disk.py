@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_job.bucket import keys
-from ray_job.bucket.directory import DirectoryStorage
+from ray_job.bucket.storage.directory import DirectoryStorage
 from ray_job.bucket.errors import StorageError
 from ray_job.bucket.storage import open_bucket
 from ray_job.data.delta import open_table
