@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date
 
 RAW_DATA = "raw_data/"
@@ -18,13 +17,7 @@ CURRENT_MODEL = "models/current.json"
 GRANTS = "access/grants.json"
 
 STORE_ID_PATTERN = "[A-Za-z0-9_-]{1,64}"
-"""A regular expression that matches a whole store id. An id is part of keys and of URLs."""
-_STORE_ID = re.compile(STORE_ID_PATTERN)
-
-
-def is_store_id(text: str) -> bool:
-    """Whether `text` is a store id: 1 to 64 letters, digits, `_` and `-`."""
-    return _STORE_ID.fullmatch(text) is not None
+"""A regular expression that a whole store id matches. An id becomes a part of keys and URLs."""
 
 
 def raw(kind: str, name: str, *, replace: bool = False) -> str:

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
-
 from ray_job.bucket.errors import BucketMissingError, ConflictError, NotFoundError, StorageError
 from ray_job.bucket.storage.checksums import crc32c_of_file
 from ray_job.bucket.storage.interface import ObjectInfo, Versioned
@@ -194,9 +192,6 @@ class DirectoryStorage:
         ):
             while block := source.read(_BLOCK):
                 copy.write(block)
-
-    def files(self) -> FileSystem:
-        return SubTreeFileSystem(str(self.root), LocalFileSystem())
 
     def delta(self, root: str) -> tuple[str, dict[str, str]]:
         return str(self.root / root), {}

@@ -216,9 +216,6 @@ class GcsStorage:
         with _translated_errors(key), path.open("xb") as file:
             self._blob(key).download_to_file(file, retry=_RETRY, checksum="crc32c")
 
-    def files(self) -> FileSystem:
-        return self.arrow
-
     def delta(self, root: str) -> tuple[str, dict[str, str]]:
         return f"gs://{self.name}/{self.prefix}{root}", _delta_options()
 

@@ -13,8 +13,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from pyarrow.fs import FileSystem
-
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
@@ -94,9 +92,6 @@ class Storage(Protocol):
 
     def download(self, key: str, path: Path) -> None:
         """Write the object's content to a new file. Raises NotFoundError."""
-
-    def files(self) -> FileSystem:
-        """The bucket as an Arrow file system. Its paths are keys."""
 
     def delta(self, root: str) -> tuple[str, dict[str, str]]:
         """The address of the Delta table at `root`, and the storage options of delta-rs for it."""

@@ -32,7 +32,7 @@ def expected_types(
             raise bad_file(
                 first_file,
                 f"{label} differs from the table's column {known_name} by capitals only:"
-                " name it under columns in the settings",
+                " give its header under columns in the settings",
             )
         declared_type, known_type = declared.get(column.name), known.get(column.name)
         if declared_type is not None and known_type is not None and declared_type != known_type:

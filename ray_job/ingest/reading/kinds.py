@@ -46,7 +46,7 @@ class Kind:
             if required not in names:
                 raise bad_file(
                     name,
-                    f"the column {_with_header(required, headers)} is missing: add it, or name its"
+                    f"the column {_with_header(required, headers)} is missing: add it, or give its"
                     f" header under columns of [{self.name}] in the settings",
                 )
         known_ahead = settings.sales.known_ahead
@@ -64,7 +64,7 @@ class Kind:
                 raise bad_file(
                     name,
                     f"the column {column.header} differs from {reserved} by capitals only: use the"
-                    f" same capitals, or name it under columns of [{self.name}] in the settings",
+                    f" same capitals, or give its header under columns of [{self.name}] in the settings",
                 )
             if column.name in _ADDED:
                 raise bad_file(

@@ -74,7 +74,7 @@ def _csv_shape(path: Path, name: str) -> Shape:
             with path.open("rb") as file:
                 start = file.read(_HEADER_BYTES)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise bad_file(name, f"{DAMAGED_GZIP} ({error})") from error
+        raise bad_file(name, DAMAGED_GZIP) from error
     try:
         text = start.decode(
             "utf-8-sig", errors="strict" if len(start) < _HEADER_BYTES else "ignore"

@@ -1,5 +1,6 @@
 """Every key of the bucket as literal text: other versions read and write the same keys."""
 
+import re
 from datetime import date
 
 import pytest
@@ -74,4 +75,4 @@ def test_the_kind_of_a_delivered_file_is_its_folder(key, kind):
     ],
 )
 def test_store_ids(text, is_valid):
-    assert keys.is_store_id(text) is is_valid
+    assert bool(re.fullmatch(keys.STORE_ID_PATTERN, text)) is is_valid

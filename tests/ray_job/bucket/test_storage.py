@@ -136,12 +136,6 @@ def test_an_object_of_write_unseen_is_read_back(storage):
     assert storage.read("a/b/c") == b"one"
 
 
-def test_arrow_streams_read_keys(storage):
-    storage.create("a/b", b"0123456789")
-    with storage.files().open_input_stream("a/b") as stream:
-        assert stream.read() == b"0123456789"
-
-
 def test_the_url_opens_the_same_bucket(storage):
     storage.create("a", b"one")
     assert open_bucket(storage.url).read("a") == b"one"
