@@ -12,6 +12,7 @@ from ray_job.ingest.reading.workspace import quote_name, quote_text
 from ray_job.settings import ColumnType
 
 NOT_A_NUMBER = "is not a number: correct it or leave it empty"
+_EMPTY = "is empty: fill it in"
 _DAYS = "DATE '1900-01-01' AND DATE '2199-12-31'"
 _BAD_DATE = "is not a date: write an existing day as YYYY-MM-DD"
 _FAR_DATE = "is out of range: use a date from 1900-01-01 to 2199-12-31"
@@ -50,9 +51,7 @@ def column_expressions(
             expressions[key] = "''"
             continue
         raw = f"CAST({raw_column(group, column)} AS VARCHAR)"
-        is_empty = (
-            f"WHEN nullif({raw}, '') IS NULL THEN {_sentence(column, 'is empty: fill it in')}"
-        )
+        is_empty = f"WHEN nullif({raw}, '') IS NULL THEN {_sentence(column, _EMPTY)}"
         if key == "date":
             expressions[key] = _day(group, column)
             problems += [

@@ -64,7 +64,8 @@ class Kind:
                 raise bad_file(
                     name,
                     f"the column {column.header} differs from {reserved} by capitals only: use the"
-                    f" same capitals, or give its header under columns of [{self.name}] in the settings",
+                    f" same capitals, or give its header under columns of [{self.name}] in the"
+                    " settings",
                 )
             if column.name in _ADDED:
                 raise bad_file(
