@@ -28,7 +28,7 @@ from ray_job.cli.command_context import (
     listed,
 )
 from ray_job.events import emit
-from ray_job.ingest.kinds import KINDS
+from ray_job.ingest import KINDS
 from ray_job.nightly.prepare import RunRequest
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from ray_job.bucket.directory import DirectoryStorage
 from ray_job.bucket.storage import Storage
+from ray_job.bucket.storage.directory import DirectoryStorage
 
 _CONNECTIONS = 16
 

@@ -28,7 +28,7 @@ def drift(
 
     `rows` are of RELEASE_SCHEMA, `regions` has the region of each store that has one.
     """
-    night = sanity.look(rows, as_of, regions, limits.silent_days)
+    night = sanity.summarise_night(rows, as_of, regions, limits.silent_days)
     expected = max(night.expected, 1)
     figures = Drift(
         total=night.total,

@@ -1,4 +1,4 @@
-"""The chain of manifests: what is known, and when a delivery was."""
+"""The chain of manifests: the files of earlier ingests, and the times of deliveries."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ray_job.bucket.storage import open_bucket
 from ray_job.data.manifest import Entry, Manifest, delivery_times, is_in, read_past, write_manifest
-from tests.ray_job.ingest.conftest import NOW
+
+NOW = datetime(2026, 11, 23, 0, 5, tzinfo=UTC)
 
 
 def entry(number):
@@ -35,10 +36,12 @@ def test_everything_committed_and_nothing_else_is_known(ingests):
                 version = manifest.number
                 committed += entries
         past = read_past(storage, version)
-        assert set(past.files) == {one.key for one in committed}
-        assert past.delivered == {one.delivered for one in committed}
+        assert set(past.files) == {entry.key for entry in committed}
+        assert past.delivered == {entry.delivered for entry in committed}
         assert len(past.chain) <= max(1, len(ingests)).bit_length()
-        assert [is_in(storage, version, one) for one, _ in written] == [done for _, done in written]
+        assert [is_in(storage, version, manifest) for manifest, _ in written] == [
+            commits for _, commits in written
+        ]
 
 
 def test_a_manifest_reads_as_it_was_written():

@@ -1,9 +1,10 @@
 """A bucket in Google Cloud Storage.
 
-google-cloud-storage for what needs generations or checksums, Arrow's streams for plain reads (one
-request, a seventh of the CPU). Every write that must not be blind carries `if_generation_match`;
-since a first try may have landed although its answer was lost, a failed precondition is read back
-and compared. `STORAGE_EMULATOR_HOST` leads all three clients to another server, without sign-in.
+Requests that need generations or checksums go through google-cloud-storage. Plain reads go through
+Arrow's streams: one request, a seventh of the CPU. Every conditional write carries
+`if_generation_match`. The client repeats a write whose answer was lost, and the first try may have
+succeeded: after a failed precondition the object is therefore read back and compared. The
+environment variable `STORAGE_EMULATOR_HOST` leads all clients to another server, without sign-in.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from pyarrow.fs import FileSystem, GcsFileSystem, SubTreeFileSystem
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
 
-from ray_job.bucket.checksums import crc32c_from_base64, crc32c_of_file
 from ray_job.bucket.errors import (
     BucketMissingError,
     ConflictError,
@@ -36,19 +36,23 @@ from ray_job.bucket.errors import (
     NotFoundError,
     StorageError,
 )
-from ray_job.bucket.interface import ObjectInfo, Versioned
+from ray_job.bucket.storage.checksums import crc32c_from_base64, crc32c_of_file
+from ray_job.bucket.storage.interface import ObjectInfo, Versioned
 
-_PATIENCE = 120.0
+_RETRY_SECONDS = 120.0
 _CONNECTIONS = 32
-_RETRY = DEFAULT_RETRY.with_timeout(_PATIENCE)
-_TRIES = 3
-_ARROWS_DAMAGE = "DATA_LOSS"
-"""What Arrow's error says of a body whose checksum is another one than the storage's."""
+_RETRY = DEFAULT_RETRY.with_timeout(_RETRY_SECONDS)
+_READ_ATTEMPTS = 3
+_ARROW_CHECKSUM_ERROR = "DATA_LOSS"
+"""Arrow's error contains this text if a body does not match the storage's checksum."""
 
 
 @contextmanager
-def _told(key: str) -> Iterator[None]:
-    """Tell a client's error as one of ours."""
+def _translated_errors(key: str) -> Iterator[None]:
+    """Raise a client's error as NotFoundError, CorruptError or StorageError that names `key`.
+
+    A failed precondition passes: the callers decide what it means.
+    """
     try:
         yield
     except (google_errors.NotFound, FileNotFoundError) as error:
@@ -63,15 +67,15 @@ def _told(key: str) -> Iterator[None]:
         raise StorageError(f"{key}: {_first_line(error)}") from error
 
 
-def _undamaged(read: Callable[[], bytes]) -> bytes:
-    """Ask again for bytes that did not match their checksum; the clients themselves do not."""
-    for _ in range(_TRIES - 1):
+def _read_repeatedly(read: Callable[[], bytes]) -> bytes:
+    """Repeat a read whose bytes did not match their checksum; the clients do not repeat it."""
+    for _ in range(_READ_ATTEMPTS - 1):
         try:
             return read()
         except DataCorruption:
             continue
         except OSError as error:
-            if _ARROWS_DAMAGE not in str(error):
+            if _ARROW_CHECKSUM_ERROR not in str(error):
                 raise
     return read()
 
@@ -82,6 +86,8 @@ def _first_line(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GcsStorage:
+    """The `Storage` of a bucket. An object's name is `prefix` + key."""
+
     name: str
     prefix: str
     bucket: Any
@@ -89,14 +95,17 @@ class GcsStorage:
 
     @classmethod
     def open(cls, url: str) -> GcsStorage:
+        """Raises BucketMissingError if there is no such bucket."""
         name, _, prefix = url.removeprefix("gs://").partition("/")
         prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
-        with _told(url):
+        with _translated_errors(url):
             bucket = _client().bucket(name)
             exists = bucket.exists(retry=_RETRY)
         if not exists:
             raise BucketMissingError(f"gs://{name}: there is no such bucket")
-        return cls(name, prefix, bucket, SubTreeFileSystem(f"{name}/{prefix}", _arrow()))
+        return cls(
+            name, prefix, bucket, SubTreeFileSystem(f"{name}/{prefix}", _arrow_file_system())
+        )
 
     @property
     def url(self) -> str:
@@ -108,39 +117,39 @@ class GcsStorage:
                 data: bytes = opened.read()
                 return data
 
-        with _told(key):
-            return _undamaged(stream)
+        with _translated_errors(key):
+            return _read_repeatedly(stream)
 
     def read_range(self, key: str, begin: int, end: int) -> bytes:
-        with _told(key):
+        with _translated_errors(key):
             data: bytes = self._blob(key).download_as_bytes(
                 start=begin, end=end - 1, retry=_RETRY, checksum=None
             )
             return data
 
     def read_versioned(self, key: str) -> Versioned:
-        found = self._fetch(key)
-        if found is None:
+        versioned = self._fetch(key)
+        if versioned is None:
             raise NotFoundError(f"{key}: there is no such object")
-        return found
+        return versioned
 
     def read_if_changed(self, key: str, generation: str) -> Versioned | None:
         return self._fetch(key, if_generation_not_match=int(generation))
 
     def stat(self, key: str) -> ObjectInfo | None:
-        with _told(key):
+        with _translated_errors(key):
             blob = self.bucket.get_blob(self.prefix + key, retry=_RETRY)
         return None if blob is None else self._info(blob)
 
     def checksum(self, info: ObjectInfo) -> str:
-        with _told(info.key):
+        with _translated_errors(info.key):
             blob = self._blob(info.key)
             blob.reload(retry=_RETRY)
         return crc32c_from_base64(blob.crc32c)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         fields = "items(name,size,generation,timeCreated),nextPageToken"
-        with _told(prefix):
+        with _translated_errors(prefix):
             for blob in self.bucket.client.list_blobs(
                 self.bucket, prefix=self.prefix + prefix, fields=fields, retry=_RETRY
             ):
@@ -148,18 +157,20 @@ class GcsStorage:
 
     def create(self, key: str, data: bytes) -> None:
         blob = self._blob(key)
-        with _told(key):
+        with _translated_errors(key):
             try:
                 blob.upload_from_string(
                     data, if_generation_match=0, retry=_RETRY, checksum="crc32c"
                 )
             except google_errors.PreconditionFailed:
                 if self.read_versioned(key).data != data:
-                    raise ConflictError(f"{key}: the object is there already") from None
+                    raise ConflictError(
+                        f"{key}: the object exists already, with other content"
+                    ) from None
 
     def replace(self, key: str, data: bytes, generation: str | None) -> str:
         blob = self._blob(key)
-        with _told(key):
+        with _translated_errors(key):
             try:
                 blob.upload_from_string(
                     data,
@@ -168,43 +179,42 @@ class GcsStorage:
                     checksum="crc32c",
                 )
             except google_errors.PreconditionFailed:
-                return self._ours(key, data)
+                return self._own_generation(key, data)
         return str(blob.generation)
 
     def write_unseen(self, key: str, data: bytes) -> None:
-        with _told(key):
+        with _translated_errors(key):
             self._blob(key).upload_from_string(data, retry=_RETRY, checksum="crc32c")
 
     def sync(self) -> None:
-        """An acknowledged object is durable."""
+        """Does nothing: an acknowledged object is durable."""
 
     def delete(self, key: str, generation: str) -> None:
-        with _told(key):
+        with _translated_errors(key):
             try:
                 self._blob(key).delete(if_generation_match=int(generation), retry=_RETRY)
             except google_errors.NotFound:
                 return
             except google_errors.PreconditionFailed:
-                raise ConflictError(f"{key}: the object was changed by somebody else") from None
+                raise ConflictError(f"{key}: another writer changed the object") from None
 
     def upload(self, path: Path, key: str) -> None:
         blob = self._blob(key)
-        with _told(key):
+        with _translated_errors(key):
             try:
                 blob.upload_from_filename(
                     str(path), if_generation_match=0, retry=_RETRY, checksum="crc32c"
                 )
             except google_errors.PreconditionFailed:
-                there = self.stat(key)
-                if there is None or self.checksum(there) != crc32c_of_file(path):
-                    raise ConflictError(f"{key}: the object is there already") from None
+                info = self.stat(key)
+                if info is None or self.checksum(info) != crc32c_of_file(path):
+                    raise ConflictError(
+                        f"{key}: the object exists already, with other content"
+                    ) from None
 
     def download(self, key: str, path: Path) -> None:
-        with _told(key), path.open("xb") as file:
+        with _translated_errors(key), path.open("xb") as file:
             self._blob(key).download_to_file(file, retry=_RETRY, checksum="crc32c")
-
-    def files(self) -> FileSystem:
-        return self.arrow
 
     def delta(self, root: str) -> tuple[str, dict[str, str]]:
         return f"gs://{self.name}/{self.prefix}{root}", _delta_options()
@@ -214,23 +224,24 @@ class GcsStorage:
 
     def _fetch(self, key: str, **condition: int) -> Versioned | None:
         blob = self._blob(key)
-        with _told(key):
+        with _translated_errors(key):
             try:
-                data = _undamaged(
+                data = _read_repeatedly(
                     partial(blob.download_as_bytes, retry=_RETRY, checksum="crc32c", **condition)
                 )
             except google_errors.NotModified:
                 return None
         return Versioned(data, str(blob.generation))
 
-    def _ours(self, key: str, data: bytes) -> str:
+    def _own_generation(self, key: str, data: bytes) -> str:
+        """The generation of an object that holds `data` already. Raises ConflictError."""
         try:
-            there = self.read_versioned(key)
+            current = self.read_versioned(key)
         except NotFoundError:
-            there = None
-        if there is None or there.data != data:
-            raise ConflictError(f"{key}: the object was changed by somebody else") from None
-        return there.generation
+            current = None
+        if current is None or current.data != data:
+            raise ConflictError(f"{key}: another writer changed the object") from None
+        return current.generation
 
     def _info(self, blob: Any) -> ObjectInfo:
         key = blob.name.removeprefix(self.prefix)
@@ -238,12 +249,13 @@ class GcsStorage:
 
 
 def _emulator() -> str | None:
+    """The address of the server to use instead of Google's, None for Google's."""
     host = os.environ.get("STORAGE_EMULATOR_HOST")
     return host if host is None or "://" in host else f"http://{host}"
 
 
 def _client() -> Any:
-    """Google's client, with as many connections as there are threads that use it."""
+    """Google's client, with a connection for each thread that uses it."""
     if _emulator() is not None:
         client = google_storage.Client.create_anonymous_client()
     else:
@@ -253,17 +265,17 @@ def _client() -> Any:
     return client
 
 
-def _arrow() -> FileSystem:
-    patience = timedelta(seconds=_PATIENCE)
+def _arrow_file_system() -> FileSystem:
+    retry_time = timedelta(seconds=_RETRY_SECONDS)
     emulator = _emulator()
     if emulator is None:
-        return GcsFileSystem(retry_time_limit=patience)
+        return GcsFileSystem(retry_time_limit=retry_time)
     scheme, _, host = emulator.partition("://")
     return GcsFileSystem(
         anonymous=True,
         scheme=scheme,
         endpoint_override=host.rstrip("/"),
-        retry_time_limit=patience,
+        retry_time_limit=retry_time,
     )
 
 

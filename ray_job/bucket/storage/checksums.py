@@ -1,4 +1,4 @@
-"""Checksums as the storage counts them."""
+"""CRC32C checksums of files, in the form that `Storage.checksum` returns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BLOCK = 4 * 2**20
 
 
 def crc32c_of_file(path: Path) -> str:
-    """The CRC32C of a file's content, in the form that `Storage.checksum` gives."""
+    """The CRC32C of the file's content, as `crc32c:<8 hex digits>`. Raises OSError."""
     digest = google_crc32c.Checksum()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -20,5 +20,5 @@ def crc32c_of_file(path: Path) -> str:
 
 
 def crc32c_from_base64(text: str) -> str:
-    """The same, from the base64 text in which Google Cloud Storage tells it."""
+    """Convert the base64 text that Google Cloud Storage reports into the same form."""
     return f"crc32c:{base64.b64decode(text).hex()}"

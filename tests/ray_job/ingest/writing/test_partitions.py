@@ -1,4 +1,4 @@
-"""From a sorted stream to one object per store."""
+"""A sorted stream becomes an object per store."""
 
 from datetime import date, timedelta
 from itertools import pairwise
@@ -14,7 +14,8 @@ from ray_job.bucket.storage import open_bucket
 from ray_job.data.delta import SALES_SCHEMA, partition_key, stored_schema
 from ray_job.data.parquet import open_parquet
 from ray_job.data.partition import Columns, read_store
-from ray_job.ingest.partitions import PartitionWriter, cut_by_store
+from ray_job.ingest.writing.partitions import PartitionWriter
+from ray_job.ingest.writing.pieces import cut_by_store
 from ray_job.progress import SilentProgress
 
 
@@ -49,11 +50,11 @@ def test_cutting_keeps_every_row_with_its_store(stores, cuts, random):
     assert [sale for piece in pieces for sale in piece.rows["sales"].to_pylist()] == list(
         range(len(names))
     )
-    place = 0
+    start = 0
     for piece in pieces:
-        its = days[place : place + piece.rows.num_rows]
-        assert (piece.first_day, piece.last_day) == (min(its), max(its))
-        place += piece.rows.num_rows
+        piece_days = days[start : start + piece.rows.num_rows]
+        assert (piece.first_day, piece.last_day) == (min(piece_days), max(piece_days))
+        start += piece.rows.num_rows
 
 
 @pytest.fixture
@@ -88,13 +89,13 @@ def test_objects_are_made_for_reading(writer):
     assert not item.has_dictionary_page
     assert (item.statistics.min, day.statistics.has_min_max, sales.statistics) == ("0", True, None)
     assert "store_id" not in footer.schema.names
-    assert told(writer, file) == {"delivered_at", "op"}
+    assert constant_columns(writer, file) == {"delivered_at", "op"}
 
 
-def told(writer, file):
-    """What its footer says to be the same in all rows."""
-    [found] = read_store(writer.storage, [partition_key(file.path)], Columns())
-    return set(found.constant)
+def constant_columns(writer, file):
+    """The columns of which the footer names the only value."""
+    [rows_of_file] = read_store(writer.storage, [partition_key(file.path)], Columns())
+    return set(rows_of_file.constant)
 
 
 def test_a_store_that_is_too_big_for_memory_becomes_one_file_too(writer):
@@ -116,5 +117,5 @@ def test_a_store_that_is_too_big_for_memory_becomes_one_file_too(writer):
     assert items.to_pylist() == [f"i{number:08d}" for number in range(1_200_000)]
     assert file.metadata.row_group(5).num_rows == 1000
     assert list(writer.folder.iterdir()) == []
-    assert told(writer, big) == {"delivered_at", "op"}
-    assert told(writer, small) == {"item_id", "delivered_at", "op"}
+    assert constant_columns(writer, big) == {"delivered_at", "op"}
+    assert constant_columns(writer, small) == {"item_id", "delivered_at", "op"}
