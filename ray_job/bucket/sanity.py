@@ -19,6 +19,9 @@ from ray_job.bucket.receipts import Level
 SILENT_DAYS = 3
 """The default of days without sales before the as-of after which a store counts as silent."""
 
+FAR_OFF = 1e6
+"""The factor that stands for infinity, which JSON does not have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Night:
@@ -82,10 +85,30 @@ def _missing_weather(tonight: pa.Table) -> int:
     return len(pc.unique(row_numbers.filter(is_missing)))
 
 
-def _predicted_and_usual(tonight: pa.Table) -> pa.Table:
-    """(row, day, predicted, usual) of each row and target date on which both are above 0.
+def is_late(rows: pa.Table, as_of: date) -> pa.ChunkedArray:
+    """Flags of the rows that are made from sales which end before `as_of`."""
+    return pc.fill_null(pc.less(rows["data_through"], pa.scalar(as_of, pa.date32())), False)
 
-    So the store is open on that day, and it had sales on that weekday lately.
+
+def level_ratios(tonight: pa.Table) -> dict[int, float]:
+    """Forecasts over usual sales, by the place of the target date; one definition for all.
+
+    Usual sales are the recent mean of the same weekday. A target date counts the stores that are
+    open on it and have usual sales above 0; a date without such a store has no ratio.
+    """
+    days = _sums_by_day(_predicted_and_usual(tonight))
+    return dict(zip(days["day"].to_pylist(), days["ratio"].to_pylist(), strict=True))
+
+
+def level_factor(ratio: float) -> float:
+    """How many times a level is too high or too low: at least 1, at most `FAR_OFF`."""
+    return min(max(ratio, 1 / ratio), FAR_OFF) if ratio > 0 else FAR_OFF
+
+
+def _predicted_and_usual(tonight: pa.Table) -> pa.Table:
+    """(row, day, predicted, usual) of each row and target date with usual sales above 0.
+
+    Usual sales are 0 on a day on which the store is closed.
     """
     predicted, usual = _list_elements(tonight["predicted"]), _list_elements(tonight["usual"])
     longest = max(1, *(pc.max(table["day"]).as_py() or 0 for table in (predicted, usual))) + 1
@@ -96,7 +119,7 @@ def _predicted_and_usual(tonight: pa.Table) -> pa.Table:
         "usual", usual["value"].take(matches)
     )
     return compared.filter(
-        pc.and_(pc.greater(compared["predicted"], 0), pc.greater(compared["usual"], 0))
+        pc.and_(pc.greater_equal(compared["predicted"], 0), pc.greater(compared["usual"], 0))
     )
 
 
@@ -128,11 +151,7 @@ def _levels_of_regions(compared: pa.Table, row_regions: list[str | None]) -> lis
 def _level(compared: pa.Table, region: str | None) -> Level:
     if not compared.num_rows:
         return Level(region=region)
-    # Sums of one thread are always added in the same order.
-    days = compared.group_by("day", use_threads=False).aggregate(
-        [("predicted", "sum"), ("usual", "sum")]
-    )
-    ratios = pc.divide(days["predicted_sum"], days["usual_sum"])
+    ratios = _sums_by_day(compared)["ratio"]
     return Level(
         region=region,
         stores=pc.count_distinct(compared["row"]).as_py(),
@@ -141,6 +160,17 @@ def _level(compared: pa.Table, region: str | None) -> Level:
         ratio=pc.mean(ratios).as_py(),
         lowest=pc.min(ratios).as_py(),
         highest=pc.max(ratios).as_py(),
+    )
+
+
+def _sums_by_day(compared: pa.Table) -> pa.Table:
+    """(day, predicted_sum, usual_sum, ratio), sorted by day."""
+    # Sums of one thread are always added in the same order.
+    days = compared.group_by("day", use_threads=False).aggregate(
+        [("predicted", "sum"), ("usual", "sum")]
+    )
+    return days.append_column("ratio", pc.divide(days["predicted_sum"], days["usual_sum"])).sort_by(
+        "day"
     )
 
 

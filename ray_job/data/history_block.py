@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from ray_job.bucket.errors import CorruptError
+from ray_job.bucket.reasons import ReasonCode
 from ray_job.data.partition import ROW_COLUMNS, FileRows
 
 StoreHistory = tuple[str, Sequence[FileRows]]
@@ -29,7 +30,7 @@ class UnreadStore:
     """A store whose files cannot be read, and why."""
 
     store_id: str
-    reason_code: str
+    reason_code: ReasonCode
     reason: str
 
 

@@ -17,6 +17,7 @@ from datetime import datetime
 from ray_job import plan
 from ray_job.bucket import parts
 from ray_job.bucket.parts import WrittenPart
+from ray_job.bucket.reasons import Outcome, ReasonCode
 from ray_job.bucket.storage import Storage
 from ray_job.execution.executor import Executor
 from ray_job.forecasting.part_files import ExistingParts, find_parts, merge_outputs, write_part
@@ -181,18 +182,19 @@ def _last_attempt(storage: Storage, task: Task, spec: RunSpec, executor: Executo
     deadline = _shorter(task.deadline_seconds)
     began = time.monotonic()
     last = Task(task.chunk, task.attempt, deadline, alone=True)
-    code, reason = "killed_worker", "the worker process died each time that it met this store"
+    code = ReasonCode.KILLED_WORKER
+    reason = "the worker process died each time that it met this store"
     results: list[ChunkResult] = []
     try:
         results = list(executor.run([last], spec))
     except MemoryError as error:
-        code, reason = "memory", f"{error}: the store alone does not fit"
+        code, reason = ReasonCode.MEMORY, f"{error}: the store alone does not fit"
     else:
         if time.monotonic() - began >= deadline:
-            code, reason = "deadline", f"the store alone took longer than {deadline:g} s"
+            code, reason = ReasonCode.DEADLINE, f"the store alone took longer than {deadline:g} s"
     if results:
         return _read_output(storage, results[0].part)
-    outcomes = outcomes_without_forecast(task.chunk.store_ids, "failed", code, reason)
+    outcomes = outcomes_without_forecast(task.chunk.store_ids, Outcome.FAILED, code, reason)
     return ChunkOutput(parts.PART_SCHEMA.empty_table(), outcomes)
 
 

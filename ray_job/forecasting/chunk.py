@@ -21,6 +21,7 @@ from threadpoolctl import ThreadpoolController
 from ray_job import plan
 from ray_job.bucket import parts
 from ray_job.bucket.errors import CorruptError, InputError, NotFoundError, StorageError
+from ray_job.bucket.reasons import Outcome, ReasonCode
 from ray_job.bucket.storage import Storage, open_bucket
 from ray_job.data.history_block import ChunkHistories, StoreHistory, UnreadStore
 from ray_job.data.panel_builder import panels
@@ -111,22 +112,22 @@ def forecast_histories(task: Task, spec: RunSpec, histories: ChunkHistories) -> 
     )
 
 
-_REASON_CODES: tuple[tuple[type[Exception], str], ...] = (
-    (NotFoundError, "gone"),
-    (CorruptError, "corrupt"),
-    (InputError, "bad_column"),
-    (StorageError, "storage"),
-    (MemoryError, "memory"),
+_REASON_CODES: tuple[tuple[type[Exception], ReasonCode], ...] = (
+    (NotFoundError, ReasonCode.GONE),
+    (CorruptError, ReasonCode.CORRUPT),
+    (InputError, ReasonCode.BAD_COLUMN),
+    (StorageError, ReasonCode.STORAGE),
+    (MemoryError, ReasonCode.MEMORY),
 )
 """The first class that fits decides."""
 
 
-def _reason(error: Exception) -> tuple[str, str]:
+def _reason(error: Exception) -> tuple[ReasonCode, str]:
     """The reason code and the reason of a store that met this error."""
     for kind, code in _REASON_CODES:
         if isinstance(error, kind):
             return code, str(error) or f"the worker had no memory left ({type(error).__name__})"
-    return "error", f"{type(error).__name__}: {error}"
+    return ReasonCode.ERROR, f"{type(error).__name__}: {error}"
 
 
 def _forecast_or_halve(
@@ -161,7 +162,7 @@ def _forecast(
     if not unread:
         return output
     failures = [
-        outcomes_without_forecast([store.store_id], "failed", store.reason_code, store.reason)
+        outcomes_without_forecast([store.store_id], Outcome.FAILED, store.reason_code, store.reason)
         for store in unread
     ]
     outcomes = pa.concat_tables([output.outcomes, *failures]).sort_by("store_id")
@@ -241,7 +242,7 @@ def _predict(
 
 
 def _failed_output(stores: Sequence[str], error: Exception) -> ChunkOutput:
-    outcomes = outcomes_without_forecast(stores, "failed", *_reason(error))
+    outcomes = outcomes_without_forecast(stores, Outcome.FAILED, *_reason(error))
     return ChunkOutput(parts.PART_SCHEMA.empty_table(), outcomes)
 
 

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from ray_job.bucket import keys, parts
 from ray_job.bucket.errors import ConflictError, CorruptError, NotFoundError
 from ray_job.bucket.parts import WrittenPart
+from ray_job.bucket.reasons import RETRIABLE
 from ray_job.bucket.storage import Storage
 from ray_job.forecasting.store_outcomes import ChunkOutput
-from ray_job.forecasting.task import RETRIABLE, RunSpec, Task
+from ray_job.forecasting.task import RunSpec, Task
 from ray_job.plan import Chunk
 
 _LONGEST_AGE = timedelta(days=6)
@@ -108,7 +109,7 @@ def write_part(storage: Storage, task: Task, spec: RunSpec, output: ChunkOutput)
 
 def is_final(outcomes: pa.Table) -> bool:
     """Whether no store failed for a reason that another attempt may mend."""
-    return not pc.any(pc.is_in(outcomes["reason_code"], pa.array(sorted(RETRIABLE)))).as_py()
+    return not pc.any(pc.is_in(outcomes["reason_code"], pa.array(RETRIABLE, pa.string()))).as_py()
 
 
 def merge_outputs(outputs: Sequence[ChunkOutput]) -> ChunkOutput:

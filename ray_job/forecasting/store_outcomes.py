@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.bucket.parts import OUTCOME_SCHEMA, PART_SCHEMA
+from ray_job.bucket.reasons import Outcome, ReasonCode
 from ray_job.data.panel import Floats, Panel
 from ray_job.evaluation.scoring import SOLD_DAYS
 from ray_job.forecasting.data_through import data_through
@@ -161,7 +162,7 @@ class StoreOutcomes:
 
     def _outcomes(self) -> pa.Table:
         kinds = self._outcome_of_stores()
-        forecast = (kinds != "failed") & (kinds != "no_data")
+        forecast = (kinds != Outcome.FAILED) & (kinds != Outcome.NO_DATA)
         counts = np.where(forecast, self.items * self.basis.horizon, 0)
         begins = np.cumsum(counts) - counts
         columns = {
@@ -194,25 +195,25 @@ class StoreOutcomes:
         by_rule = self.methods[FALLBACK].any(axis=1)
         return np.select(
             [refused, self.items == 0, by_model, by_rule],
-            ["failed", "no_data", "ok", "fallback"],
-            "closed",
+            [Outcome.FAILED, Outcome.NO_DATA, Outcome.OK, Outcome.FALLBACK],
+            Outcome.CLOSED,
         ).astype(np.object_)
 
     def _reasons(self, kinds: npt.NDArray[np.object_]) -> dict[str, pa.Array]:
         codes: list[str | None] = [None] * len(kinds)
         reasons: list[str | None] = [None] * len(kinds)
-        for place in np.flatnonzero((kinds != "ok") & (kinds != "closed")):
+        for place in np.flatnonzero((kinds != Outcome.OK) & (kinds != Outcome.CLOSED)):
             index = int(place)
-            if kinds[index] == "failed":
-                codes[index], reasons[index] = "absurd", self.refusals[index]
-            elif kinds[index] == "no_data":
-                codes[index] = "no_data"
+            if kinds[index] == Outcome.FAILED:
+                codes[index], reasons[index] = ReasonCode.ABSURD, self.refusals[index]
+            elif kinds[index] == Outcome.NO_DATA:
+                codes[index] = ReasonCode.NO_DATA
                 reasons[index] = (
                     f"no sales are known of any open day from {self.basis.first_day}"
                     f" to {self.basis.as_of}"
                 )
             else:
-                codes[index] = "little_history"
+                codes[index] = ReasonCode.LITTLE_HISTORY
                 through = self.through[index].astype("datetime64[D]").astype(date)
                 reasons[index] = (
                     "every series has too little or too old history for the model:"

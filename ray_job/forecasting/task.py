@@ -9,13 +9,11 @@ from datetime import datetime
 import pyarrow as pa
 
 from ray_job.bucket.parts import OUTCOME_SCHEMA, WrittenPart
+from ray_job.bucket.reasons import Outcome, ReasonCode
 from ray_job.data.context import Context
 from ray_job.model.registry import Artifact
 from ray_job.plan import Basis, Chunk
 from ray_job.settings import Settings
-
-RETRIABLE = frozenset({"storage", "memory", "deadline", "gone"})
-"""Reasons of failure that are not the data's own fault: another attempt may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class ChunkResult:
 
 
 def outcomes_without_forecast(
-    stores: Sequence[str], outcome: str, reason_code: str, reason: str
+    stores: Sequence[str], outcome: Outcome, reason_code: ReasonCode, reason: str
 ) -> pa.Table:
     """Outcomes (OUTCOME_SCHEMA) of stores that have no forecast, all for the same reason."""
     rows = [
@@ -83,14 +81,14 @@ def outcomes_without_forecast(
 
 
 def failed_part(
-    stores: Sequence[str], reason_code: str, reason: str, spec: RunSpec, attempt: int = 1
+    stores: Sequence[str], reason_code: ReasonCode, reason: str, spec: RunSpec, attempt: int = 1
 ) -> WrittenPart:
     """The outcomes of a chunk all of whose stores failed, so that no part was written."""
-    outcomes = outcomes_without_forecast(stores, "failed", reason_code, reason)
+    outcomes = outcomes_without_forecast(stores, Outcome.FAILED, reason_code, reason)
     return WrittenPart(outcomes, None, None, spec.run_id, spec.generated_at, attempt)
 
 
 def part_without_data(stores: Sequence[str], reason: str, spec: RunSpec) -> WrittenPart:
     """The outcomes of stores that have nothing to make a forecast from."""
-    outcomes = outcomes_without_forecast(stores, "no_data", "no_data", reason)
+    outcomes = outcomes_without_forecast(stores, Outcome.NO_DATA, ReasonCode.NO_DATA, reason)
     return WrittenPart(outcomes, None, None, spec.run_id, spec.generated_at)

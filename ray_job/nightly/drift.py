@@ -74,7 +74,7 @@ def _warnings(figures: Drift, expected: int, limits: Sanity) -> list[str]:
     for level in (figures.total, *figures.regions):
         if level.ratio is None or (level.region is not None and level.stores < _LEAST_STORES):
             continue
-        if max(level.ratio, 1 / level.ratio) >= limits.level_factor:
+        if sanity.level_factor(level.ratio) >= limits.level_factor:
             where = "in all" if level.region is None else f"in region {level.region}"
             sentences.append(f"the forecasts {where} are {level.ratio:.2f} times the usual sales")
     return sentences

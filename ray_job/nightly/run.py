@@ -14,6 +14,7 @@ from ray_job.bucket import receipts
 from ray_job.bucket.errors import ConflictError, NotFoundError
 from ray_job.bucket.parts import WrittenPart
 from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.reasons import ReasonCode
 from ray_job.bucket.receipts import Receipt, Status
 from ray_job.bucket.storage import Storage
 from ray_job.data.panel import Floats
@@ -132,7 +133,7 @@ def _execute(
 
 def _lost_files(results: Sequence[ChunkResult]) -> bool:
     """Whether a file of the plan did not exist any more when it was read."""
-    codes = [pc.equal(result.part.outcomes["reason_code"], "gone") for result in results]
+    codes = [pc.equal(result.part.outcomes["reason_code"], ReasonCode.GONE) for result in results]
     return any(pc.any(code).as_py() for code in codes)
 
 

@@ -8,12 +8,10 @@ from datetime import date
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ray_job.bucket import sanity
+from ray_job.bucket.reasons import Outcome
 from ray_job.bucket.receipts import Gate
-from ray_job.publishing.merge import late
 from ray_job.settings import Gates as Limits
-
-_FAR_OFF = 1e6
-"""The factor that stands for infinity, which JSON does not have."""
 
 
 def judge(
@@ -45,7 +43,7 @@ def _missing(rows: pa.Table, tonight: pa.Table, as_of: date, limits: Limits) -> 
 
     A store without any delivery ever does not count. A store that lost its data does.
     """
-    never_delivered = pc.and_(pc.equal(rows["outcome"], "no_data"), pc.is_null(rows["as_of"]))
+    never_delivered = pc.and_(pc.equal(rows["outcome"], Outcome.NO_DATA), pc.is_null(rows["as_of"]))
     counted = rows.num_rows - int(pc.sum(never_delivered).as_py() or 0)
     absent = counted - tonight.num_rows
     allowed = max(limits.missing_share * counted, 1.0)
@@ -64,7 +62,7 @@ def _missing(rows: pa.Table, tonight: pa.Table, as_of: date, limits: Limits) -> 
 
 
 def _late(tonight: pa.Table, as_of: date, limits: Limits) -> Gate:
-    n_late = int(pc.sum(late(tonight, as_of)).as_py() or 0)
+    n_late = int(pc.sum(sanity.is_late(tonight, as_of)).as_py() or 0)
     share = n_late / tonight.num_rows if tonight.num_rows else 0.0
     return Gate(
         name="late_stores",
@@ -104,17 +102,11 @@ def _level(tonight: pa.Table, limits: Limits) -> Gate:
     on its weekday. A day on which all stores are closed is not judged.
     """
     worst, message = 1.0, "no store is open that was open lately"
-    for k, day in enumerate(_target_dates(tonight)):
-        of_day = tonight.filter(pc.greater(pc.list_value_length(tonight["predicted"]), k))
-        predicted = pc.list_element(of_day["predicted"], k).to_numpy()
-        usual = pc.list_element(of_day["usual"], k).to_numpy()
-        counted = usual > 0
-        if not counted.any():
-            continue
-        ratio = float(predicted[counted].sum() / usual[counted].sum())
-        factor = min(max(ratio, 1 / ratio), _FAR_OFF) if ratio > 0 else _FAR_OFF
+    days = _target_dates(tonight)
+    for place, ratio in sanity.level_ratios(tonight).items():
+        factor = sanity.level_factor(ratio)
         if factor >= worst:
-            worst = factor
+            worst, day = factor, days[place]
             message = (
                 f"the forecast of {_day(day)} is {ratio:.2f} times what the same stores sold on"
                 f" {day:%A}s lately"

@@ -23,8 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.reasons import COVERED, Outcome, ReasonCode
 from ray_job.bucket.receipts import Failure, StoreCounts
-from ray_job.bucket.releases import COVERED, RELEASE_SCHEMA
+from ray_job.bucket.releases import RELEASE_SCHEMA
+from ray_job.bucket.sanity import is_late
 
 _JUDGEMENT = ("outcome", "reason_code", "reason", "attempt")
 
@@ -86,24 +88,16 @@ def counts(rows: pa.Table, *, as_of: date, run_id: str) -> StoreCounts:
     is_of_other_run = pc.not_equal(rows["run_id"], run_id)
     return StoreCounts(
         expected=rows.num_rows,
-        **{
-            name: outcomes.get(name, 0)
-            for name in ("ok", "closed", "fallback", "failed", "no_data")
-        },
+        **{name: outcomes.get(name, 0) for name in Outcome},
         carried=_count(pc.and_(pc.is_valid(rows["as_of"]), pc.invert(same))),
         kept=_count(pc.and_(same, is_of_other_run)),
-        late=_count(late(rows, as_of)),
+        late=_count(is_late(rows, as_of)),
     )
-
-
-def late(rows: pa.Table, as_of: date) -> pa.ChunkedArray:
-    """Which rows are made from sales that end before the release's as-of."""
-    return pc.fill_null(pc.less(rows["data_through"], pa.scalar(as_of, pa.date32())), False)
 
 
 def failures(rows: pa.Table) -> list[Failure]:
     """The failed stores of a release, with the as-of of the forecast that they keep."""
-    failed = rows.filter(pc.equal(rows["outcome"], "failed"))
+    failed = rows.filter(pc.equal(rows["outcome"], Outcome.FAILED))
     columns = ["store_id", "reason_code", "reason", "attempt", "as_of"]
     return [
         Failure(
@@ -150,8 +144,8 @@ def _with_missing(rows: pa.Table, expected: Collection[str], ids: pa.Array) -> p
         [
             {
                 "store_id": store,
-                "outcome": "no_data",
-                "reason_code": "no_data",
+                "outcome": Outcome.NO_DATA,
+                "reason_code": ReasonCode.NO_DATA,
                 "reason": "no sales were ever delivered for this store",
                 "expected": True,
             }

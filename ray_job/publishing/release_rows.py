@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
 from ray_job.bucket.parts import OUTCOME_SCHEMA, WrittenPart
-from ray_job.bucket.releases import COVERED, PART_REFERENCE, RELEASE_SCHEMA
+from ray_job.bucket.reasons import COVERED, Outcome
+from ray_job.bucket.releases import PART_REFERENCE, RELEASE_SCHEMA
 from ray_job.data.arrays import Floats, matrix
 
 Interval = Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]
@@ -129,12 +130,18 @@ def _references(table: pa.Table, chunk: WrittenPart) -> pa.Array:
 _EMPTY = _with_parts(
     WrittenPart(OUTCOME_SCHEMA.empty_table(), None, None, "", datetime.fromtimestamp(0, UTC))
 )
-_WORST_FIRST = ("failed", "ok", "fallback", "closed", "no_data")
+_WORST_FIRST = (
+    Outcome.FAILED,
+    Outcome.OK,
+    Outcome.FALLBACK,
+    Outcome.CLOSED,
+    Outcome.NO_DATA,
+)
 """A store that was cut gets the first of these outcomes that one of its chunks has."""
 
 
 def _sum(pieces: Sequence[Mapping[str, object]]) -> dict[str, object]:
-    worst = min(pieces, key=lambda row: _WORST_FIRST.index(str(row["outcome"])))
+    worst = min(pieces, key=lambda row: _WORST_FIRST.index(Outcome(str(row["outcome"]))))
     forecast = [row for row in pieces if row["predicted"]]
     newest = max(pieces, key=lambda row: str(row["generated_at"]))
     whole: dict[str, object] = {
@@ -208,7 +215,7 @@ def _days_since_sales(outcomes: pa.Table, origin: Origin) -> Floats:
     through = outcomes["known_through"].to_numpy().astype("datetime64[D]")
     targets = np.array(origin.target_dates, dtype="datetime64[D]")
     days = (targets[None, :] - through[:, None]).astype(np.float64)
-    is_fallback = pc.equal(outcomes["outcome"], "fallback").to_numpy()
+    is_fallback = pc.equal(outcomes["outcome"], Outcome.FALLBACK).to_numpy()
     return np.where(is_fallback[:, None], float(len(targets)), days)
 
 
