@@ -28,11 +28,12 @@ from ray_job.cli.command_context import (
     listed,
 )
 from ray_job.events import emit
-from ray_job.ingest.kinds import KINDS
+from ray_job.ingest import KINDS
 from ray_job.nightly.prepare import RunRequest
 
 if TYPE_CHECKING:
-    from ray_job.forecasting.task import Executor, Result, RunSpec, Task
+    from ray_job.execution.executor import Executor
+from ray_job.forecasting.task import ChunkResult, RunSpec, Task
 
 SUBMISSION = "STORECAST_SUBMISSION"
 """Names the RayJob that this process runs in; see `ray_job.submit`."""
@@ -191,12 +192,12 @@ class _Ray:
         self._until = until
         self._executor: Executor | None = None
 
-    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[Result]:
+    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
         if self._executor is None:
-            from ray_job.execution import ray_executor
+            from ray_job.datasets import cluster, executor
 
-            self._until.enter_context(ray_executor.cluster())
-            self._executor = ray_executor.RayExecutor()
+            self._until.enter_context(cluster.cluster())
+            self._executor = executor.RayExecutor()
         yield from self._executor.run(tasks, spec)
 
 
