@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 
 import pytest
 
 from ray_job.bucket import receipts
-from ray_job.cli.command_context import CommandContext
-from ray_job.cli.nightly import execute
+from ray_job.nightly.job import run_job
 from ray_job.nightly.prepare import RunRequest
 from ray_job.progress import SilentProgress
 from tests.api.serving import Clock, serve
@@ -50,9 +50,15 @@ def chain(shop: Shop) -> Shop:
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
 def test_event_receipt_metrics_and_page_say_so(chain, capsys):
-    here = CommandContext(chain.settings, json=True, now=midnight(AS_OF), progress=SilentProgress())
     capsys.readouterr()
-    run_id = execute(here, chain.storage, RunRequest(as_of=AS_OF)).run_id
+    run_id = run_job(
+        chain.storage,
+        chain.settings,
+        RunRequest(as_of=AS_OF),
+        now=midnight(AS_OF),
+        clock=time.monotonic,
+        progress=SilentProgress(),
+    ).run_id
 
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[:1] == "{"]
     (event,) = [line for line in lines if line.get("event") == "run_finished"]

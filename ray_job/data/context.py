@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -112,6 +112,16 @@ class Context:
             weather_missing=missing,
             holidays=flags,
             digest=digest,
+        )
+
+    def without_weather(self) -> Context:
+        """The same context as if no weather had ever been delivered."""
+        return replace(
+            self,
+            weather_columns=(),
+            weather=np.zeros((*self.weather_missing.shape, 0), dtype=np.float32),
+            weather_missing=np.ones_like(self.weather_missing),
+            digest=hashlib.sha256(f"{self.digest} without weather".encode()).hexdigest(),
         )
 
     def rows(self, store_ids: Texts) -> Ints:

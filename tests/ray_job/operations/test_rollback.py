@@ -71,7 +71,7 @@ def test_what_is_refused(desk, nights):
     rollback(desk.storage)
     with pytest.raises(InputError, match="marked this release as bad"):
         rollback(desk.storage, nights[3])
-    with pytest.raises(InputError, match="remembers no such release"):
+    with pytest.raises(InputError, match="no such release is known"):
         rollback(desk.storage, "unheard-of")
 
 
