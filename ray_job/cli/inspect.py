@@ -25,7 +25,7 @@ def releases(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """The publications, newest first, with the figures of their receipts."""
+    """List the publications, newest first, with figures of their receipts."""
     from ray_job.operations.release_list import list_releases
 
     command = open_command(bucket, settings, as_json=as_json)

@@ -35,7 +35,7 @@ def submit(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Create the night's RayJob on Kubernetes, or find the one that exists, and wait for it."""
+    """Create or find the night's RayJob on Kubernetes, and wait for it."""
     from ray_job.submit import submit as submit_run
 
     command = open_command(bucket, settings, as_json=as_json)

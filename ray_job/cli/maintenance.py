@@ -72,7 +72,7 @@ def clean_up(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Delete what nothing refers to any more, and vacuum the histories."""
+    """Delete objects that nothing refers to, and vacuum the histories."""
     from ray_job.cli.output import print_line
     from ray_job.operations.clean_up import clean_up as delete_orphans
 

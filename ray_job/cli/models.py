@@ -89,9 +89,7 @@ def backtest(
     ] = 0,
     report: Annotated[
         Path | None,
-        typer.Option(
-            help="Write a report of it, a page of HTML, to this file.", show_default=False
-        ),
+        typer.Option(help="Write a report to this file, as a page of HTML.", show_default=False),
     ] = None,
     version: Annotated[
         str | None, typer.Option("--model", help="Default: the current one.", show_default=False)

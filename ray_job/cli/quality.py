@@ -53,9 +53,10 @@ def compare(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Two models on the same days, and whether chance explains the difference.
+    """Compare two models on the same days.
 
-    Neither model may have been trained on one of the days.
+    Says whether chance explains the difference. Neither model may have been trained on one of
+    the days.
     """
     from ray_job.backtest.model_comparison import compare_models
 
