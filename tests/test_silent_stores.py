@@ -40,10 +40,10 @@ def chain(shop: Shop) -> Shop:
     for store in (*STORES, *MORE):
         rows += sales(store, LAST + DAY, NEWEST if store == SILENT else AS_OF)
     shop.deliver(rows, now=midnight(AS_OF))
-    told = "store_id,region\n" + "".join(
+    regions = "store_id,region\n" + "".join(
         f"{store},{'BE' if store < 't' else 'BY'}\n" for store in (*STORES, *MORE)
     )
-    shop.deliver(told, kind="stores", now=midnight(AS_OF) + timedelta(minutes=1))
+    shop.deliver(regions, kind="stores", now=midnight(AS_OF) + timedelta(minutes=1))
     return shop
 
 
@@ -83,8 +83,8 @@ def test_event_receipt_metrics_and_page_say_so(chain, capsys):
         assert "storecast_api_silent_stores 1.0" in metrics
         assert "storecast_api_late_stores 1.0" in metrics
         level = 'storecast_api_forecast_to_usual{region="BY"} '
-        (told,) = [line for line in metrics if line.startswith(level)]
-        assert float(told.removeprefix(level)) == pytest.approx(event["regions"]["BY"])
+        (line,) = [line for line in metrics if line.startswith(level)]
+        assert float(line.removeprefix(level)) == pytest.approx(event["regions"]["BY"])
         stores = served.get("/").text
         assert "1 of 20 stores have sent no sales for 3 days or more." in stores
         assert "No sales for 3 days" in stores

@@ -55,7 +55,7 @@ def skipped_nights(expression: str, zone: ZoneInfo, first: date, years: int = 10
 
 
 def _exists(local: datetime, zone: ZoneInfo) -> bool:
-    """Whether the clocks of `zone` show that time; a time that they skip changes in UTC and back."""
+    """Whether the clocks of `zone` show that time; a skipped time is another one after UTC."""
     from_utc = local.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
     return from_utc.replace(tzinfo=None) == local
 

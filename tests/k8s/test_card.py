@@ -31,12 +31,12 @@ def lines(program):
     blocks = re.findall(r"```sh\n(.*?)```", told, flags=re.DOTALL)
     every = [line for block in blocks for line in block.splitlines()]
     # In a pipe, a substitution, or behind Ray's `--` a command begins in the middle of a line.
-    found = [
+    commands = [
         re.split(r" [|#] |\)| &$", line[match.start(1) :])[0]
         for line in every
         for match in re.finditer(rf"(?:^|\$\(|-- )({program} )", line)
     ]
-    return [shlex.split(line) for line in found]
+    return [shlex.split(line) for line in commands]
 
 
 @pytest.mark.parametrize("command", lines("storecast"), ids=" ".join)

@@ -120,7 +120,7 @@ def test_there_is_a_last_attempt(submit_night, fake):
         name = rayjob.night_name(NIGHT, attempt)
         fake.objects.create(rayjob_place(name), {"metadata": {"name": name}})
         fake.objects.set_status(rayjob_place(name), {"jobDeploymentStatus": "Failed"})
-    with pytest.raises(ClusterError, match="have all ended"):
+    with pytest.raises(ClusterError, match="RayJobs of as-of 2026-11-22 have ended"):
         submit_night()
 
 

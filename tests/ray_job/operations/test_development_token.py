@@ -10,16 +10,16 @@ NOW = datetime(2026, 11, 23, 7, tzinfo=UTC)
 
 
 def make(key, **changes):
-    wanted = {"subject": "dev", "email": None, "audience": "storecast", "now": NOW}
-    return key.token(**{**wanted, "lifetime": timedelta(hours=1), **changes})
+    defaults = {"subject": "dev", "email": None, "audience": "storecast", "now": NOW}
+    return key.token(**{**defaults, "lifetime": timedelta(hours=1), **changes})
 
 
 def test_a_token_is_verified_by_the_public_key_beside_the_private_one(tmp_path):
     key = development_token.open_key(tmp_path)
-    made = make(key, email="dev@example.com")
+    token = make(key, email="dev@example.com")
     public = jwt.PyJWKSet.from_json((tmp_path / "jwks.json").read_text())[key.key_id]
     claims = jwt.decode(
-        made,
+        token,
         public,
         algorithms=[development_token.ALGORITHM],
         audience="storecast",
