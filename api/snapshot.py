@@ -153,7 +153,7 @@ class Snapshot:
             for store, region in zip(self.ids, regions, strict=True)
             if region is not None
         }
-        return sanity.look(self.release.stores, self.entry.as_of, told, silent_days)
+        return sanity.summarise_night(self.release.stores, self.entry.as_of, told, silent_days)
 
 
 def load(storage: Storage, entry: Published) -> Snapshot:

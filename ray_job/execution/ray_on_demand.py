@@ -1,7 +1,7 @@
 """An executor that starts Ray when the first tasks come, and not before.
 
 A run that has a mistake in its request, or nothing left to do, ends without the seconds that a
-start of Ray takes. This module does not import `ray_executor`, and thereby ray, until then.
+start of Ray takes. This module does not import `ray_job.datasets`, and thereby ray, until then.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from ray_job.forecasting.task import Executor, Result, RunSpec, Task
+from ray_job.execution.executor import Executor
+from ray_job.forecasting.task import ChunkResult, RunSpec, Task
 
 
 class RayOnDemand:
@@ -32,11 +33,11 @@ class RayOnDemand:
     ) -> bool | None:
         return self._connection.__exit__(error_type, error, traceback)
 
-    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[Result]:
+    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
         """See `Executor.run`. The first call connects to Ray, or starts it."""
         if self._executor is None:
-            from ray_job.execution import ray_executor  # noqa: PLC0415 - loads Ray, which is slow
+            from ray_job.datasets import cluster, executor  # noqa: PLC0415 - loads Ray: slow
 
-            self._connection.enter_context(ray_executor.cluster())
-            self._executor = ray_executor.RayExecutor()
+            self._connection.enter_context(cluster.cluster())
+            self._executor = executor.RayExecutor()
         yield from self._executor.run(tasks, spec)

@@ -14,6 +14,7 @@ import pytest
 from ray_job import __main__ as command_line
 from ray_job.bucket import keys, receipts
 from ray_job.ingest import CompactScope
+from ray_job.ingest.reading.shapes import EMPTY_FILE
 from tests.support.faults import rewritten
 from tests.support.shop import DAY, LAST, STORES, generations
 
@@ -209,7 +210,10 @@ def test_a_night_goes_on_without_a_bad_delivery(storecast, shop):
     shop.run(LAST - DAY)
     drop(shop, "good.csv", f"{HEADER}s002,{LAST},4321\n")
     drop(shop, "bad.csv", f"{HEADER}s003,{LAST},many\n")
-    wrong = 'raw_data/bad.csv: row 2: the column sales is "many", which is not a number'
+    wrong = (
+        'raw_data/bad.csv: row 2: the column sales has the value "many", which is not a number:'
+        " correct it or leave it empty"
+    )
     code, out, err = storecast(*night)
     document = json.loads(out)
     assert (code, document["published"], document["stores"]["failed"]) == (4, True, 0)
@@ -315,7 +319,7 @@ def test_ingest_by_hand_is_all_or_nothing(storecast, shop):
     drop(shop, "bad.csv", "")
     table = generations(shop.storage, keys.BATCH_DATA)
     code, _, err = storecast("ingest")
-    assert (code, err.splitlines()[-1]) == (2, "storecast: raw_data/bad.csv: the file is empty")
+    assert (code, err.splitlines()[-1]) == (2, f"storecast: raw_data/bad.csv: {EMPTY_FILE}")
     assert generations(shop.storage, keys.BATCH_DATA) == table
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ray_job import settings
-from ray_job.bucket.directory import DirectoryStorage
+from ray_job.bucket.storage.directory import DirectoryStorage
 from ray_job.submit import rayjob, submit
 from tests.fake_kubernetes.objects import Place
 from tests.fake_kubernetes.server import FakeKubernetes

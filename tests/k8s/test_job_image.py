@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from ray_job.bucket import receipts
-from ray_job.bucket.directory import DirectoryStorage
+from ray_job.bucket.storage.directory import DirectoryStorage
 from tests.k8s.support import nights
 from tests.k8s.support.containers import image, inspected, podman, run, running, wait_for
 

@@ -70,7 +70,9 @@ def pandas_loop(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.D
     return _told(began, cpu, rows)
 
 
-def _joblib(one: Callable[[str, str], Rows]) -> Callable[..., tuple[float, pd.DataFrame, float]]:
+def _joblib(
+    one: Callable[[str, str], Rows],
+) -> Callable[..., tuple[float, pd.DataFrame, float]]:
     def run(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame, float]:
         began, cpu = time.monotonic(), cpu_seconds()
         with joblib.Parallel(n_jobs=WORKERS) as pool:

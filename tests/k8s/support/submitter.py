@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 from ray_job import settings
-from ray_job.bucket.directory import DirectoryStorage
+from ray_job.bucket.storage.directory import DirectoryStorage
 from ray_job.submit import submit
 from ray_job.submit.cluster import Pace
 

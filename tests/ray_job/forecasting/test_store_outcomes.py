@@ -48,7 +48,7 @@ def tallied(*series, stores=("s",)):
     )
     tally = StoreOutcomes(stores, BASIS, "m1")
     tally.add(panel, made)
-    share = tally.share()
+    share = tally.output()
     return {row["store_id"]: row for row in share.outcomes.to_pylist()}, share.rows
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ray_job.bucket.parts import WrittenPart
 from ray_job.bucket.releases import RELEASE_SCHEMA
-from ray_job.forecasting.task import Cost, Result
+from ray_job.forecasting.task import ChunkCost, ChunkResult
 from ray_job.nightly.drift import drift
 from ray_job.nightly.job_events import drift_fields, run_severity
 from ray_job.nightly.receipt import chunk_times, estimate_cost
@@ -150,10 +150,10 @@ def test_receipt_and_event_say_which_stores_went_silent(shop):
 
 def result(cpu, seconds, memory=2**30, stores=10, *, adopted=False):
     outcomes = pa.table({"store_id": [str(k) for k in range(stores)]})
-    return Result(
+    return ChunkResult(
         "d",
         WrittenPart(outcomes, None, None, "r", midnight(LAST)),
-        Cost(seconds=seconds, cpu_seconds=cpu, peak_memory_bytes=memory),
+        ChunkCost(seconds=seconds, cpu_seconds=cpu, peak_memory_bytes=memory),
         adopted=adopted,
     )
 
