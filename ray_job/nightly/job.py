@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from ray_job.bucket.receipts import Receipt
 from ray_job.bucket.storage import Storage
-from ray_job.execution.ray_on_demand import RayOnDemand
+from ray_job.datasets.on_demand import RayOnDemand
 from ray_job.ingest import CompactScope, IngestReport, ingest
 from ray_job.nightly.job_events import emit_ingest_finished, emit_run_finished
 from ray_job.nightly.prepare import RunRequest
