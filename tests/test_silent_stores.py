@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import timedelta
 
 import pytest
 
 from ray_job.bucket import receipts
-from ray_job.cli.command_context import CommandContext
-from ray_job.cli.nightly import execute
+from ray_job.nightly.job import run_job
 from ray_job.nightly.prepare import RunRequest
 from ray_job.progress import SilentProgress
 from tests.api.serving import Clock, serve
@@ -40,19 +40,25 @@ def chain(shop: Shop) -> Shop:
     for store in (*STORES, *MORE):
         rows += sales(store, LAST + DAY, NEWEST if store == SILENT else AS_OF)
     shop.deliver(rows, now=midnight(AS_OF))
-    told = "store_id,region\n" + "".join(
+    regions = "store_id,region\n" + "".join(
         f"{store},{'BE' if store < 't' else 'BY'}\n" for store in (*STORES, *MORE)
     )
-    shop.deliver(told, kind="stores", now=midnight(AS_OF) + timedelta(minutes=1))
+    shop.deliver(regions, kind="stores", now=midnight(AS_OF) + timedelta(minutes=1))
     return shop
 
 
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
 def test_event_receipt_metrics_and_page_say_so(chain, capsys):
-    here = CommandContext(chain.settings, json=True, now=midnight(AS_OF), progress=SilentProgress())
     capsys.readouterr()
-    run_id = execute(here, chain.storage, RunRequest(as_of=AS_OF)).run_id
+    run_id = run_job(
+        chain.storage,
+        chain.settings,
+        RunRequest(as_of=AS_OF),
+        now=midnight(AS_OF),
+        clock=time.monotonic,
+        progress=SilentProgress(),
+    ).run_id
 
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[:1] == "{"]
     (event,) = [line for line in lines if line.get("event") == "run_finished"]
@@ -77,8 +83,8 @@ def test_event_receipt_metrics_and_page_say_so(chain, capsys):
         assert "storecast_api_silent_stores 1.0" in metrics
         assert "storecast_api_late_stores 1.0" in metrics
         level = 'storecast_api_forecast_to_usual{region="BY"} '
-        (told,) = [line for line in metrics if line.startswith(level)]
-        assert float(told.removeprefix(level)) == pytest.approx(event["regions"]["BY"])
+        (line,) = [line for line in metrics if line.startswith(level)]
+        assert float(line.removeprefix(level)) == pytest.approx(event["regions"]["BY"])
         stores = served.get("/").text
         assert "1 of 20 stores have sent no sales for 3 days or more." in stores
         assert "No sales for 3 days" in stores

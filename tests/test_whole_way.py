@@ -15,16 +15,16 @@ import pytest
 from ray_job.bucket.storage import open_bucket
 from tests.support.shop import generations
 
-SHOWN = "s002"
+EXAMPLE_STORE = "s002"
 pytestmark = pytest.mark.timeout(600)
 
 
 def storecast(*arguments, check=True):
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "ray_job", *arguments], capture_output=True, text=True, check=False
     )
-    assert not check or done.returncode == 0, done.stderr
-    return done
+    assert not check or process.returncode == 0, process.stderr
+    return process
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ def demo(bucket):
 
 @pytest.fixture(scope="module")
 def explained(demo, bucket):
-    return json.loads(storecast("explain", SHOWN, "--bucket", bucket, "--json").stdout)
+    return json.loads(storecast("explain", EXAMPLE_STORE, "--bucket", bucket, "--json").stdout)
 
 
 def test_it_ends_with_a_forecast_and_the_commands_to_see_more(demo):
-    *_, forecast = demo.stdout.partition(f"Store {SHOWN}: sales of the next days")
+    *_, forecast = demo.stdout.partition(f"Store {EXAMPLE_STORE}: sales of the next days")
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     assert f"made from sales through {yesterday}" in forecast
     for ahead in range(1, 8):
@@ -54,7 +54,7 @@ def test_it_ends_with_a_forecast_and_the_commands_to_see_more(demo):
 
 def test_it_leaves_what_the_design_names(demo, bucket):
     root = Path(bucket)
-    there = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    files = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
     for begins in (
         "raw_data/weather/",
         "batch_data/store_id=s001/",
@@ -67,7 +67,7 @@ def test_it_leaves_what_the_design_names(demo, bucket):
         "results/accuracy/target_date=",
         "results/current.json",
     ):
-        assert any(path.startswith(begins) for path in there), begins
+        assert any(path.startswith(begins) for path in files), begins
 
 
 def test_the_run_of_a_published_night_writes_nothing(demo, bucket):
@@ -87,9 +87,9 @@ def test_explain_names_where_the_numbers_come_from(explained):
 
 
 def test_accuracy_knows_the_nights_before(demo, bucket):
-    told = json.loads(storecast("accuracy", "--bucket", bucket, "--json").stdout)
-    assert told["days"] > 7
-    assert told["wape"] < told["naive_wape"]
+    summary = json.loads(storecast("accuracy", "--bucket", bucket, "--json").stdout)
+    assert summary["days"] > 7
+    assert summary["wape"] < summary["naive_wape"]
 
 
 def test_the_api_answers_with_the_same_numbers(explained, bucket):
@@ -102,22 +102,22 @@ def test_the_api_answers_with_the_same_numbers(explained, bucket):
         stdout=subprocess.DEVNULL,
     )
     try:
-        answer = ask(f"http://127.0.0.1:{port}/results/{SHOWN}")
+        answer = first_answer(f"http://127.0.0.1:{port}/results/{EXAMPLE_STORE}")
     finally:
         server.terminate()
         server.wait()
     assert answer["as_of"] == explained["as_of"]
     assert not answer["stale"]
-    told = [(day["target_date"], day["predicted_sales"]) for day in answer["days"]]
+    served = [(day["target_date"], day["predicted_sales"]) for day in answer["days"]]
     today = datetime.now(UTC).date()
-    assert told == [
+    assert served == [
         (day["target_dates"], day["predicted"])
         for day in explained["days"]
         if date.fromisoformat(day["target_dates"]) >= today
     ]
 
 
-def ask(url):
+def first_answer(url):
     until = time.monotonic() + 60
     while True:
         try:

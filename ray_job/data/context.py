@@ -104,6 +104,16 @@ class Context:
         )
         return replace(context, digest=_digest(context))
 
+    def without_weather(self) -> Context:
+        """The same context as if no weather had ever been delivered."""
+        return replace(
+            self,
+            weather_columns=(),
+            weather=np.zeros((*self.weather_missing.shape, 0), dtype=np.float32),
+            weather_missing=np.ones_like(self.weather_missing),
+            digest=hashlib.sha256(f"{self.digest} without weather".encode()).hexdigest(),
+        )
+
     def rows(self, store_ids: Texts) -> Ints:
         """Each store's row in the arrays by store; -1 (the last row) for other stores."""
         if not len(self.store_ids) or not len(store_ids):

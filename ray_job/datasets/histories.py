@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -51,6 +52,8 @@ def histories_dataset(
     table = open_histories(storage)
     selection = _select(storage, table, days, columns)
     chunks = _chunks(storage, table, selection, stores)
+    if not ray.is_initialized():
+        ray.init(logging_level=logging.ERROR)
     cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
     blocks = list(make_blocks([Task(chunk) for chunk in chunks], cpus))
     schema = observation_schema(selection.columns, selection.texts)

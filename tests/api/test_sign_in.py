@@ -9,7 +9,7 @@ import pytest
 
 from api.settings import Issuer
 from ray_job.bucket import keys, receipts
-from ray_job.operations.tokens import open_key
+from ray_job.operations.development_token import open_key
 from tests.api.bucket import NOON, Bucket, StoreSpec
 from tests.api.serving import Clock, Served, serve
 from tests.api.test_runs import receipt

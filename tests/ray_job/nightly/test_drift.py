@@ -10,9 +10,9 @@ import pytest
 
 from ray_job.bucket.parts import WrittenPart
 from ray_job.bucket.releases import RELEASE_SCHEMA
-from ray_job.cli import nightly
 from ray_job.forecasting.task import ChunkCost, ChunkResult
 from ray_job.nightly.drift import drift
+from ray_job.nightly.job_events import drift_fields, run_severity
 from ray_job.nightly.receipt import chunk_times, estimate_cost
 from ray_job.publishing.gates import judge
 from ray_job.settings import Gates, Prices, Sanity
@@ -146,10 +146,10 @@ def test_receipt_and_event_say_which_stores_went_silent(shop):
     assert receipt.drift.silent_stores == ("s002",)
     assert receipt.drift.warnings[0].startswith("1 of 10 stores have sent no sales for 3 days")
     assert receipt.cost.total > 0
-    assert nightly._severity(receipt) == "WARNING"
-    told = nightly._sanity(receipt)
-    assert told["silent_stores"] == 1
-    json.dumps(told)
+    assert run_severity(receipt) == "WARNING"
+    fields = drift_fields(receipt)
+    assert fields["silent_stores"] == 1
+    json.dumps(fields)
 
 
 def result(cpu, seconds, memory=2**30, stores=10, *, adopted=False):

@@ -1,4 +1,4 @@
-"""Rollback: what readers see, what is held, and what the next night may use."""
+"""Rollback: the release that readers get, the hold, and the base of the next night."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -19,14 +19,14 @@ def desk(storage):
 @pytest.fixture
 def nights(desk):
     """Three nights and an hourly run of the last one: the releases by name."""
-    made = [desk.publish({"a": OK, "b": OK}, A - back * DAY) for back in (2, 1, 0)]
-    made.append(desk.publish({"a": OK}, version=2, expected={"a", "b"}, known={"a", "b"}))
-    return [one.release for one in made]
+    publications = [desk.publish({"a": OK, "b": OK}, A - back * DAY) for back in (2, 1, 0)]
+    publications.append(desk.publish({"a": OK}, version=2, expected={"a", "b"}, known={"a", "b"}))
+    return [publication.release for publication in publications]
 
 
 def test_to_the_one_before(desk, nights):
-    done = rollback(desk.storage)
-    assert (done.release, done.abandoned, done.hold_through) == (nights[2], (nights[3],), A)
+    report = rollback(desk.storage)
+    assert (report.release, report.abandoned, report.hold_through) == (nights[2], (nights[3],), A)
     current = desk.pointer
     assert (current.current, current.bad, current.hold_through) == (nights[2], (nights[3],), A)
     assert current.dates[A] == nights[2]
@@ -34,8 +34,8 @@ def test_to_the_one_before(desk, nights):
 
 
 def test_further_back(desk, nights):
-    done = rollback(desk.storage, nights[1])
-    assert done.abandoned == (nights[3], nights[2])
+    report = rollback(desk.storage, nights[1])
+    assert report.abandoned == (nights[3], nights[2])
     current = desk.pointer
     assert current.current == nights[1]
     assert current.dates == {A - 2 * DAY: nights[0], A - DAY: nights[1]}
@@ -54,10 +54,10 @@ def test_twice_goes_further(desk, nights):
 def test_to_the_same_again_changes_nothing(desk, nights):
     rollback(desk.storage, nights[1])
     before = desk.pointer
-    done = rollback(desk.storage, nights[1])
+    report = rollback(desk.storage, nights[1])
     assert desk.pointer == before
-    assert done.abandoned == ()
-    assert not done.changes_model
+    assert report.abandoned == ()
+    assert not report.changes_model
 
 
 def test_backfills_stay(desk, nights):
@@ -71,7 +71,7 @@ def test_what_is_refused(desk, nights):
     rollback(desk.storage)
     with pytest.raises(InputError, match="marked this release as bad"):
         rollback(desk.storage, nights[3])
-    with pytest.raises(InputError, match="remembers no such release"):
+    with pytest.raises(InputError, match="no such release is known"):
         rollback(desk.storage, "unheard-of")
 
 
@@ -82,8 +82,8 @@ def test_nothing_published(desk):
 
 def test_a_damaged_target_is_refused(desk, nights):
     key = keys.release(nights[2])
-    found = desk.storage.read_versioned(key)
-    desk.storage.replace(key, found.data[:-9], found.generation)
+    intact = desk.storage.read_versioned(key)
+    desk.storage.replace(key, intact.data[:-9], intact.generation)
     before = desk.pointer
     with pytest.raises(CorruptError):
         rollback(desk.storage)
@@ -92,24 +92,24 @@ def test_a_damaged_target_is_refused(desk, nights):
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_away_from_a_damaged_release(desk, nights, gone):
-    """It stops every run of the night, whose base it is: the way back must stay open."""
+    """A damaged release stops every run that is based on it, so a rollback must be possible."""
     key = keys.release(nights[3])
-    found = desk.storage.read_versioned(key)
+    intact = desk.storage.read_versioned(key)
     if gone:
-        desk.storage.delete(key, found.generation)
+        desk.storage.delete(key, intact.generation)
     else:
-        desk.storage.replace(key, found.data[:-9], found.generation)
+        desk.storage.replace(key, intact.data[:-9], intact.generation)
     before = desk.pointer
     with pytest.raises(NotFoundError if gone else CorruptError, match=nights[3]):
         desk.publish({"a": OK, "b": OK}, A + DAY)
     assert desk.pointer == before
-    done = rollback(desk.storage)
-    assert (done.release, done.abandoned_model_version) == (nights[2], None)
-    assert not done.changes_model
+    report = rollback(desk.storage)
+    assert (report.release, report.abandoned_model_version) == (nights[2], None)
+    assert not report.changes_model
     assert desk.publish({"a": FAILED, "b": OK}, A + DAY).state == "published"
     assert desk.rows()["a"]["as_of"] == A
     desk.views()
-    # What it reached is nobody's any more, and clean-up goes on.
+    # Its objects are orphans now, and clean-up works again.
     desk.storage.create(keys.part(A, "feed", 0), b"x")
     views = desk.views()
     assert clean_up(desk.storage, datetime.now(UTC) + timedelta(days=8)).objects >= 1
@@ -119,9 +119,9 @@ def test_away_from_a_damaged_release(desk, nights, gone):
 def test_it_says_when_the_model_changed(desk):
     desk.publish({"a": OK}, A - DAY)
     desk.publish({"a": OK}, model_version="m2")
-    done = rollback(desk.storage)
-    assert (done.model_version, done.abandoned_model_version) == ("m1", "m2")
-    assert done.changes_model
+    report = rollback(desk.storage)
+    assert (report.model_version, report.abandoned_model_version) == ("m1", "m2")
+    assert report.changes_model
 
 
 def test_no_scheduled_run_publishes_what_is_held(desk, nights):
@@ -136,11 +136,11 @@ def test_no_scheduled_run_publishes_what_is_held(desk, nights):
 
 def test_the_next_night_publishes_and_carries_nothing_bad(desk, nights):
     rollback(desk.storage)
-    made = desk.publish({"a": FAILED, "b": OK}, A + DAY)
-    assert made.state == "published"
+    publication = desk.publish({"a": FAILED, "b": OK}, A + DAY)
+    assert publication.state == "published"
     row = desk.rows()["a"]
     assert (row["as_of"], row["table_version"], row["run_id"]) == (A, 1, "run003")
-    assert desk.pointer.current == made.release
+    assert desk.pointer.current == publication.release
 
 
 def test_force_lifts_the_hold(desk, nights):

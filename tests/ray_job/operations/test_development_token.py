@@ -4,26 +4,26 @@ import jwt
 import pytest
 
 from ray_job.bucket.errors import InputError
-from ray_job.operations import tokens
+from ray_job.operations import development_token
 
 NOW = datetime(2026, 11, 23, 7, tzinfo=UTC)
 
 
 def make(key, **changes):
-    wanted = {"subject": "dev", "email": None, "audience": "storecast", "now": NOW}
-    return key.token(**{**wanted, "lifetime": timedelta(hours=1), **changes})
+    defaults = {"subject": "dev", "email": None, "audience": "storecast", "now": NOW}
+    return key.token(**{**defaults, "lifetime": timedelta(hours=1), **changes})
 
 
 def test_a_token_is_verified_by_the_public_key_beside_the_private_one(tmp_path):
-    key = tokens.open_key(tmp_path)
-    made = make(key, email="dev@example.com")
+    key = development_token.open_key(tmp_path)
+    token = make(key, email="dev@example.com")
     public = jwt.PyJWKSet.from_json((tmp_path / "jwks.json").read_text())[key.key_id]
     claims = jwt.decode(
-        made,
+        token,
         public,
-        algorithms=[tokens.ALGORITHM],
+        algorithms=[development_token.ALGORITHM],
         audience="storecast",
-        issuer=tokens.ISSUER,
+        issuer=development_token.ISSUER,
         options={"verify_exp": False, "verify_iat": False},
     )
     assert claims["sub"] == "dev"
@@ -32,7 +32,7 @@ def test_a_token_is_verified_by_the_public_key_beside_the_private_one(tmp_path):
 
 
 def test_the_key_stays_the_same_and_is_private(tmp_path):
-    first, second = tokens.open_key(tmp_path), tokens.open_key(tmp_path)
+    first, second = development_token.open_key(tmp_path), development_token.open_key(tmp_path)
     assert first.key_id == second.key_id
     assert (tmp_path / "key.pem").stat().st_mode & 0o077 == 0
     assert "d" not in (tmp_path / "jwks.json").read_text().split('"')
@@ -41,4 +41,4 @@ def test_the_key_stays_the_same_and_is_private(tmp_path):
 def test_what_is_no_key_is_refused_by_name(tmp_path):
     (tmp_path / "key.pem").write_text("nonsense")
     with pytest.raises(InputError, match=r"key\.pem: this is not a private key"):
-        tokens.open_key(tmp_path)
+        development_token.open_key(tmp_path)

@@ -1,4 +1,4 @@
-"""The real command line, asked whether it would take a command."""
+"""Checks whether the real command line accepts a command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ray_job.__main__ import app
 
 
 def parse(command: list[str]) -> None:
-    """Parse it, down to the options' values, without running it. Raises the parser's error."""
+    """Parse `command` with all option values, without running it. Raises the parser's error."""
     program, *rest = command
     assert program == "storecast"
     group = get_command(app)

@@ -1,4 +1,4 @@
-"""The manifests as the tests read them: built by kustomize, or file by file."""
+"""The manifests, built by kustomize or read from a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 K8S = ROOT / "k8s"
 TEMPLATE = K8S / "base" / "job" / "rayjob.yaml"
 OVERLAYS = tuple(sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml")))
@@ -21,21 +21,21 @@ Resource = dict[str, Any]
 
 @cache
 def built(overlay: str) -> tuple[Resource, ...]:
-    """The resources of an overlay. Skips the test where kubectl is missing."""
+    """The resources of an overlay. Skips the test if kubectl is missing."""
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed, and it is what builds the overlays")
-    made = subprocess.run(
+    build = subprocess.run(
         ["kubectl", "kustomize", str(K8S / "overlays" / overlay)],
         check=False,
         capture_output=True,
         text=True,
     )
-    assert made.returncode == 0, made.stderr
-    return tuple(resource for resource in yaml.safe_load_all(made.stdout) if resource)
+    assert build.returncode == 0, build.stderr
+    return tuple(resource for resource in yaml.safe_load_all(build.stdout) if resource)
 
 
 def of_kind(overlay: str, kind: str) -> dict[str, Resource]:
-    """By name."""
+    """The overlay's resources of a kind, by name."""
     return {
         resource["metadata"]["name"]: resource
         for resource in built(overlay)

@@ -1,7 +1,7 @@
-"""Development tokens for the API: real ones, signed by a key that lies in a local directory.
+"""Development tokens for the API: real tokens, signed by a key in a local directory.
 
-The API learns of the key as it learns of Google's: by an entry in its table of issuers, whose
-`jwks` is the file beside the key. Nothing accepts these tokens but an API that was told so.
+An API accepts them only if its table of issuers has the entry `DevelopmentKey.issuer`, whose `jwks`
+is the file beside the key.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class DevelopmentKey:
     def token(
         self, *, subject: str, email: str | None, audience: str, now: datetime, lifetime: timedelta
     ) -> str:
-        """A signed token that holds from `now` on, for `lifetime`."""
+        """A signed token that is valid from `now` on, for `lifetime`."""
         claims: dict[str, object] = {
             "iss": ISSUER,
             "aud": audience,
@@ -59,13 +59,13 @@ class DevelopmentKey:
 
 
 def open_key(folder: Path) -> DevelopmentKey:
-    """The key of a directory, made if there is none. Idempotent.
+    """The key of a directory; a new one is made if the directory has none. Idempotent.
 
-    Raises InputError where the file there is not such a key.
+    Raises InputError if the key file is not an elliptic-curve private key.
     """
     path, jwks = folder / _PRIVATE, folder / _PUBLIC
     if not path.exists():
-        _make(folder, path)
+        _make_key(folder, path)
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), None)
     except (ValueError, TypeError) as error:
@@ -74,12 +74,12 @@ def open_key(folder: Path) -> DevelopmentKey:
         raise InputError(f"{path}: this is not a key for {ALGORITHM}")
     public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
     key_id = str(public["x"])[:16]
-    told = {"keys": [{**public, "kid": key_id, "alg": ALGORITHM, "use": "sig"}]}
-    jwks.write_text(json.dumps(told), encoding="utf-8")
+    key_set = {"keys": [{**public, "kid": key_id, "alg": ALGORITHM, "use": "sig"}]}
+    jwks.write_text(json.dumps(key_set), encoding="utf-8")
     return DevelopmentKey(key, key_id, jwks)
 
 
-def _make(folder: Path, path: Path) -> None:
+def _make_key(folder: Path, path: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM,

@@ -1,7 +1,7 @@
-"""podman, as the tests use it: what is read-only and not root in the cluster is so here.
+"""podman, with containers that are as confined as in the cluster: read-only and not root.
 
-Whoever has made the images once (`make image`) has their dependencies in podman's cache, and the
-tests make them again from the sources that are there: no test looks at a stale image.
+`make image` builds the images once and leaves their dependencies in podman's cache. The tests build
+them again from the present sources, so that no test uses a stale image.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.k8s.manifests import ROOT
+from tests.k8s.support.manifests import ROOT
 
 CONFINED = ("--read-only", "--tmpfs=/tmp:rw,mode=1777", "--network=host")
 
@@ -47,29 +47,28 @@ def run(
 
 
 def image(target: str, folder: Path, patch: pytest.MonkeyPatch) -> str:
-    """The image of these sources, made in podman's cache. Skips where it was never made.
+    """Build the image `target` of these sources; returns its name. Skips if it was never built.
 
-    `folder` and `patch` take settings of podman for a machine that may not raise its limits.
+    `folder` and `patch` are used to lower podman's limits on a machine that may not raise them.
     """
     name = f"localhost/storecast:{target}"
     if shutil.which("podman") is None:
         pytest.skip("podman is not installed, and it is what builds and starts the images")
     if podman("image", "exists", name, check=False).returncode:
-        pytest.skip(f"there is no image {name} to begin from: make image")
+        pytest.skip(f"there is no image {name} in the cache; `make image` builds it")
     _let_podman_start(name, folder, patch)
     command = ("build", "--network=host", "--target", target, "--tag", name, ROOT)
     built = podman(*command, check=False)
-    said = (built.stdout + built.stderr)[-2000:]
-    if built.returncode and _UNREACHED.search(said):
-        pytest.skip(f"dependencies have changed, and builds here do not reach the index: {said}")
-    assert built.returncode == 0, said
+    output = (built.stdout + built.stderr)[-2000:]
+    if built.returncode and _UNREACHED.search(output):
+        pytest.skip(f"dependencies have changed, and builds here do not reach the index: {output}")
+    assert built.returncode == 0, output
     return name
 
 
 def _let_podman_start(name: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """podman asks for higher limits than some machines grant; then it asks for lower ones."""
-    first = run(name, "true", check=False)
-    if first.returncode == 0:
+    """Lower the limits that podman sets, if this machine does not grant them."""
+    if run(name, "true", check=False).returncode == 0:
         return
     kinds = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
     hard = {name: min(resource.getrlimit(kind)[1], 2**15) for name, kind in kinds.items()}
@@ -77,19 +76,19 @@ def _let_podman_start(name: str, folder: Path, patch: pytest.MonkeyPatch) -> Non
     settings = folder / "containers.conf"
     settings.write_text(f"[containers]\ndefault_ulimits = {json.dumps(limits)}\n")
     patch.setenv("CONTAINERS_CONF", str(settings))
-    second = run(name, "true", check=False)
-    if second.returncode:
-        pytest.skip(f"podman starts no containers here: {second.stderr.strip()[-300:]}")
+    started = run(name, "true", check=False)
+    if started.returncode:
+        pytest.skip(f"podman starts no containers here: {started.stderr.strip()[-300:]}")
 
 
 def inspected(name: str) -> dict[str, Any]:
-    (found,) = json.loads(podman("image", "inspect", name).stdout)
-    return dict(found)
+    (description,) = json.loads(podman("image", "inspect", name).stdout)
+    return dict(description)
 
 
 @contextmanager
 def running(name: str, *command: str, options: tuple[str, ...] = ()) -> Iterator[str]:
-    """A container in the background, by its id; it is stopped and removed at the end."""
+    """The id of a container that runs in the background until the block ends."""
     started = podman("run", "--detach", *CONFINED, *options, name, *command)
     container = started.stdout.strip()
     try:
@@ -107,19 +106,19 @@ def free_port() -> int:
 
 def wait_for(
     url: str,
-    tell: Callable[[], str],
+    diagnosis: Callable[[], str],
     *,
     headers: dict[str, str] | None = None,
     seconds: float = 120,
 ) -> httpx.Response:
-    """The first answer 200; `tell` says what there is to say when none comes."""
+    """The first response with status 200; if none comes, the test fails with `diagnosis`."""
     end = time.monotonic() + seconds
     while True:
         try:
-            answer = httpx.get(url, headers=headers, timeout=5)
-            if answer.status_code == httpx.codes.OK:
-                return answer
+            response = httpx.get(url, headers=headers, timeout=5)
+            if response.status_code == httpx.codes.OK:
+                return response
         except httpx.TransportError:
             pass
-        assert time.monotonic() < end, f"{url} does not answer: {tell()}"
+        assert time.monotonic() < end, f"{url} does not answer: {diagnosis()}"
         time.sleep(0.3)

@@ -1,4 +1,4 @@
-"""The pods that a set of manifests makes, whoever makes them."""
+"""The pods of a set of manifests, also those that KubeRay makes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.k8s.manifests import Resource
+from tests.k8s.support.manifests import Resource
 
 _HEAD = {"ray.io/node-type": "head"}
 _WORKER = {"ray.io/node-type": "worker"}
@@ -14,7 +14,7 @@ _WORKER = {"ray.io/node-type": "worker"}
 
 @dataclass(frozen=True)
 class Pod:
-    """`owner` tells where its template is; labels include those that KubeRay adds."""
+    """`owner` is the resource with its template. `labels` include those that KubeRay adds."""
 
     owner: str
     labels: dict[str, str]
@@ -43,21 +43,21 @@ def _ray(owner: str, cluster: Resource) -> Iterator[Pod]:
 
 
 def pods(resources: Iterable[Resource]) -> list[Pod]:
-    found: list[Pod] = []
+    all_pods: list[Pod] = []
     for resource in resources:
         spec = resource.get("spec", {})
         owner = f"{resource['kind']}/{resource['metadata']['name']}"
         match resource["kind"]:
             case "CronJob":
-                found.append(_pod(owner, spec["jobTemplate"]["spec"]["template"]))
+                all_pods.append(_pod(owner, spec["jobTemplate"]["spec"]["template"]))
             case "Deployment":
-                found.append(_pod(owner, spec["template"]))
+                all_pods.append(_pod(owner, spec["template"]))
             case "RayJob":
-                found.extend(_ray(owner, spec["rayClusterSpec"]))
-                found.append(_pod(f"{owner}/submitter", spec["submitterPodTemplate"]))
+                all_pods.extend(_ray(owner, spec["rayClusterSpec"]))
+                all_pods.append(_pod(f"{owner}/submitter", spec["submitterPodTemplate"]))
             case "RayCluster":
-                found.extend(_ray(owner, spec))
-    return found
+                all_pods.extend(_ray(owner, spec))
+    return all_pods
 
 
 def ray_clusters(resources: Iterable[Resource]) -> list[tuple[str, Resource]]:

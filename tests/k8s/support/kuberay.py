@@ -1,4 +1,4 @@
-"""KubeRay's schemas, closed: what they do not name is an error, as in a strict creation."""
+"""KubeRay's schemas, closed: a field that they do not name is an error, as in strict creation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-SCHEMAS = Path(__file__).parent / "schemas"
+SCHEMAS = Path(__file__).parents[1] / "schemas"
 RELEASES = ("v1.5.1", "v1.6.2", "v1.7.0")
 
 
 def _closed(schema: Any) -> Any:
     if isinstance(schema, list):
-        return [_closed(item) for item in schema]
+        return [_closed(member) for member in schema]
     if not isinstance(schema, dict):
         return schema
     closed = {key: _closed(value) for key, value in schema.items() if key != "properties"}
@@ -35,7 +35,7 @@ def validator(kind: str, release: str) -> Draft202012Validator:
 
 
 def problems(resource: dict[str, Any], release: str) -> list[str]:
-    """What a cluster with that release of KubeRay would say against a RayJob or RayCluster."""
+    """The errors of a RayJob or RayCluster in a cluster with that release of KubeRay."""
     return [
         f"{'/'.join(str(step) for step in error.absolute_path)}: {error.message}"
         for error in validator(resource["kind"], release).iter_errors(resource)

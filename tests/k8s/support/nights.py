@@ -1,4 +1,4 @@
-"""A small bucket before its first night, and Ray heads to run that night on."""
+"""A small bucket before its first night, and Ray heads for the run of that night."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from subprocess import CompletedProcess
 
 from ray_job import sample
 from ray_job.sample import files as sample_files
-from tests.k8s.containers import free_port
+from tests.k8s.support.containers import free_port
 
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
-TOKEN = "a-token-of-the-tests"  # noqa: S105 - it opens nothing but the tests' own heads
-GUESS = "another-token"
+TOKEN = "a-token-of-the-tests"  # noqa: S105 - valid for the tests' own heads only
+WRONG_TOKEN = "another-token"  # noqa: S105 - valid nowhere
 SIGNED_IN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
-SMALL = {"STORECAST_TRAINING__TREES": "20", "STORECAST_TRAINING__ROWS": "5000"}
+SMALL_MODEL = {"STORECAST_TRAINING__TREES": "20", "STORECAST_TRAINING__ROWS": "5000"}
 BIN = Path(sys.executable).parent
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This environment with the project's commands first, and without a Ray of somebody else's."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return {**kept, "PATH": f"{BIN}:{kept['PATH']}", **SMALL, **more}
+    """This environment, with the project's commands first in PATH and without variables of Ray."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {**inherited, "PATH": f"{BIN}:{inherited['PATH']}", **SMALL_MODEL, **more}
 
 
 def make_bucket(folder: Path) -> Path:
-    """Histories and a model; yesterday's sales lie in raw_data/ and are not brought in yet."""
+    """A bucket with histories and a model. Yesterday's sales are in raw_data/, not yet ingested."""
     bucket = folder / "bucket"
     raw = bucket / "raw_data"
     raw.mkdir(parents=True)
     spec = sample.SampleSpec(last_day=YESTERDAY, stores=12, days=450, days_ahead=7)
     files = sample_files.write(sample.generate(spec), raw, days_per_file=449)
-    late = next(path for path in files if path.name == f"sales-{YESTERDAY}.csv")
-    aside = folder / late.name
-    late.rename(aside)
+    newest = next(path for path in files if path.name == f"sales-{YESTERDAY}.csv")
+    hidden = folder / newest.name
+    newest.rename(hidden)
     for command in (["ingest"], ["train"]):
         subprocess.run(
             [BIN / "storecast", *command],
@@ -48,18 +48,18 @@ def make_bucket(folder: Path) -> Path:
             capture_output=True,
             timeout=280,
         )
-    shutil.move(aside, late)
+    shutil.move(hidden, newest)
     return bucket
 
 
 def poison(bucket: Path, store: str) -> None:
-    """Make a store's history unreadable."""
+    """Overwrite a store's history by what is no Parquet file."""
     for path in (bucket / "batch_data" / f"store_id={store}").glob("*.parquet"):
         path.write_bytes(b"this is no Parquet file" * 100)
 
 
 def head_command() -> tuple[list[str], str]:
-    """A head on ports of its own, and the address of its job server."""
+    """The command that starts a head on free ports, and the address of its job server."""
     ports = [free_port() for _ in range(4)]
     command = [
         "ray", "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
@@ -70,16 +70,17 @@ def head_command() -> tuple[list[str], str]:
     return command, f"http://127.0.0.1:{ports[1]}"
 
 
-def handed_in(submit: Callable[[], CompletedProcess[str]]) -> CompletedProcess[str]:
-    """What `submit` came to, once the head's job agent is up: the server answers earlier than it.
+def submitted(submit: Callable[[], CompletedProcess[str]]) -> CompletedProcess[str]:
+    """The result of `submit`, which is repeated until the head's job agent is up.
 
-    KubeRay's submitter tries again for the same reason.
+    The job server answers before its agent is up. KubeRay's submitter repeats for the same reason.
     """
     end = time.monotonic() + 180
     while True:
-        done = submit()
-        if "No available agent" not in done.stdout + done.stderr or time.monotonic() > end:
-            return done
+        result = submit()
+        output = result.stdout + result.stderr
+        if "No available agent" not in output or time.monotonic() > end:
+            return result
         time.sleep(1)
 
 

@@ -1,4 +1,4 @@
-"""A submitter in a process of its own: `python submitter.py BUCKET AS_OF`. Prints its exit code."""
+"""A submitter in its own process: `python submitter.py BUCKET AS_OF`. Prints its exit code."""
 
 import sys
 from datetime import UTC, date, datetime

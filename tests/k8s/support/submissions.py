@@ -1,4 +1,4 @@
-"""A night that is handed in: its names, its statuses, the receipt it leaves, and what is told."""
+"""A night that is submitted: its names, its statuses, its receipt and its events."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NAMESPACE = "storecast"
 NIGHT = date(2026, 11, 22)
 NOW = datetime(2026, 11, 23, 0, 0, 5, tzinfo=UTC)
 NAME = "storecast-20261122"
-HASTY = Pace(watch=1, retry=0.02, patience=2, heartbeat=0.1)
+FAST = Pace(watch=1, retry=0.02, patience=2, heartbeat=0.1)
 SUCCEEDED = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
 RUNNING = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
 
 
-def place(name):
+def rayjob_place(name):
     return Place("rayjobs.ray.io", NAMESPACE, name)
 
 
@@ -50,8 +50,8 @@ def events(text):
 
 
 def rayjobs(fake):
-    names = {item["metadata"]["name"] for item in fake.objects.list("rayjobs.ray.io", NAMESPACE)}
-    return names - {rayjob.TEMPLATE}
+    resources = fake.objects.list("rayjobs.ray.io", NAMESPACE)
+    return {resource["metadata"]["name"] for resource in resources} - {rayjob.TEMPLATE}
 
 
 def start_pod(fake):
@@ -63,27 +63,27 @@ def start_pod(fake):
     fake.objects.create(Place("pods", NAMESPACE, "submitter-pod"), pod)
 
 
-def asked(fake, verb):
-    """How often submitters did."""
+def request_count(fake, verb):
+    """How many requests of a verb the submitters have made."""
     return sum(request.verb == verb for request in fake.requests)
 
 
 @contextmanager
-def once(ready, act, *given):
-    """Do something as soon as submitters are that far, however slow they are."""
-    over = threading.Event()
+def acting_when(ready, act, *arguments):
+    """In another thread, call `act` once `ready` is true; not at all if the block ends before."""
+    ended = threading.Event()
 
-    def work():
+    def wait_and_act():
         while not ready():
-            if over.is_set():
+            if ended.is_set():
                 return
             time.sleep(0.01)
-        act(*given)
+        act(*arguments)
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=wait_and_act)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join()
