@@ -26,7 +26,8 @@ def data_through(panel: Panel, known_through: Days) -> Days:
     if panel.delivered is None:
         return known_through
     first, as_of = np.datetime64(panel.first_day, "D"), np.datetime64(panel.last_day, "D")
-    delivered = np.where(panel.delivered > 0, first + panel.delivered - 1, np.datetime64("NaT"))
+    newest = first + (panel.delivered - 1).astype("timedelta64[D]")
+    delivered = np.where(panel.delivered > 0, newest, np.datetime64("NaT", "D"))
     is_complete = (known_through == as_of) | _without_trade(panel, as_of - known_through)
     return np.where(is_complete, as_of, delivered)
 

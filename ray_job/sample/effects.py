@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Days = npt.NDArray[np.datetime64]
+_DAY, _YEAR = np.timedelta64(1, "D"), np.timedelta64(1, "Y")
 
 REGIONS: Final = (
     *("BB", "BE", "BW", "BY", "HB", "HE", "HH", "MV"),
@@ -87,12 +88,12 @@ class Calendar:
 
 def calendar(seed: int, first: np.datetime64, days: int) -> Calendar:
     """The calendar and the weather of all regions for `days` days from `first`."""
-    dates = np.arange(first, first + days + 1)
+    dates = np.arange(first, first + (days + 1) * _DAY)
     since_monday = dates.astype(np.int64) + 3
     weekday, week = since_monday % 7, since_monday // 7
     years = dates.astype("datetime64[Y]")
     year = (dates - years).astype(np.int64) / 365.25
-    to_christmas = ((years + 1).astype("datetime64[D]") - dates).astype(np.int64) - 8
+    to_christmas = ((years + _YEAR).astype("datetime64[D]") - dates).astype(np.int64) - 8
     ramp = np.where((to_christmas >= 0) & (to_christmas < 30), 1 - to_christmas / 30, 0.0)  # noqa: PLR2004 - days
     named = tuple(_public_holidays(region, years) for region in REGIONS)
     closed = np.array([[day in names for day in dates] for names in named])
@@ -173,11 +174,11 @@ def describe(seed: int, number: int, first: np.datetime64, last: np.datetime64) 
     if is_station(number):
         kind = "station"
     size = int(random.integers(*_SIZES[kind]) // 10 * 10)
-    opened = first - int(random.integers(200, 8000))
+    opened = first - int(random.integers(200, 8000)) * _DAY
     if number == OPENED_3_DAYS_AGO:
-        opened = last - 2
+        opened = last - 2 * _DAY
     elif number == OPENED_40_DAYS_AGO:
-        opened = last - 39
+        opened = last - 39 * _DAY
     normals = random.standard_normal(14)
     per_m2 = 12.0 if kind == "station" else 6.0
     return Store(
