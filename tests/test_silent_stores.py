@@ -12,7 +12,7 @@ from ray_job.commands.edge import Edge
 from ray_job.commands.nightly import execute
 from ray_job.progress import SilentProgress
 from ray_job.request import Request
-from tests.api.serving import Clock, serve
+from tests.api.fixtures.serving import Clock, serve
 from tests.shop import DAY, LAST, STORES, Shop, midnight
 
 FIRST = LAST - 60 * DAY

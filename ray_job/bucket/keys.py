@@ -17,7 +17,8 @@ POINTER = "results/current.json"
 CURRENT_MODEL = "models/current.json"
 GRANTS = "access/grants.json"
 
-_STORE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+STORE_ID_PATTERN = "[A-Za-z0-9_-]{1,64}"
+_STORE_ID = re.compile(STORE_ID_PATTERN)
 
 
 def is_store_id(text: str) -> bool:

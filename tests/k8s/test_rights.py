@@ -15,7 +15,7 @@ from pyarrow import parquet
 from ray_job import clean_up, ingest
 from ray_job.bucket import keys, receipts
 from tests import shop
-from tests.api.serving import Clock, serve
+from tests.api.fixtures.serving import Clock, serve
 from tests.conftest import BUCKET
 from tests.k8s.manifests import K8S
 
