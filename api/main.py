@@ -87,7 +87,6 @@ def _create_service(settings: Settings, clock: Clock) -> Service:
     return Service(
         settings=settings,
         clock=clock,
-        storage=storage,
         metrics=metrics,
         parts=parts,
         refresher=refresher,

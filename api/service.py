@@ -20,7 +20,6 @@ from api.store.scores import ScoreReader
 from api.store.snapshot import Snapshot
 from api.store.state import ServedState
 from ray_job.bucket.errors import NotFoundError
-from ray_job.bucket.storage import Storage
 
 Clock = Callable[[], datetime]
 
@@ -31,7 +30,6 @@ class Service:
 
     settings: Settings
     clock: Clock
-    storage: Storage
     metrics: Metrics
     parts: PartCache
     refresher: Refresher

@@ -36,7 +36,7 @@ def item_page(parts: PartCache, store: StoreForecast, first_row: int, size: int)
     Raises NotFoundError, StorageError or CorruptError.
     """
     rows = _rows(parts, store)
-    if has_no_items(store, rows):
+    if _has_no_items(store, rows):
         return NO_ITEMS
     rows_read = size * max(len(store.days), 1) + 1
     items = list(_group(rows.slice(first_row, rows_read)))
@@ -54,7 +54,7 @@ def find_item(parts: PartCache, store: StoreForecast, item_id: str) -> Item | No
     Blocks and raises as `item_page` does.
     """
     rows = _rows(parts, store)
-    if has_no_items(store, rows):
+    if _has_no_items(store, rows):
         return None
     ids = rows.column("item_id")
     low, high = 0, rows.num_rows
@@ -68,7 +68,7 @@ def find_item(parts: PartCache, store: StoreForecast, item_id: str) -> Item | No
     return item if item is not None and item.item_id == item_id else None
 
 
-def has_no_items(store: StoreForecast, rows: pa.Table) -> bool:
+def _has_no_items(store: StoreForecast, rows: pa.Table) -> bool:
     """Whether the only series of the store is the store itself, with the item id ""."""
     return rows.num_rows == 0 or (store.items <= 1 and rows.column("item_id")[0].as_py() == "")
 

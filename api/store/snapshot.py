@@ -30,7 +30,6 @@ class ForecastDay:
     upper: float | None
     method: str | None
     missing: tuple[str, ...] = ()
-    usual: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,6 @@ class StoreForecast:
     outcome: str
     reason_code: str | None
     reason: str | None
-    expected: bool
     as_of: date | None
     generated_at: datetime | None
     data_through: date | None
@@ -184,7 +182,6 @@ def _forecast(row: dict[str, Any]) -> StoreForecast:
         outcome=row["outcome"],
         reason_code=row["reason_code"],
         reason=row["reason"],
-        expected=bool(row["expected"]),
         as_of=row["as_of"],
         generated_at=row["generated_at"],
         data_through=row["data_through"],
@@ -210,9 +207,9 @@ def _description(text: str | None) -> dict[str, Any]:
 
 def _days(row: dict[str, Any]) -> Iterator[ForecastDay]:
     dates = row["target_dates"] or ()
-    columns = ("predicted", "lower_80", "upper_80", "method", "missing", "usual")
+    columns = ("predicted", "lower_80", "upper_80", "method", "missing")
     values = (row[column] or [None] * len(dates) for column in columns)
-    for day, predicted, lower, upper, method, missing, usual in zip(dates, *values, strict=True):
+    for day, predicted, lower, upper, method, missing in zip(dates, *values, strict=True):
         yield ForecastDay(
             target_date=day,
             days_ahead=(day - row["as_of"]).days,
@@ -221,7 +218,6 @@ def _days(row: dict[str, Any]) -> Iterator[ForecastDay]:
             upper=finite(upper),
             method=method,
             missing=tuple(missing.split(",")) if missing else (),
-            usual=finite(usual),
         )
 
 

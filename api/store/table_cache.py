@@ -14,11 +14,14 @@ _MAX_TABLES = 256
 
 
 class TableCache:
-    """Tables by name. Thread-safe. The least recently used tables are deleted from the disk."""
+    """Up to `max_tables` tables by name. Thread-safe.
 
-    def __init__(self, folder: Path) -> None:
+    The files of the least recently used tables are deleted.
+    """
+
+    def __init__(self, folder: Path, max_tables: int = _MAX_TABLES) -> None:
         self._folder = folder
-        self._tables = _MappedTables(_MAX_TABLES, folder)
+        self._tables = _MappedTables(max_tables, folder)
         self._lock = threading.Lock()
 
     def get(self, name: str, make: Callable[[], pa.Table]) -> pa.Table:

@@ -77,7 +77,6 @@ def store_list_page(
         dates=dates,
         today=basis.schedule.today(basis.now),
         total=len(rows),
-        first=first,
         before=max(first - STORES_ON_A_PAGE, 0) if first else None,
         after=after if after < len(rows) else None,
     )

@@ -37,7 +37,6 @@ def split_store(tmp_path_factory) -> tuple[PartCache, StoreForecast]:
         outcome="ok",
         reason_code=None,
         reason=None,
-        expected=True,
         as_of=AS_OF,
         generated_at=None,
         data_through=AS_OF,
