@@ -35,7 +35,7 @@ class Metrics:
         )
         self.refresh_failures = Counter(
             "storecast_api_refresh_failures",
-            "Looks at the bucket that failed, by kind of failure.",
+            "Reads of the bucket that failed, by kind of failure.",
             ("kind",),
             registry=self.registry,
         )

@@ -76,9 +76,9 @@ class Service:
     async def snapshot_of(self, state: ServedState, name: str) -> Snapshot:
         """The release `name`. Raises ReleaseGoneError, or an error of the storage."""
         is_bad = name in state.pointer.bad
-        for held in (state.snapshot, self.refresher.previous):
-            if held is not None and held.name == name and not is_bad:
-                return held
+        for loaded in (state.snapshot, self.refresher.previous):
+            if loaded is not None and loaded.name == name and not is_bad:
+                return loaded
         entry = state.pointer.entry(name)
         if entry is None or is_bad:
             raise ReleaseGoneError(f"release {name} is gone: begin again with the first page")

@@ -49,7 +49,7 @@ class Refresher:
         self.has_read_bucket = False
         """Whether the first read has ended, with or without success."""
         self.previous: Snapshot | None = None
-        """The snapshot before the last swap. Callers may still turn its pages."""
+        """The snapshot before the last swap. Callers may still request further pages of it."""
         self._storage = storage
         self._parts = parts
         self._metrics = metrics
@@ -188,9 +188,14 @@ class Refresher:
 
     def _remove_unused_parts(self) -> None:
         """Keep the parts of the served snapshot and of the previous one."""
-        snapshots = [kept for kept in (self.state.snapshot, self.previous) if kept is not None]
+        snapshots = (self.state.snapshot, self.previous)
         self._parts.keep_only(
-            {digest for kept in snapshots for digest in kept.part_objects().values()}
+            {
+                digest
+                for loaded in snapshots
+                if loaded is not None
+                for digest in loaded.part_objects().values()
+            }
         )
 
     def _must_wait(self, generation: str) -> bool:

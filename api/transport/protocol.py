@@ -56,7 +56,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
-        # Up to the double limit the middleware answers with a problem. Beyond it, nobody does.
+        # Up to twice the limit the middleware answers with a problem. Beyond that the connection
+        # is closed.
         if self._header_bytes > 2 * self.limits.max_header_bytes:
             self.transport.close()
             return

@@ -77,12 +77,12 @@ def test_a_batch_has_forecasts_and_problems_of_one_release(running_api):
 
 
 def test_a_batch_has_limits(running_api):
-    many = "&".join(f"store_id={number}" for number in range(101))
-    assert running_api.get(f"/v1/forecasts:batchGet?{many}").status_code == 422
+    too_many = "&".join(f"store_id={number}" for number in range(101))
+    assert running_api.get(f"/v1/forecasts:batchGet?{too_many}").status_code == 422
     assert running_api.get("/v1/forecasts:batchGet").status_code == 422
     assert running_api.get("/v1/forecasts:batchGet?store_id=a/b").status_code == 422
-    most = "&".join(f"store_id={number}" for number in range(100))
-    assert running_api.get(f"/v1/forecasts:batchGet?{most}").status_code == 200
+    largest = "&".join(f"store_id={number}" for number in range(100))
+    assert running_api.get(f"/v1/forecasts:batchGet?{largest}").status_code == 200
     old = running_api.get("/v1/forecasts:batchGet?store_id=3&max_age_days=1").json()
     assert old["problems"][0]["type"] == "/problems/too-old"
 

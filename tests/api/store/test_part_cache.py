@@ -11,7 +11,8 @@ from tests.api.fixtures.serving import serve, wait_until
 
 def test_a_request_reads_nothing_from_the_bucket(tmp_path):
     Bucket.make(tmp_path).publish(STORES)
-    with serve(str(tmp_path), refresh_seconds=10) as api:
+    with serve(str(tmp_path)) as api:
+        api.stop_refreshing()
         before = api.metrics()
         for _ in range(5):
             api.get("/v1/stores/2/forecast")
