@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ray_job.bucket.reasons import Outcome, ReasonCode
+
 Weekday = Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-Outcome = Literal["ok", "closed", "fallback", "failed", "no_data"]
 
 
 class _Answer(BaseModel):
@@ -47,7 +48,7 @@ class _FreshnessFields(_Answer):
         )
     )
     outcome: Outcome = Field(description="What the last run made of this store.", examples=["ok"])
-    reason_code: str | None = Field(description="Why it failed, for machines.")
+    reason_code: ReasonCode | None = Field(description="Why it failed, for machines.")
     reason: str | None = Field(description="Why it failed, in a sentence.")
     asked_as_of: date | None = Field(description="The as_of of the question.")
     unread_since: datetime | None = Field(
