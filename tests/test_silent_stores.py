@@ -12,7 +12,7 @@ from ray_job.bucket import receipts
 from ray_job.nightly.job import run_job
 from ray_job.nightly.prepare import RunRequest
 from ray_job.progress import SilentProgress
-from tests.api.serving import Clock, serve
+from tests.api.fixtures.serving import Clock, serve
 from tests.support.shop import DAY, LAST, STORES, Shop, midnight
 
 FIRST = LAST - 60 * DAY

@@ -1,7 +1,7 @@
 """An executor that starts Ray when the first tasks come, and not before.
 
-A run that has a mistake in its request, or nothing left to do, ends without the seconds that a
-start of Ray takes. This module does not import `ray_job.datasets`, and thereby ray, until then.
+A run that has a mistake in its request, or nothing left to do, ends without the seconds that the
+start of Ray takes. Until then this module does not import the modules that import ray.
 """
 
 from __future__ import annotations

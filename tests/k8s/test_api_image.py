@@ -8,8 +8,8 @@ import httpx
 import pytest
 import yaml
 
-from tests.api.bucket import ZONE, Bucket, StoreSpec
-from tests.api.tokens import AUDIENCE, ISSUER, bearer, key_set, token, write_grants
+from tests.api.fixtures.bucket import ZONE, Bucket, StoreSpec
+from tests.api.fixtures.tokens import AUDIENCE, ISSUER, bearer, key_set, token, write_grants
 from tests.k8s.support.containers import (
     free_port,
     image,

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from ray_job import ingest
 from ray_job.bucket import keys, receipts
 from ray_job.operations import clean_up
-from tests.api.serving import Clock, serve
+from tests.api.fixtures.serving import Clock, serve
 from tests.conftest import BUCKET
 from tests.k8s.support.manifests import K8S
 from tests.support import shop

@@ -6,8 +6,8 @@ import tomllib
 
 import pytest
 
-from api import health, page
 from api.main import create_app
+from api.routes import health, page
 from api.settings import Settings as ApiSettings
 from ray_job import settings
 from tests.k8s.support.command_line import parse

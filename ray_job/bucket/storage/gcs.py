@@ -256,6 +256,8 @@ def _emulator() -> str | None:
 
 def _client() -> Any:
     """Google's client, with a connection for each thread that uses it."""
+    # The client would send a request for the bucket's metadata from a thread of its own.
+    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     if _emulator() is not None:
         client = google_storage.Client.create_anonymous_client()
     else:
