@@ -48,16 +48,16 @@ from ray_job.bucket import parts, pointer, releases
 from ray_job.bucket.storage import open_bucket
 storage = open_bucket(sys.argv[1])
 current, _ = pointer.read(storage)
-found = {"releases": [], "parts": []}
+tables = {"releases": [], "parts": []}
 for entry in current.history:
     stores = releases.load(storage, entry.release, entry.sha256).stores
-    found["releases"].append([str(entry.as_of), stores.to_pylist()])
+    tables["releases"].append([str(entry.as_of), stores.to_pylist()])
     for row in stores.to_pylist():
         for place in row["parts"] or []:
-            rows = parts.read_rows(storage.read(place["part"]), "", place["first_row"],
-            place["rows"]) found["parts"].append([str(row["as_of"]), row["store_id"],
-            rows.to_pylist()])
-json.dump(found, sys.stdout, default=str)
+            data = storage.read(place["part"])
+            rows = parts.read_rows(data, "", place["first_row"], place["rows"])
+            tables["parts"].append([str(row["as_of"]), row["store_id"], rows.to_pylist()])
+json.dump(tables, sys.stdout, default=str)
 """
 
 
