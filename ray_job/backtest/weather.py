@@ -14,18 +14,6 @@ from ray_job.data.panel import Floats, Floats32
 _SEED = 17
 
 
-def without_weather(context: Context) -> Context:
-    """The context as it would be if no weather had ever been delivered."""
-    shape = (*context.weather_missing.shape, 0)
-    return replace(
-        context,
-        weather_columns=(),
-        weather=np.zeros(shape, dtype=np.float32),
-        weather_missing=np.ones_like(context.weather_missing),
-        digest=_digest(context, "without weather"),
-    )
-
-
 def with_forecast_errors(context: Context, as_of: date, noise: float) -> Context:
     """The context as of a night, with errors in the weather of the days after it.
 

@@ -45,7 +45,6 @@ def training(
 ) -> dict[str, Any]:
     """Train and register; the first model of a bucket becomes current."""
     from ray_job import provenance
-    from ray_job.backtest.weather import without_weather
     from ray_job.data.histories import open_histories, resolve_as_of
     from ray_job.model import model, registry, training_data
     from ray_job.model import training as fitting
@@ -56,7 +55,7 @@ def training(
     last = resolve_as_of(as_of, histories, schedule, here.now)
     with here.progress.stage("read histories"):
         data = training_data.load(storage, settings, histories, last, days=settings.lookback_days)
-    context = data.context if weather else without_weather(data.context)
+    context = data.context if weather else data.context.without_weather()
     with here.progress.stage("fit"):
         fitted = fitting.fit(data.panel, last, context, settings, categories=data.categories)
     version = _version(last, here.now)

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -142,6 +142,16 @@ class Context:
         known = (days >= 0) & (days < self.holidays.shape[1])
         inside = np.clip(days, 0, self.holidays.shape[1] - 1)
         return np.ascontiguousarray(self.holidays[:, inside] & known)
+
+    def without_weather(self) -> Context:
+        """The same context with no weather columns and with weather missing on every day."""
+        return replace(
+            self,
+            weather_columns=(),
+            weather=np.zeros((*self.weather_missing.shape, 0), dtype=np.float32),
+            weather_missing=np.ones_like(self.weather_missing),
+            digest=hashlib.sha256(f"{self.digest} without weather".encode()).hexdigest(),
+        )
 
 
 def _stores(
