@@ -11,7 +11,7 @@ from ray_job.backtest.naive import RULES, naive_forecasts
 from ray_job.bucket.errors import InputError
 from ray_job.data.panel import Panel
 from ray_job.evaluation.metrics import measures
-from ray_job.features.past import read_history
+from ray_job.features.past import summarise_sales
 from ray_job.forecasting.predict import predict_days
 from ray_job.model.model import Model, describe
 from ray_job.model.training import fit, scored
@@ -139,11 +139,11 @@ def test_naive_rules_by_hand():
         },
         observed={},
     )
-    history = read_history(
+    summary = summarise_sales(
         panel.sales, panel.known_ahead["open"], panel.known_ahead["promo"], panel.last_day
     )
     target = panel.last_day + timedelta(days=1)  # column 70, with promotion
-    found = naive_forecasts(panel, history, target)
+    found = naive_forecasts(panel, summary, target)
     assert found["same_weekday_last_week"] == [163.0]
     assert found["last_open_day"] == [168.0]
     # The same weekday with promotion: columns 0, 14, 28, 42, 56.
@@ -151,13 +151,13 @@ def test_naive_rules_by_hand():
     assert found["same_weekday_and_promo_8"] == pytest.approx(
         np.expm1(np.mean(np.log1p(alike))), rel=1e-5
     )
-    two_weeks = naive_forecasts(panel, history, target + timedelta(days=7))
+    two_weeks = naive_forecasts(panel, summary, target + timedelta(days=7))
     assert two_weeks["same_weekday_last_week"] == [163.0]
     residuals = [
         np.log1p(sales[column])
-        - history.baseline[0, (panel.first_day.weekday() + column) % 7, int(promo[column])]
+        - summary.baseline[0, (panel.first_day.weekday() + column) % 7, int(promo[column])]
         for column in range(days - 7, days - 1)
     ]
     assert found["weekday_promo_mean_and_last_6"] == pytest.approx(
-        np.expm1(history.baseline[0, target.weekday(), 1] + np.mean(residuals)), rel=1e-5
+        np.expm1(summary.baseline[0, target.weekday(), 1] + np.mean(residuals)), rel=1e-5
     )

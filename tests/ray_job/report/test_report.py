@@ -321,4 +321,4 @@ def test_a_report_that_cannot_be_written_is_refused(shop, monkeypatch, tmp_path)
 
 def test_days_that_the_model_was_trained_on_are_refused(shop, monkeypatch):
     told = storecast(shop, monkeypatch, "backtest", "--days", "15")
-    assert "would flatter it" in str(told.exception)
+    assert "errors that are too small" in str(told.exception)
