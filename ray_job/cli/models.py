@@ -202,11 +202,11 @@ def _write(
     found: dict[str, Any],
     kinds: dict[str, Any],
 ) -> None:
-    from ray_job.report import Material, remarks, render
+    from ray_job.report.document import ReportInputs, remarks, render
     from ray_job.report.importance import importance
 
     page = render(
-        Material(
+        ReportInputs(
             model=made.model.description,
             first=days[0],
             last=days[1],
