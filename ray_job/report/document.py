@@ -108,6 +108,6 @@ def _tiles(figures: Mapping[str, Any], rows: Rows) -> list[tuple[str, str]]:
         (share(wape(rows.first["naive_off"], rows.first)), "error (WAPE) of the best naive rule"),
         (decimal(figures["rmspe"]), "RMSPE"),
         (share(figures["bias"], signed=True), "bias"),
-        (share(figures["coverage_80"]), "of days inside the 80 % interval"),
+        (share(figures["coverage_80"]), "of days inside the 80 % interval"),
         (share(figures["width_80"]), "width of the interval, over sales"),
     ]

@@ -92,7 +92,7 @@ def line_plot(
                 places,
                 line.values,
                 color=PALETTE[line.kind],
-                linewidth=1.6,
+                linewidth=2 if line.kind == "forecast" else 1.5,
                 solid_capstyle="round",
                 marker="o" if len(labels) <= _MARKED_POINTS else None,
                 markersize=5,

@@ -234,7 +234,7 @@ def examples(rows: Rows) -> list[Plot]:
     places = {
         "best": 0,
         "median": len(stores) // 2,
-        "90 % of the stores are better": int(len(stores) * 0.9),
+        "90th percentile": int(len(stores) * 0.9),
         "worst": len(stores) - 1,
     }
     drawn = []

@@ -47,6 +47,7 @@ _SETTINGS: dict[str, Any] = {
     "axes.labelcolor": PALETTE["soft"],
     "xtick.labelcolor": PALETTE["soft"],
     "ytick.labelcolor": PALETTE["soft"],
+    "xtick.major.pad": 5,
     "axes.axisbelow": True,
     "grid.color": PALETTE["rule"],
     "grid.linewidth": 1,

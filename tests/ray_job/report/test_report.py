@@ -325,7 +325,7 @@ def test_a_density_of_nothing_is_a_plot():
 def test_a_line_breaks_where_values_are_unknown():
     gap = Line("x", "forecast", np.array([1.0, np.nan, 2.0, 3.0]))
     drawn = plots.line_plot("t", ["a", "b", "c", "d"], [gap], number).svg
-    path = re.search(r'<path d="([^"]*)"[^>]*stroke: var\(--forecast\); stroke-width: 1.6', drawn)
+    path = re.search(r'<path d="([^"]*)"[^>]*stroke: var\(--forecast\); stroke-width: 2', drawn)
     assert path.group(1).count("M") == 2
     assert "x: first 1 (a), smallest 1 (a), largest 3 (d), last 3 (d)." in drawn
 
