@@ -1,4 +1,4 @@
-"""The report's plots: numbers in, SVG for a page of HTML out. matplotlib draws them.
+"""The report's plots: functions from numbers to SVG for a page of HTML. matplotlib draws them.
 
 The same arguments give the same text. Colours are variables of the page's style sheet, one for each
 kind in PALETTE, so that a plot follows the page's light and dark colours.
@@ -35,7 +35,7 @@ _DENSITY_HEIGHT = HEIGHT + 60
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A drawing as SVG. `key`: the name of each kind, as (name, kind)."""
+    """A drawing as SVG. `key`: what the colours mean, as (name, kind of PALETTE)."""
 
     title: str
     svg: str
@@ -71,9 +71,10 @@ def line_plot(
     shaded: Sequence[int] = (),
     key: Sequence[tuple[str, str]] = (),
 ) -> Plot:
-    """Lines over labels. `limits` are values with a dashed line, `shaded` are labels' places.
+    """Lines over labels.
 
-    `key` adds (name, kind) of what is not a line.
+    `limits`: values at which a dashed line is drawn. `shaded`: the places of labels with a darker
+    ground. `key`: (name, kind) of what is no line.
     """
     drawn = [line.values for line in lines]
     drawn += [bound for line in lines if line.band for bound in line.band]
@@ -283,7 +284,7 @@ def _scales(axes: Axes, values: Floats, form: Format) -> None:
 
 
 def _label_places(axes: Axes, labels: Sequence[str]) -> None:
-    """The places 0 to n - 1 with their labels; of many labels only some."""
+    """The places 0 to n - 1 with their labels. Of many labels only every k-th one is written."""
     each = math.ceil(len(labels) / _LABELS) if len(labels) > _MARKED_POINTS else 1
     axes.set_xlim(-0.5, max(len(labels), 1) - 0.5)
     axes.set_xticks(range(0, len(labels), each), labels=list(labels[::each]))

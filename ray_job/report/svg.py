@@ -43,6 +43,7 @@ _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 12,
+    "text.parse_math": False,
     "text.color": PALETTE["ink"],
     "axes.labelcolor": PALETTE["soft"],
     "xtick.labelcolor": PALETTE["soft"],

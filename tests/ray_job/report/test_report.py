@@ -335,6 +335,14 @@ def test_a_ranking_names_all_bars():
     assert 'aria-label="Error. model 10 %, rule -20 %."' in drawn.svg
 
 
+def test_names_in_plots_are_escaped_and_are_no_formulas():
+    name = '<b> & "$x_1$"'
+    drawn = plots.ranking(name, [(name, 0.1)], percent, ["forecast"]).svg
+    root = ET.fromstring(drawn)  # noqa: S314 - our own
+    assert root.attrib["aria-label"] == f"{name}. {name} 10 %."
+    assert name in [element.text for element in root.iter()]
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(0.5, "0.5"), (1500, "1.5 k"), (2.5e6, "2.5 m"), (3e9, "3 bn")]
 )
