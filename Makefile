@@ -41,10 +41,11 @@ check: $(READY)  ## format, lint, types, import directions; changes nothing
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-fix: $(READY)  ## repairs what check can repair, and writes api/openapi.json anew
+fix: $(READY)  ## repairs what check can repair, writes api/openapi.json and the features in docs/
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 	$(BIN)/python -m api.openapi
+	$(BIN)/python -m ray_job.features.dictionary
 
 bench: $(READY)  ## what a run takes, against the limit and against what people otherwise write
 	@uv=$$(command -v uv || echo .venv-uv/bin/uv); \

@@ -1,4 +1,7 @@
-"""A registered model on past days that it was not trained on: for backtests and comparisons."""
+"""A trial: a registered model on past days that it was not trained on.
+
+Backtests and comparisons use it, from the command line or from a notebook.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,11 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What is taken from the model: the last days' sales, the weather, its exactness."""
+    """What is withheld from the model or made less exact.
+
+    `late`: the number of last days whose sales are withheld. `weather`: False withholds it.
+    `weather_noise`: see `weather.with_forecast_errors`.
+    """
 
     late: int = 0
     weather: bool = True
@@ -31,6 +38,8 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
+    """A backtest with the model, the panel and the context that it was made from."""
+
     model: Model
     panel: Panel
     context: Context
@@ -38,19 +47,23 @@ class Trial:
 
 
 def load(storage: Storage, version: str | None = None) -> Model:
-    """A registered model, by default the current one. Raises InputError, CorruptError."""
+    """A registered model, by default the current one.
+
+    Raises InputError where there is no such model, CorruptError for damaged bytes.
+    """
     artifact = registry.load(storage, version)
     return load_model(artifact.model, artifact.description, artifact.sha256)
 
 
-def unseen(model: Model, first: date) -> None:
-    """Raise InputError where `first` lies among the days that the model was trained on."""
-    known = model.description
-    if first <= known.trained_on.last:
+def require_unseen(model: Model, first: date) -> None:
+    """Raise InputError where the model was trained on `first` or on a later day."""
+    description = model.description
+    trained = description.trained_on.last
+    if first <= trained:
         raise InputError(
-            f"model {known.version} was trained on days up to {known.trained_on.last}, and"
-            f" {first} would flatter it; `storecast train --as-of {first - _DAY}` makes one that"
-            " was not"
+            f"model {description.version} was trained on days up to {trained}; a backtest from"
+            f" {first} would show errors that are too small; `storecast train --as-of"
+            f" {first - _DAY}` makes a model for these days"
         )
 
 
@@ -64,12 +77,12 @@ def run(
     conditions: Conditions,
     progress: Progress,
 ) -> Trial:
-    """Every day from `first` to `last`, 1 to horizon days ahead.
+    """A trial on every day from `first` to `last`, each forecast 1 to horizon days ahead.
 
-    Raises InputError where the model was trained on one of them.
+    Raises InputError where the model was trained on one of the days.
     """
-    unseen(model, first)
-    known = model.description.inputs
+    require_unseen(model, first)
+    inputs = model.description.inputs
     with progress.stage("read histories"):
         data = training_data.load(
             storage,
@@ -77,8 +90,8 @@ def run(
             histories,
             last,
             days=settings.lookback_days + (last - first).days + 1 + settings.horizon,
-            known_ahead=known.known_ahead,
-            categories=known.categories,
+            known_ahead=inputs.known_ahead,
+            categories=inputs.categories,
         )
     context = data.context if conditions.weather else data.context.without_weather()
     with progress.stage("forecast"):

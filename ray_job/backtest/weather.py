@@ -1,4 +1,4 @@
-"""A context whose weather has the errors of a forecast."""
+"""Weather with the errors of a forecast, for backtests on observed weather."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SEED = 17
 
 
 def with_forecast_errors(context: Context, as_of: date, noise: float) -> Context:
-    """The context as of a night, with errors in the weather of the days after it.
+    """The context of one night, with errors in the weather of the days after `as_of`.
 
-    Observed weather is a forecast without error. The error added to a column has a standard
-    deviation of `noise` times that of the column's changes against its own month-long mean (what a
-    forecast is there to tell), and grows with the square root of the days ahead. For temperatures
-    of central Europe (deviations of about 4.5 degrees) 0.3 is 1.4 degrees on the next day and 3.6 a
-    week ahead, about what weather services report of theirs. Values stay within those observed.
-    The same night gets the same errors.
+    Observed weather is a forecast without error. The error added to a column is normal. Its
+    standard deviation is `noise` times that of the column's differences from its own monthly mean,
+    times the square root of the days ahead. For temperatures of central Europe (deviations of about
+    4.5 degrees), 0.3 gives 1.4 degrees on the next day and 3.6 degrees a week ahead, about what
+    weather services report of their forecasts. Values stay within the observed range. The same
+    night always gets the same errors. Without noise or weather the context comes back as it is.
     """
     first = (as_of - context.first_day).days + 1
     days = context.weather.shape[1] - first
@@ -39,11 +39,12 @@ def with_forecast_errors(context: Context, as_of: date, noise: float) -> Context
         np.nanmin(observed, axis=(0, 1)),
         np.nanmax(observed, axis=(0, 1)),
     )
-    return replace(context, weather=weather, digest=_digest(context, f"{as_of} {noise}"))
+    digest = hashlib.sha256(f"{context.digest} {as_of} {noise}".encode()).hexdigest()
+    return replace(context, weather=weather, digest=digest)
 
 
 def _spread(weather: Floats32) -> Floats:
-    """Per column, the standard deviation from the mean of the 31 days around."""
+    """The standard deviation of each column from its mean of the 31 days around: (columns,)."""
     days = weather.shape[1]
     reach = min(15, (days - 1) // 2)
     kernel = np.ones(2 * reach + 1) / (2 * reach + 1)
@@ -55,7 +56,3 @@ def _spread(weather: Floats32) -> Floats:
         inside = slice(reach, days - reach)
         spreads.append(float(np.std(filled[:, inside] - smooth[:, inside])))
     return np.array(spreads)
-
-
-def _digest(context: Context, what: str) -> str:
-    return hashlib.sha256(f"{context.digest} {what}".encode()).hexdigest()

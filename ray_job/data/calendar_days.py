@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import date
 
 import holidays
+from dateutil.easter import easter
 
 from ray_job.bucket.errors import InputError
 
@@ -37,19 +38,6 @@ def days_in_christmas_season(day: date) -> int:
 def days_in_easter_season(day: date) -> int:
     """Days since the nearest Easter Sunday, likewise from -14 to 14."""
     return max(-14, min(14, days_from_easter(day)))
-
-
-def easter(year: int) -> date:
-    """Easter Sunday of the Gregorian calendar (the "anonymous" computus of Meeus)."""
-    a, b, c = year % 19, year // 100, year % 100
-    d, e = divmod(b, 4)
-    g = (8 * b + 13) // 25
-    h = (19 * a + b - d - g + 15) % 30
-    i, k = divmod(c, 4)
-    lean = (32 + 2 * e + 2 * i - h - k) % 7
-    m = (a + 11 * h + 19 * lean) // 433
-    month = (h + lean - 7 * m + 90) // 25
-    return date(year, month, (h + lean - 7 * m + 33 * month + 19) % 32)
 
 
 def same_season(day: date, years: int) -> date:

@@ -1,8 +1,8 @@
-"""How good the forecasts that were live have been: the scores read back and summed up.
+"""The accuracy of the forecasts that were live: their scores, read and summarised.
 
-A store that was forecast as closed and was closed is no proof of skill: rows where both the
-forecast and the sales are zero are left out of every figure. The naive rule beside each figure is
-last week's number: what was sold on the same weekday a week before.
+Rows whose forecast and sales are both zero are left out of every figure: a correct forecast of a
+closed day shows no skill. The naive rule beside each figure is last week's number: the sales of the
+same weekday one week before.
 """
 
 from __future__ import annotations
@@ -37,92 +37,92 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What was scored of the days from `first` to `last`. `rows`: SCHEMA, by target date."""
+    """The scores of the days from `first` to `last`. `rows`: SCHEMA, sorted by target date."""
 
     first: date
     last: date
     rows: pa.Table
 
     def of(self, store: str) -> Scores:
-        """One store's. Raises InputError where nothing of it was scored."""
-        mine = self.rows.filter(pc.equal(self.rows["store_id"], store))
-        if mine.num_rows == 0:
+        """The scores of one store. Raises InputError where it has none."""
+        of_store = self.rows.filter(pc.equal(self.rows["store_id"], store))
+        if of_store.num_rows == 0:
             raise InputError(
                 f"{store}: no forecast of this store was scored from {self.first} to {self.last}"
             )
-        return Scores(self.first, self.last, mine)
+        return Scores(self.first, self.last, of_store)
 
     @property
-    def last_said(self) -> pa.Table:
-        """Of each store and target date, the newest forecast that was live."""
-        newest = self.rows.group_by(["target_date", "store_id"]).aggregate([("as_of", "max")])
-        newest = newest.rename_columns({"as_of_max": "as_of"})
+    def newest(self) -> pa.Table:
+        """For each store and target date the newest forecast that was live, sorted by both."""
+        as_ofs = self.rows.group_by(["target_date", "store_id"]).aggregate([("as_of", "max")])
+        as_ofs = as_ofs.rename_columns({"as_of_max": "as_of"})
         keys = ["target_date", "store_id", "as_of"]
-        return newest.join(self.rows, keys=keys, join_type="inner").sort_by(
+        return as_ofs.join(self.rows, keys=keys, join_type="inner").sort_by(
             [("target_date", "ascending"), ("store_id", "ascending")]
         )
 
 
 def read(storage: Storage, current: Pointer, days: int) -> Scores:
-    """The scores of the last `days` days, up to the newest one that was scored.
+    """The scores of the last `days` days, up to the newest day that was scored.
 
-    Raises InputError where nothing was scored yet.
+    Raises InputError where no day was scored yet.
     """
     if not current.accuracy:
         raise InputError(
-            f"{storage.url}: no forecast was scored yet: that takes sales of a day after a"
-            " published night"
+            f"{storage.url}: no forecast was scored yet; a run scores a published night when it"
+            " has the sales of a day after it"
         )
     last = max(current.accuracy)
     first = last - (days - 1) * _DAY
-    wanted = sorted((day, key) for day, key in current.accuracy.items() if first <= day)
+    keys = sorted((day, key) for day, key in current.accuracy.items() if first <= day)
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
-        tables = pool.map(lambda one: scoring.read(storage, one[1]), wanted)
+        tables = pool.map(lambda day_and_key: scoring.read(storage, day_and_key[1]), keys)
         pieces = [
             table.add_column(
                 0, SCHEMA.field(0), pa.repeat(pa.scalar(day, pa.date32()), table.num_rows)
             )
-            for (day, _), table in zip(wanted, tables, strict=True)
+            for (day, _), table in zip(keys, tables, strict=True)
         ]
     return Scores(first, last, pa.concat_tables(pieces).combine_chunks())
 
 
 def summarise(scores: Scores) -> Figures:
-    """The figures of the newest forecast of each day, in all, by day, and by days ahead.
+    """The figures of the newest forecast of each day: over all days, by day, and by days ahead.
 
-    `better_days` of `days` are those on which it was nearer to the sales than last week's number;
-    days of which nothing was scored are in `days_without`.
+    `days` is the number of days that have last week's number, and `better_days` the number of those
+    on which the forecast had the smaller error. `days_without` are the days without scores.
     """
-    said = _counted(scores.last_said)
-    by_day = [_day(day, rows) for day, rows in _groups(said, "target_date")]
+    newest = _without_closed_days(scores.newest)
+    by_day = [_day(day, rows) for day, rows in _groups(newest, "target_date")]
     scored = set(pc.unique(scores.rows["target_date"]).to_pylist())
     span = [scores.first + k * _DAY for k in range((scores.last - scores.first).days + 1)]
     compared = [row for row in by_day if row["naive_wape"] is not None]
     return {
         "first": scores.first,
         "last": scores.last,
-        **figures(said),
-        "stores": pc.count_distinct(said["store_id"]).as_py(),
+        **figures(newest),
+        "stores": pc.count_distinct(newest["store_id"]).as_py(),
         "days": len(compared),
         "better_days": sum(row["wape"] < row["naive_wape"] for row in compared),
         "days_without": [day for day in span if day not in scored],
         "by_day": by_day,
         "by_days_ahead": {
             str(ahead): figures(rows)
-            for ahead, rows in _groups(_counted(scores.rows), "days_ahead")
+            for ahead, rows in _groups(_without_closed_days(scores.rows), "days_ahead")
         },
     }
 
 
 def by_store(scores: Scores) -> list[Figures]:
-    """The figures of every store, the worst first; of each day the newest forecast counts."""
-    said = _counted(scores.last_said)
-    found = [{"store_id": store, **figures(rows)} for store, rows in _groups(said, "store_id")]
-    return sorted(found, key=lambda row: -(row["wape"] or 0.0))
+    """The figures of the newest forecasts of each store, the largest error first."""
+    newest = _without_closed_days(scores.newest)
+    stores = [{"store_id": store, **figures(rows)} for store, rows in _groups(newest, "store_id")]
+    return sorted(stores, key=lambda row: -(row["wape"] or 0.0))
 
 
 def day_by_day(scores: Scores) -> list[Figures]:
-    """What was said last of each day, what was sold, and whether the interval held it."""
+    """The newest forecast of each day, the sales, and whether they were inside the interval."""
     return [
         {
             **{name: row[name] for name in SCHEMA.names if name != "run_id"},
@@ -130,12 +130,15 @@ def day_by_day(scores: Scores) -> list[Figures]:
             "inside": bool(row["lower_80"] <= row["actual"] <= row["upper_80"]),
             "error": row["predicted"] - row["actual"],
         }
-        for row in scores.last_said.to_pylist()
+        for row in scores.newest.to_pylist()
     ]
 
 
 def figures(rows: pa.Table) -> Figures:
-    """`measures.measures` of some scores, with `naive_wape` over those that have last week's."""
+    """`metrics.measures` of scores, and `naive_wape`: the error of last week's number.
+
+    `naive_wape` is that of the rows that have last week's number.
+    """
     columns = [rows[name].to_numpy() for name in ("actual", "predicted", "lower_80", "upper_80")]
     naive: Floats = rows["naive"].to_numpy()
     known = ~np.isnan(naive)
@@ -146,18 +149,18 @@ def figures(rows: pa.Table) -> Figures:
 
 
 def _day(day: date, rows: pa.Table) -> Figures:
-    found = figures(rows)
+    all_figures = figures(rows)
     names = ("rows", "wape", "bias", "coverage_80", "naive_wape")
-    return {"target_date": day, **{name: found[name] for name in names}}
+    return {"target_date": day, **{name: all_figures[name] for name in names}}
 
 
-def _counted(rows: pa.Table) -> pa.Table:
-    counted = pc.or_(pc.greater(rows["actual"], 0.0), pc.greater(rows["predicted"], 0.0))
-    return rows.filter(counted)
+def _without_closed_days(rows: pa.Table) -> pa.Table:
+    """The rows whose forecast or sales are above zero."""
+    return rows.filter(pc.or_(pc.greater(rows["actual"], 0.0), pc.greater(rows["predicted"], 0.0)))
 
 
 def _groups(rows: pa.Table, column: str) -> Iterable[tuple[Any, pa.Table]]:
-    """The rows of each value of a column, in its order."""
+    """Each value of a column with its rows, in the order of the values."""
     if rows.num_rows == 0:
         return
     ordered = rows.sort_by(column).combine_chunks()

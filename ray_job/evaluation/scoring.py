@@ -1,13 +1,14 @@
-"""Scoring: earlier forecasts against what was sold since, per store and days ahead.
+"""Scoring: the forecasts that were live against the sales, per store and days ahead.
 
-Only what was live counts: of each as-of the release that stood when the target date ended, and of
-it the rows that were made before that, so that a backfill never speaks for the night that it
-repeats. The scores of a target date are one immutable object. As all that they are made of but the
-sales stays as it is, a date is scored once when its sales arrive, however late (up to SCORED_DAYS),
-and again only where its sales, or those of a week before, have changed since.
+A forecast was live if its release stood for its as-of when the target date ended, and if its row
+was made before that. A backfill is therefore not scored for days that were over when it was made.
 
-Which sales a run has seen is noted, as one digest per target date, in the metadata of the scores
-that it writes: on a usual night the newest object tells that nothing older has changed.
+The scores of a target date are one immutable object. A date is scored when its sales arrive, up to
+SCORED_DAYS later, and again only where its sales or those of the week before have changed.
+
+The metadata of each object of scores has one digest for each target date: that of the sales that
+the run used. A usual night reads the newest object only, and its digests prove that no older sales
+have changed.
 """
 
 from __future__ import annotations
@@ -31,81 +32,29 @@ from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.scores import SCORES_SCHEMA, decode
 from ray_job.bucket.storage import Storage
 from ray_job.data.arrays import Floats, matrix
+from ray_job.evaluation.sales import LAST_WEEK, SalesTotals, TargetSales, places_among
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 SCORED_DAYS = 14
-"""Target dates up to the as-of that a run scores; sales that come later are not scored."""
+"""A run scores so many target dates, the last one being the as-of. Later sales are not scored."""
 
-_WEEK = 7
-SOLD_DAYS = SCORED_DAYS + _WEEK
-"""So many days' sales, up to the as-of, tell all that scoring asks."""
+SOLD_DAYS = SCORED_DAYS + LAST_WEEK.days
+"""Scoring needs the sales of so many days, the last one being the as-of."""
 
-_SEEN = b"storecast.seen"
+_DIGESTS = b"storecast.seen"
+"""The key of the digests in an object's metadata."""
 _BOUNDS = ("predicted", "lower_80", "upper_80")
 _FROM_RELEASE = ("store_id", "as_of", "generated_at", "run_id", *_BOUNDS)
 _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Sold:
-    """Totals of n stores on d consecutive days, oldest first; NaN where nothing is known."""
+class _ReleaseRows:
+    """The rows of a release, one for each of its stores.
 
-    store_ids: Sequence[str]
-    days: npt.NDArray[np.datetime64]
-    totals: Floats
-
-    def on(self, day: date) -> Floats:
-        found = np.flatnonzero(self.days == np.datetime64(day, "D"))
-        if len(found) == 0:
-            return np.full(len(self.store_ids), np.nan)
-        return np.ascontiguousarray(self.totals[:, found[0]])
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What n stores sold on the target date and a week before; NaN where nothing is known."""
-
-    target: date
-    actual: Floats
-    naive: Floats
-
-    @classmethod
-    def of(cls, sold: Sold, target: date) -> _Known:
-        return cls(target, sold.on(target), sold.on(target - _WEEK * _DAY))
-
-    @property
-    def stores(self) -> Flags:
-        """The stores whose sales of the target date are known: (n,)."""
-        return ~np.isnan(self.actual)
-
-    def digest(self, stores: bytes) -> str:
-        """`stores` stands for whose sales these are."""
-        return hashlib.sha256(stores + _bits(self.actual) + _bits(self.naive)).hexdigest()
-
-    def said_by(self, scores: pa.Table | None, stores: pa.Array) -> bool:
-        """Whether scores rest on the same sales. What nothing was said of does not matter."""
-        if scores is None:
-            return False
-        at = _places(scores["store_id"], stores)
-        rows = np.flatnonzero(at >= 0)
-        rows = rows[self.stores[at[rows]]]
-        places = at[rows]
-        seen = np.zeros(len(self.actual), dtype=np.bool_)
-        seen[places] = True
-        return bool(
-            np.array_equal(scores["actual"].to_numpy()[rows], self.actual[places])
-            and np.array_equal(scores["naive"].to_numpy()[rows], self.naive[places], equal_nan=True)
-            and seen[self.stores].all()
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What a release says. Arrays have a row for each of its stores.
-
-    `places` are those of the stores that are scored, -1 for others. `bounds` have _BOUNDS, each
+    `places`: the stores' places among those that are scored, -1 for others. `bounds`: _BOUNDS, each
     (rows, days ahead).
     """
 
@@ -117,67 +66,75 @@ class _Said:
 
 
 class _Releases:
-    """Reads releases, once each, for the scores of `stores`."""
+    """The rows of releases for the scores of `stores`. Each release is read once."""
 
     def __init__(self, storage: Storage, stores: pa.Array) -> None:
         self._storage = storage
         self._stores = stores
-        self._read: dict[str, _Said] = {}
-        # Nights have the same stores as a rule, and looking texts up is most of the work.
+        self._rows: dict[str, _ReleaseRows] = {}
+        # The releases of most nights have the same stores, and finding their places is slow.
         self._places: tuple[pa.ChunkedArray, Ints] | None = None
 
-    def said(self, entry: Published) -> _Said:
-        if entry.release not in self._read:
+    def rows(self, entry: Published) -> _ReleaseRows:
+        if entry.release not in self._rows:
             table = releases.load_columns(self._storage, entry.release, entry.sha256, _FROM_RELEASE)
             if self._places is None or not self._places[0].equals(table["store_id"]):
-                self._places = (table["store_id"], _places(table["store_id"], self._stores))
-            self._read[entry.release] = _Said(
+                self._places = (table["store_id"], places_among(table["store_id"], self._stores))
+            self._rows[entry.release] = _ReleaseRows(
                 places=self._places[1],
                 as_of=table["as_of"].to_numpy().astype("datetime64[D]"),
                 made_at=table["generated_at"].to_numpy().astype("datetime64[us]"),
                 run_ids=table["run_id"],
                 bounds=tuple(matrix(table[name]) for name in _BOUNDS),
             )
-        return self._read[entry.release]
+        return self._rows[entry.release]
 
 
 def score(
     storage: Storage,
     current: Pointer,
-    sold: Sold,
+    totals: SalesTotals,
     *,
     as_of: date,
     horizon: int,
     zone: ZoneInfo,
 ) -> dict[date, pa.Table]:
-    """The scores (SCORES_SCHEMA) of the target dates whose known sales have changed."""
-    stores = pa.array(sold.store_ids, pa.string())
-    known = [_Known.of(sold, as_of - back * _DAY) for back in range(SCORED_DAYS)]
-    known = [one for one in known if one.stores.any()]
-    if not known:
+    """The scores (SCORES_SCHEMA) of the target dates whose known sales have changed.
+
+    Nothing is written. Raises CorruptError for an unreadable release or unreadable scores.
+    """
+    stores = pa.array(totals.store_ids, pa.string())
+    recent = [TargetSales.of(totals, as_of - back * _DAY) for back in range(SCORED_DAYS)]
+    recent = [sales for sales in recent if sales.known.any()]
+    if not recent:
         return {}
-    whose = hashlib.sha256("\n".join(sold.store_ids).encode()).digest()
-    digests = {str(one.target): one.digest(whose) for one in known}
-    seen = _seen(storage, current)
-    found = _Releases(storage, stores)
+    store_digest = hashlib.sha256("\n".join(totals.store_ids).encode()).digest()
+    digests = {str(sales.target): sales.digest(store_digest) for sales in recent}
+    scored_digests = _scored_digests(storage, current)
+    published = _Releases(storage, stores)
     changed: dict[date, pa.Table] = {}
-    for one in known:
-        if digests[str(one.target)] == seen.get(str(one.target)):
+    for sales in recent:
+        if digests[str(sales.target)] == scored_digests.get(str(sales.target)):
             continue
-        before = _read(storage, current.accuracy.get(one.target))
-        if one.said_by(before, stores):
+        before = _read_if_any(storage, current.accuracy.get(sales.target))
+        if sales.agree_with(before, stores):
             continue
-        nights = _live(current, one.target, horizon, zone)
-        table = _scored([(entry, found.said(entry)) for entry in nights], one, stores, zone)
+        nights = _live(current, sales.target, horizon, zone)
+        table = _score_target(
+            [(entry, published.rows(entry)) for entry in nights], sales, stores, zone
+        )
         if before is not None:
             table = _merge(before, table)
         if table.num_rows and (before is None or not _same(table, before)):
-            changed[one.target] = table.replace_schema_metadata({_SEEN: json.dumps(digests)})
+            changed[sales.target] = table.replace_schema_metadata({_DIGESTS: json.dumps(digests)})
     return changed
 
 
 def write(storage: Storage, scores: Mapping[date, pa.Table], run_id: str) -> dict[date, str]:
-    """Write scores unseen; returns their keys, for the pointer. Idempotent per run."""
+    """Write scores; returns their keys by target date. Idempotent per run.
+
+    Readers see them when the pointer names their keys.
+    """
     written = {}
     for target, table in scores.items():
         sink = pa.BufferOutputStream()
@@ -201,12 +158,16 @@ def read(storage: Storage, key: str) -> pa.Table:
 
 
 def _live(current: Pointer, target: date, horizon: int, zone: ZoneInfo) -> Iterator[Published]:
-    """Of each as-of that could speak of `target`, the last release before the day was over."""
+    """For each as-of before `target`, the release that stood when the target date ended.
+
+    The as-ofs go from `horizon` days before it to one day before it. As-ofs without a release and
+    releases that were marked as bad are left out.
+    """
     ended = _end(target, zone)
     for ahead in range(horizon, 0, -1):
         night = target - ahead * _DAY
-        # The history is newest first.
-        found = next(
+        # The entries are newest first.
+        standing = next(
             (
                 entry
                 for entry in current.history
@@ -216,35 +177,42 @@ def _live(current: Pointer, target: date, horizon: int, zone: ZoneInfo) -> Itera
             ),
             None,
         )
-        if found is not None:
-            yield found
+        if standing is not None:
+            yield standing
 
 
 def _end(target: date, zone: ZoneInfo) -> datetime:
+    """The moment at which a day ends where the stores are."""
     return datetime.combine(target + _DAY, time(), zone)
 
 
-def _scored(
-    nights: Sequence[tuple[Published, _Said]], known: _Known, stores: pa.Array, zone: ZoneInfo
+def _score_target(
+    nights: Sequence[tuple[Published, _ReleaseRows]],
+    sales: TargetSales,
+    stores: pa.Array,
+    zone: ZoneInfo,
 ) -> pa.Table:
-    """Each release's own rows (none that it carries) of stores whose sales are known, sorted."""
-    ended = np.datetime64(_end(known.target, zone).astimezone(UTC).replace(tzinfo=None), "us")
+    """The scores of stores whose sales are known, sorted by store and as-of.
+
+    Rows that a release carries from an older as-of are left out.
+    """
+    ended = np.datetime64(_end(sales.target, zone).astimezone(UTC).replace(tzinfo=None), "us")
     places, aheads, run_ids = [], [], []
     bounds: list[list[Floats]] = [[] for _ in _BOUNDS]
-    for entry, said in nights:
-        ahead = (known.target - entry.as_of).days
-        own = said.as_of == np.datetime64(entry.as_of, "D")
-        theirs = own & (said.made_at < ended) & (said.places >= 0)
-        rows = np.flatnonzero(theirs)
-        rows = rows[known.stores[said.places[rows]]]
-        if not len(rows) or ahead > said.bounds[0].shape[1]:
+    for entry, release in nights:
+        ahead = (sales.target - entry.as_of).days
+        own = release.as_of == np.datetime64(entry.as_of, "D")
+        live = own & (release.made_at < ended) & (release.places >= 0)
+        rows = np.flatnonzero(live)
+        rows = rows[sales.known[release.places[rows]]]
+        if not len(rows) or ahead > release.bounds[0].shape[1]:
             continue
-        # A shorter horizon than that of other stores is filled up with NaN.
-        rows = rows[~np.isnan(said.bounds[0][rows, ahead - 1])]
-        places.append(said.places[rows])
+        # Rows with a shorter horizon than others are filled up with NaN.
+        rows = rows[~np.isnan(release.bounds[0][rows, ahead - 1])]
+        places.append(release.places[rows])
         aheads.append(np.full(len(rows), ahead, dtype=np.int16))
-        run_ids.append(said.run_ids.take(pa.array(rows)))
-        for values, bound in zip(bounds, said.bounds, strict=True):
+        run_ids.append(release.run_ids.take(pa.array(rows)))
+        for values, bound in zip(bounds, release.bounds, strict=True):
             values.append(bound[rows, ahead - 1])
     if not places:
         return SCORES_SCHEMA.empty_table()
@@ -253,12 +221,12 @@ def _scored(
     place, ahead_of = place[order], ahead_of[order]
     columns = [
         stores.take(pa.array(place)),
-        np.datetime64(known.target, "D") - ahead_of.astype(np.int64),
+        np.datetime64(sales.target, "D") - ahead_of.astype(np.int64),
         ahead_of,
         *(np.concatenate(values)[order] for values in bounds),
-        known.actual[place],
-        known.naive[place],
-        pa.chunked_array([chunk for one in run_ids for chunk in one.chunks])
+        sales.actual[place],
+        sales.naive[place],
+        pa.chunked_array([chunk for taken in run_ids for chunk in taken.chunks])
         .take(pa.array(order))
         .combine_chunks(),
     ]
@@ -266,38 +234,27 @@ def _scored(
 
 
 def _merge(before: pa.Table, new: pa.Table) -> pa.Table:
-    """The new scores, and those of before for stores and nights that have no new one, sorted."""
+    """The new scores, and those of `before` of stores and as-ofs without a new one, sorted."""
     table = pa.concat_tables([new, before.replace_schema_metadata(None)])
     stores = pc.unique(table["store_id"])
-    place = _places(table["store_id"], stores.take(pc.sort_indices(stores)))
+    place = places_among(table["store_id"], stores.take(pc.sort_indices(stores)))
     night = table["as_of"].to_numpy().astype("datetime64[D]").astype(np.int64)
     order = np.lexsort((np.arange(len(place)) >= new.num_rows, night, place))
     first = np.append(True, (np.diff(place[order]) != 0) | (np.diff(night[order]) != 0))
     return table.take(pa.array(order[first[: len(order)]])).combine_chunks()
 
 
-def _places(ids: pa.ChunkedArray, stores: pa.Array) -> Ints:
-    """Where ids are among `stores`, -1 where they are not."""
-    found = pc.fill_null(pc.index_in(ids, value_set=stores), -1)
-    return np.asarray(found.to_numpy(), dtype=np.int64)
-
-
-def _bits(values: Floats) -> bytes:
-    """Equal for equal values: NaN has many patterns, and zero two."""
-    return np.where(np.isnan(values), np.nan, values + 0.0).tobytes()
-
-
-def _same(one: pa.Table, other: pa.Table) -> bool:
-    return one.num_rows == other.num_rows and all(
-        pc.all(pc.equal(one[name], other[name])).as_py()
+def _same(first: pa.Table, second: pa.Table) -> bool:
+    return first.num_rows == second.num_rows and all(
+        pc.all(pc.equal(first[name], second[name])).as_py()
         if name != "naive"
-        else np.array_equal(one[name].to_numpy(), other[name].to_numpy(), equal_nan=True)
+        else np.array_equal(first[name].to_numpy(), second[name].to_numpy(), equal_nan=True)
         for name in SCORES_SCHEMA.names
     )
 
 
-def _seen(storage: Storage, current: Pointer) -> dict[str, str]:
-    """The digests that the newest scores note."""
+def _scored_digests(storage: Storage, current: Pointer) -> dict[str, str]:
+    """The digests in the newest scores, by target date."""
     if not current.accuracy:
         return {}
     key = current.accuracy[max(current.accuracy)]
@@ -305,9 +262,9 @@ def _seen(storage: Storage, current: Pointer) -> dict[str, str]:
         metadata = pq.read_metadata(pa.BufferReader(storage.read(key))).metadata or {}
     except pa.ArrowException as error:
         raise CorruptError(f"{key}: the scores cannot be read: {error}") from error
-    found: dict[str, str] = json.loads(metadata.get(_SEEN, b"{}"))
-    return found
+    digests: dict[str, str] = json.loads(metadata.get(_DIGESTS, b"{}"))
+    return digests
 
 
-def _read(storage: Storage, key: str | None) -> pa.Table | None:
+def _read_if_any(storage: Storage, key: str | None) -> pa.Table | None:
     return None if key is None else read(storage, key)

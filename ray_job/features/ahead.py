@@ -1,4 +1,4 @@
-"""Features of what is known ahead of a target date: plans, calendar, weather, the store."""
+"""Features of what is known ahead of a target date: plans, calendar, weather and the store."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from ray_job.data.context import Context, Ints
 from ray_job.data.panel import Floats, Floats32
 
 _REACH = 14
-"""Days around the target date within which a change of plans is looked for."""
+"""Days before and after the target date in which a change of a plan is searched."""
 _CLOSURE_REACH = 28
+"""Days after the target date in which a long closure is searched."""
 _LONG_CLOSURE = 3
+"""A closure of at least so many days is long."""
 _HOLIDAY_REACH = 28
+"""Days before and after the target date in which a holiday is searched."""
 _WEATHER_BEFORE = 7
+"""Days before the target date with whose mean its weather is compared."""
 
 _OF_OPEN = (
     "closed_days_before",
@@ -49,44 +53,44 @@ def ahead_names(columns: Sequence[str]) -> list[str]:
         else:
             names += [
                 column,
-                *(f"{column}_{what}" for what in ("before", "after", "since", "until")),
+                *(f"{column}_{suffix}" for suffix in ("before", "after", "since", "until")),
             ]
     return names
 
 
 def ahead_features(ahead: Mapping[str, Floats32], column: int) -> dict[str, Floats32]:
-    """Features of known-ahead columns around the day of that `column`, each (n,).
+    """The features `ahead_names`, each (n,), of the day with the index `column`.
 
-    Of `open`: the closed days directly before and after, the days since the last closed one (NaN
-    beyond two weeks), and the days until the next closure of several days (NaN beyond four weeks).
-    Of any other: its value, that of the day before and after, for how many days it has been so,
-    and in how many it changes (NaN beyond two weeks, and where nothing more is known).
+    `ahead`: (n, days) for each known-ahead column. The dictionary has the meaning of each feature.
     """
-    found = {}
+    features = {}
     for name, values in ahead.items():
         before = _reversed(values, column)
         after = np.ascontiguousarray(values[:, column + 1 : column + 1 + _REACH])
         if name == "open":
-            found["closed_days_before"] = _run(before == 0)
-            found["closed_days_after"] = _run(after == 0)
-            found["days_since_closed"] = _place(before == 0)
-            found["days_until_long_closure"] = _long_closure(
+            features["closed_days_before"] = _run(before == 0)
+            features["closed_days_after"] = _run(after == 0)
+            features["days_since_closed"] = _place(before == 0)
+            features["days_until_long_closure"] = _long_closure(
                 np.ascontiguousarray(values[:, column + 1 : column + 1 + _CLOSURE_REACH]) == 0
             )
             continue
         today = values[:, column]
-        found[name] = today
-        found[f"{name}_before"] = _first(before)
-        found[f"{name}_after"] = _first(after)
-        found[f"{name}_since"] = _place(before != today[:, None])
-        found[f"{name}_until"] = _place((after != today[:, None]) & ~np.isnan(after))
-    return found
+        features[name] = today
+        features[f"{name}_before"] = _first(before)
+        features[f"{name}_after"] = _first(after)
+        features[f"{name}_since"] = _place(before != today[:, None])
+        features[f"{name}_until"] = _place((after != today[:, None]) & ~np.isnan(after))
+    return features
 
 
 def calendar_features(
     day: date, context: Context, regions: Ints
 ) -> dict[str, Floats | Floats32 | float]:
-    """CALENDAR: of the day alone, or of the holidays of each series' region."""
+    """The features CALENDAR of the target date `day`.
+
+    A scalar depends on the day alone. An array (n,) depends on the holidays of each series' region.
+    """
     around = context.holidays_around(day, _HOLIDAY_REACH)
     since = _place(around[:, : _HOLIDAY_REACH + 1][:, ::-1]) - 1
     until = _place(around[:, _HOLIDAY_REACH:]) - 1
@@ -105,13 +109,14 @@ def calendar_features(
 
 
 def weather_names(columns: Sequence[str]) -> list[str]:
+    """Names of the features that `weather_features` makes of weather columns."""
     return [f"{prefix}_{name}" for prefix in ("weather", "weather_change") for name in columns]
 
 
 def weather_features(
     day: date, context: Context, regions: Ints, columns: Sequence[str]
 ) -> dict[str, Floats32]:
-    """The weather of the day, and by how much it differs from the mean of the week before."""
+    """The features `weather_names`, each (n,), of the target date `day`."""
     today = _chosen(context.weather_at(day), context, columns)
     week = [
         _chosen(context.weather_at(day - timedelta(days=back)), context, columns)
@@ -121,14 +126,15 @@ def weather_features(
     for values in week:
         total += values
     change = today - total / _WEATHER_BEFORE
-    found = {}
+    features = {}
     for place, name in enumerate(columns):
-        found[f"weather_{name}"] = today[regions, place]
-        found[f"weather_change_{name}"] = change[regions, place].astype(np.float32)
-    return found
+        features[f"weather_{name}"] = today[regions, place]
+        features[f"weather_change_{name}"] = change[regions, place].astype(np.float32)
+    return features
 
 
 def store_names(numbers: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Names of the features that `store_features` makes of columns of the stores table."""
     return [f"store_{name}" for name in (*numbers, *texts)]
 
 
@@ -139,20 +145,25 @@ def store_features(
     texts: Sequence[str],
     categories: Mapping[str, Sequence[str]],
 ) -> dict[str, Floats]:
-    """What the stores table says of each series' store; texts as their place in `categories`."""
-    found = {}
-    nothing = np.full(len(context.store_ids) + 1, np.nan)
+    """The features `store_names`, each (n,).
+
+    `rows`: each series' row in the arrays by store of the context. A text becomes its place in
+    `categories`.
+    """
+    features = {}
+    unknown = np.full(len(context.store_ids) + 1, np.nan)
     for name in numbers:
-        found[f"store_{name}"] = context.store_numbers.get(name, nothing)[rows]
+        features[f"store_{name}"] = context.store_numbers.get(name, unknown)[rows]
     for name in texts:
         codes = {value: code for code, value in enumerate(categories[f"store_{name}"])}
         values = context.store_texts.get(name)
-        coded = nothing if values is None else np.array([codes.get(v, np.nan) for v in values])
-        found[f"store_{name}"] = coded[rows]
-    return found
+        coded = unknown if values is None else np.array([codes.get(v, np.nan) for v in values])
+        features[f"store_{name}"] = coded[rows]
+    return features
 
 
 def _chosen(weather: Floats32, context: Context, columns: Sequence[str]) -> Floats32:
+    """The weather columns of a model: (r + 1, columns); NaN where the context lacks the column."""
     chosen = np.full((len(weather), len(columns)), np.nan, dtype=np.float32)
     for place, name in enumerate(columns):
         if name in context.weather_columns:
@@ -166,22 +177,23 @@ def _reversed(values: Floats32, column: int) -> Floats32:
 
 
 def _first(values: Floats32) -> Floats32:
+    """The first column (n,); NaN where there is no column."""
     if values.shape[1]:
         return values[:, 0]
     return np.full(len(values), np.nan, dtype=np.float32)
 
 
 def _run(flags: npt.NDArray[np.bool_]) -> Floats32:
-    """How many of the first days are flagged without a break."""
+    """The number of flagged days before the first day that is not flagged: (n,)."""
     if not flags.shape[1]:
         return np.zeros(len(flags), dtype=np.float32)
     length = np.where(flags.all(axis=1), flags.shape[1], np.argmin(flags, axis=1))
-    counted: Floats32 = length.astype(np.float32)
-    return counted
+    run: Floats32 = length.astype(np.float32)
+    return run
 
 
 def _long_closure(closed: npt.NDArray[np.bool_]) -> Floats32:
-    """The place, counted from 1, where a closure of several days begins; NaN where none does."""
+    """The place, counted from 1, where the first long closure begins; NaN where none begins."""
     starts = closed.shape[1] - _LONG_CLOSURE + 1
     if starts < 1:
         return np.full(len(closed), np.nan, dtype=np.float32)
@@ -192,7 +204,7 @@ def _long_closure(closed: npt.NDArray[np.bool_]) -> Floats32:
 
 
 def _place(flags: npt.NDArray[np.bool_]) -> Floats32:
-    """The place of the first flagged day, counted from 1; NaN where none is."""
+    """The place, counted from 1, of the first flagged day: (n,); NaN where no day is flagged."""
     if not flags.shape[1]:
         return np.full(len(flags), np.nan, dtype=np.float32)
     place = np.where(flags.any(axis=1), np.argmax(flags, axis=1) + 1.0, np.nan)

@@ -1,12 +1,13 @@
-"""Features of a series' own past: its baseline, and how it has sold against it.
+"""Features of a series' own past: its baseline, and its sales compared with the baseline.
 
-The baseline is the mean log of sales of a weekday with or without promotion. A residual is a day's
-log of sales less its baseline. A day counts where the series was open and its sales are known; a
-day without sales counts only for series that often have such days (to others it says that the
-shop was shut).
+A day counts where the series was open and its sales are known. A day without sales counts only for
+a series that has such days often; for other series it means that the store was shut.
 
-Work goes by blocks of series that fit into the processor's cache; a block's size changes no bit,
-since every sum runs along the days of one series.
+The baseline is the mean log(1 + sales) of a weekday, with or without promotion. A residual is a
+day's log(1 + sales) less its baseline.
+
+The computation goes by blocks of series that fit into the processor's cache. The block's size
+changes no bit, since each sum runs along the days of one series.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import numpy.typing as npt
 
 from ray_job.data.calendar_days import same_day_of_month, same_season
 from ray_job.data.panel import Floats, Floats32
-from ray_job.features.along_days import (
+from ray_job.features.baseline import baseline_of, baseline_of_days
+from ray_job.features.day_statistics import (
     last_flagged,
     mean_between,
     mean_known,
@@ -33,18 +35,23 @@ from ray_job.features.along_days import (
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
+LAST = (1, 3, 6, 12, 25, 50, 100)
+"""Numbers of last days that count, for means of residuals."""
+HALF_LIVES = (5, 15, 40)
+"""In days, for weighted means of residuals."""
+SAME_KIND = (1, 2, 4, 8)
+"""Numbers of last days of the target's weekday and promotion state."""
+SAME_WEEKDAY = (1, 4)
+"""Numbers of last days of the target's weekday."""
+
 _BLOCK = 256
 _OFTEN_WITHOUT_SALES = 0.05
-_PRIOR = 2.0
-"""A mean of few days leans on the coarser one, as if that had been seen on so many days."""
+"""A series has days without sales often where they are a larger share of its open days."""
 _RECENT_DAYS = 210
-_LAST = (1, 3, 6, 12, 25, 50, 100)
-_HALF_LIVES = (5, 15, 40)
-_SAME_KIND = (1, 2, 4, 8)
 _SAME_KIND_WEEKS = 52
 _LONG_CLOSURE = 7
 _LONG_HISTORY = 200
-"""More days than this make no difference: else the model could tell years apart by them."""
+"""`history_days` ends here: with larger values a model could distinguish years by it."""
 _SPREAD_DAYS = 50
 _EXTREME_DAYS = 12
 _MONTHS = 12
@@ -56,8 +63,8 @@ PER_AS_OF = (
     "share_without_sales",
     "level",
     "promo_effect",
-    *(f"residual_last_{k}" for k in _LAST),
-    *(f"residual_half_life_{k}" for k in _HALF_LIVES),
+    *(f"residual_last_{k}" for k in LAST),
+    *(f"residual_half_life_{k}" for k in HALF_LIVES),
     "residual_before_last",
     "residual_least_12",
     "residual_most_12",
@@ -70,10 +77,9 @@ PER_AS_OF = (
 PER_TARGET = (
     "baseline",
     "weekday_effect",
-    *(f"residual_same_kind_{k}" for k in _SAME_KIND),
+    *(f"residual_same_kind_{k}" for k in SAME_KIND),
     "residual_same_promo_6",
-    "residual_same_weekday_1",
-    "residual_same_weekday_4",
+    *(f"residual_same_weekday_{k}" for k in SAME_WEEKDAY),
     "residual_year_ago_day",
     "residual_year_ago_3_days",
     "residual_year_ago_week",
@@ -89,32 +95,41 @@ PER_TARGET = (
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """What the past of n series over d days amounts to; `last_day` is the last of them."""
+class SalesSummary:
+    """The past sales of n series over d days, and the features that all target dates share.
+
+    `last_day` is the last of the days.
+    """
 
     last_day: date
     residuals: Floats32
-    """(n, d), NaN on days that don't count."""
+    """(n, d), NaN on days that do not count."""
     promo: Flags
-    """(n, d)"""
+    """(n, d): days with promotion."""
     baseline: Floats
     """(n, 7, 2): by weekday (Monday first), without and with promotion."""
     last_open: Floats
+    """(n,): the number of the last day that counts. The last day has number 0, earlier days have
+    negative numbers; NaN where there is none. This holds for the next two as well."""
     last_reopening: Floats
+    """(n,): the number of the last day that counts after a closure of a week or more."""
     last_known: Floats
-    """(n,): day numbers, the last day's being 0 and earlier ones negative; NaN where none."""
+    """(n,): the number of the last day whose sales are known."""
     days: Ints
-    """(n,): how many days count."""
+    """(n,): the number of days that count."""
     last_6: Floats
     """(2, n): the mean residual of the last 6 days without and with promotion."""
     per_as_of: Mapping[str, Floats]
-    """PER_AS_OF, each (n,)"""
+    """The features PER_AS_OF, each (n,)."""
 
 
-def read_history(
+def summarise_sales(
     sales: Floats, opened: Floats32 | None, promo: Floats32 | None, last_day: date
-) -> History:
-    """`sales` is (n, d) with at least one day, `opened` and `promo` at least as many days."""
+) -> SalesSummary:
+    """The summary of `sales`: (n, d), d at least 1, the last day being `last_day`.
+
+    `opened` and `promo` have d or more days; None where the column is never delivered.
+    """
     n, days = sales.shape
     residuals = np.empty((n, days), dtype=np.float32)
     promoted = np.zeros((n, days), dtype=np.bool_)
@@ -133,26 +148,26 @@ def read_history(
         share = _share_without_sales(block, trading)
         counted = trading & ((block > 0) | (share > _OFTEN_WITHOUT_SALES)[:, None])
         logs = np.log1p(np.where(counted, np.maximum(block, 0.0), 0.0))
-        table, level, promo_effect = _baseline(logs, counted, promoted[rows], last_day)
-        against = logs - _along(table, promoted[rows], last_day)
-        residuals[rows] = np.where(counted, against, np.nan)
-        baseline[rows] = table
+        cells, level, promo_effect = baseline_of(logs, counted, promoted[rows], last_day)
+        above = logs - baseline_of_days(cells, promoted[rows], last_day)
+        residuals[rows] = np.where(counted, above, np.nan)
+        baseline[rows] = cells
         lasts[:, rows] = last_flagged(counted), _last_reopening(counted), last_flagged(known)
         counts[rows] = counted.sum(axis=1)
-        found = {
+        columns = {
             "history_days": np.minimum(counts[rows], _LONG_HISTORY).astype(np.float64),
             "share_without_sales": share,
             "level": level,
             "promo_effect": promo_effect,
-            "spread_all": spread_of(np.where(counted, against, 0.0), counted),
-            **_recent(against, counted, promoted[rows]),
+            "spread_all": spread_of(np.where(counted, above, 0.0), counted),
+            **_recent(above, counted, promoted[rows]),
             "residual_year": mean_between(residuals[rows], -_YEAR + 1, 0),
             "residual_year_ago_level": mean_between(residuals[rows], -_YEAR - 27, -_YEAR),
         }
-        last_6[:, rows] = found["plain_6"], found["promo_6"]
+        last_6[:, rows] = columns["plain_6"], columns["promo_6"]
         for name in PER_AS_OF:
-            per_as_of[name][rows] = found[name]
-    return History(
+            per_as_of[name][rows] = columns[name]
+    return SalesSummary(
         last_day=last_day,
         residuals=residuals,
         promo=promoted,
@@ -166,24 +181,29 @@ def read_history(
     )
 
 
-def history_features(history: History, target_date: date, promoted: Flags) -> dict[str, Floats]:
-    """PER_TARGET, each (n,). `promoted` says which series have a promotion on the target date."""
-    ahead = (target_date - history.last_day).days
-    residuals, per_as_of = history.residuals, history.per_as_of
-    baseline = history.baseline[
+def history_features(
+    summary: SalesSummary, target_date: date, promoted: Flags
+) -> dict[str, Floats]:
+    """The features PER_TARGET, each (n,). `promoted`: the series with promotion on the target date.
+
+    `target_date` is after the summary's last day.
+    """
+    ahead = (target_date - summary.last_day).days
+    residuals, per_as_of = summary.residuals, summary.per_as_of
+    baseline = summary.baseline[
         np.arange(len(promoted)), target_date.weekday(), promoted.astype(np.int64)
     ]
-    same = _weekdays(residuals, ahead)
-    counted = ~np.isnan(same)
-    alike = counted & (_weekdays(history.promo, ahead) == promoted[:, None])
-    same = np.where(counted, same, 0.0)
-    season = (same_season(target_date, 1) - history.last_day).days
-    month, around = [], []
+    of_weekday = _weekdays(residuals, ahead)
+    counted = ~np.isnan(of_weekday)
+    same_kind = counted & (_weekdays(summary.promo, ahead) == promoted[:, None])
+    of_weekday = np.where(counted, of_weekday, 0.0)
+    season = (same_season(target_date, 1) - summary.last_day).days
+    of_day, of_3_days = [], []
     for months in range(1, _MONTHS + 1):
-        day = (same_day_of_month(target_date, months) - history.last_day).days
-        usual = mean_between(residuals, day - 14, min(0, day + 14))
-        month.append(mean_between(residuals, day, day) - usual)
-        around.append(mean_between(residuals, day - 1, day + 1) - usual)
+        day = (same_day_of_month(target_date, months) - summary.last_day).days
+        four_weeks = mean_between(residuals, day - 14, min(0, day + 14))
+        of_day.append(mean_between(residuals, day, day) - four_weeks)
+        of_3_days.append(mean_between(residuals, day - 1, day + 1) - four_weeks)
     week = mean_between(residuals, ahead - _YEAR - 3, ahead - _YEAR + 3)
     earlier = mean_between(residuals, ahead - 2 * _YEAR - 3, ahead - 2 * _YEAR + 3)
     changes = [
@@ -193,108 +213,64 @@ def history_features(history: History, target_date: date, promoted: Flags) -> di
     return {
         "baseline": baseline,
         "weekday_effect": baseline - per_as_of["level"],
-        **means_of_last(same, alike, {f"residual_same_kind_{k}": k for k in _SAME_KIND}),
-        "residual_same_promo_6": np.where(promoted, history.last_6[1], history.last_6[0]),
-        **means_of_last(same, counted, {f"residual_same_weekday_{k}": k for k in (1, 4)}),
+        **means_of_last(of_weekday, same_kind, {f"residual_same_kind_{k}": k for k in SAME_KIND}),
+        "residual_same_promo_6": np.where(promoted, summary.last_6[1], summary.last_6[0]),
+        **means_of_last(
+            of_weekday, counted, {f"residual_same_weekday_{k}": k for k in SAME_WEEKDAY}
+        ),
         "residual_year_ago_day": mean_between(residuals, ahead - _YEAR, ahead - _YEAR),
         "residual_year_ago_3_days": mean_between(residuals, ahead - _YEAR - 1, ahead - _YEAR + 1),
         "residual_year_ago_week": week,
         "residual_year_ago_change": mean_known(np.stack(changes, axis=1)),
         "residual_same_season_day": mean_between(residuals, season, season),
         "residual_same_season_week": mean_between(residuals, season - 3, season + 3),
-        "residual_day_of_month": mean_known(np.stack(month, axis=1)),
-        "residual_3_days_of_month": mean_known(np.stack(around, axis=1)),
-        "days_since_open": ahead - history.last_open,
-        "days_since_reopening": ahead - history.last_reopening,
-        "days_since_sales": ahead - history.last_known,
+        "residual_day_of_month": mean_known(np.stack(of_day, axis=1)),
+        "residual_3_days_of_month": mean_known(np.stack(of_3_days, axis=1)),
+        "days_since_open": ahead - summary.last_open,
+        "days_since_reopening": ahead - summary.last_reopening,
+        "days_since_sales": ahead - summary.last_known,
     }
 
 
 def _share_without_sales(sales: Floats, trading: Flags) -> Floats:
+    """The share (n,) of the open days whose known sales are not above 0; NaN for no open day."""
     days = trading.sum(axis=1)
     return np.where(days > 0, (trading & ~(sales > 0)).sum(axis=1) / np.maximum(days, 1), np.nan)
 
 
-def _baseline(
-    logs: Floats, counted: Flags, promo: Flags, last_day: date
-) -> tuple[Floats, Floats, Floats]:
-    """The table (n, 7, 2), the mean log (n,) and the effect of a promotion (n,).
-
-    `logs` is 0 where a day does not count. A cell with few days leans on the series' mean plus
-    the weekday's and the promotion's effect, each of which leans on the mean.
-    """
-    sums, days = _by_weekday(logs, last_day), _by_weekday(counted, last_day)
-    on = counted & promo
-    promo_sums, promo_days = (
-        _by_weekday(np.where(on, logs, 0.0), last_day),
-        _by_weekday(on, last_day),
-    )
-    total, seen = sums.sum(axis=1), days.sum(axis=1)
-    level = np.where(seen > 0, total / np.maximum(seen, 1.0), np.nan)
-    weekday = (sums - days * level[:, None]) / (days + _PRIOR)
-    expected = level[:, None] + weekday
-    effect = np.empty((*level.shape, 2))
-    cells = np.empty((*sums.shape, 2))
-    for state, (of, number) in enumerate(
-        ((sums - promo_sums, days - promo_days), (promo_sums, promo_days))
-    ):
-        above = (of - np.where(number > 0, number * expected, 0.0)).sum(axis=1)
-        effect[:, state] = above / (number.sum(axis=1) + _PRIOR)
-        lean = expected + effect[:, state][:, None]
-        cells[:, :, state] = (of + _PRIOR * lean) / (number + _PRIOR)
-    return cells, level, effect[:, 1] - effect[:, 0]
-
-
-def _by_weekday(values: Floats | Flags, last_day: date) -> Floats:
-    """Sums over the days of each weekday, Monday first: (n, 7)."""
-    sums = np.empty((len(values), 7))
-    days = values.shape[1]
-    for weekday in range(7):
-        first = (weekday - last_day.weekday() + days - 1) % 7
-        part = np.ascontiguousarray(values[:, first::7], dtype=np.float64)
-        sums[:, weekday] = part.sum(axis=1)
-    return sums
-
-
-def _along(table: Floats, promo: Flags, last_day: date) -> Floats:
-    """The baseline of each day: (n, d)."""
-    days = promo.shape[1]
-    weekdays = (last_day.weekday() - days + 1 + np.arange(days)) % 7
-    return np.where(promo, table[:, weekdays, 1], table[:, weekdays, 0])
-
-
-def _recent(against: Floats, counted: Flags, promo: Flags) -> dict[str, Floats]:
+def _recent(residuals: Floats, counted: Flags, promo: Flags) -> dict[str, Floats]:
+    """The features of the last 210 days, each (n,), and `promo_6` and `plain_6`: see `last_6`."""
     counted = np.ascontiguousarray(counted[:, -_RECENT_DAYS:])
     promo = promo[:, -_RECENT_DAYS:]
-    values = np.where(counted, against[:, -_RECENT_DAYS:], 0.0)
-    found = means_of_last(values, counted, {f"residual_last_{k}": k for k in _LAST})
-    found |= means_of_last(values, counted & promo, {"promo_6": 6})
-    found |= means_of_last(values, counted & ~promo, {"plain_6": 6})
+    values = np.where(counted, residuals[:, -_RECENT_DAYS:], 0.0)
+    columns = means_of_last(values, counted, {f"residual_last_{k}": k for k in LAST})
+    columns |= means_of_last(values, counted & promo, {"promo_6": 6})
+    columns |= means_of_last(values, counted & ~promo, {"plain_6": 6})
     ages = np.arange(values.shape[1])[::-1]
-    for half_life in _HALF_LIVES:
+    for half_life in HALF_LIVES:
         weights = np.where(counted, 0.5 ** (ages / half_life), 0.0)
         total = weights.sum(axis=1)
         known = total > 0
-        found[f"residual_half_life_{half_life}"] = np.where(
+        columns[f"residual_half_life_{half_life}"] = np.where(
             known, (values * weights).sum(axis=1) / np.where(known, total, 1.0), np.nan
         )
     rank = rank_from_end(counted)
-    found |= means_of_last(values, counted & (rank != 1), {"residual_before_last": 1})
+    columns |= means_of_last(values, counted & (rank != 1), {"residual_before_last": 1})
     for name, days in (("spread_6", 6), ("spread", _SPREAD_DAYS)):
         last = counted & (rank <= days)
-        found[name] = spread_of(np.where(last, values, 0.0), last)
+        columns[name] = spread_of(np.where(last, values, 0.0), last)
     last = counted & (rank <= _EXTREME_DAYS)
-    some = last.any(axis=1)
-    for name, extreme, nothing in (
+    any_day = last.any(axis=1)
+    for name, extreme, neutral in (
         ("residual_least_12", np.min, np.inf),
         ("residual_most_12", np.max, -np.inf),
     ):
-        found[name] = np.where(some, extreme(np.where(last, values, nothing), axis=1), np.nan)
-    return found
+        columns[name] = np.where(any_day, extreme(np.where(last, values, neutral), axis=1), np.nan)
+    return columns
 
 
 def _last_reopening(counted: Flags) -> Floats:
-    """The day number of the last day that counts after a week and more of days that don't."""
+    """The number of the last day that counts after a week or more of days that do not count."""
     counted = np.ascontiguousarray(counted[:, -_RECENT_DAYS:])
     places = np.where(counted, np.arange(counted.shape[1], dtype=np.int32), np.int32(-1))
     before = np.maximum.accumulate(places, axis=1)[:, :-1]
@@ -303,7 +279,7 @@ def _last_reopening(counted: Flags) -> Floats:
 
 
 def _weekdays(values: npt.NDArray[np.generic], ahead: int) -> npt.NDArray[Any]:
-    """The days of the target's weekday up to the as-of, newest last: (n, at most a year)."""
+    """The days of the target's weekday up to the as-of, newest last: (n, at most 52 days)."""
     days = values.shape[1]
     newest = days - 1 + ahead - 7 * -(-ahead // 7)
     return np.ascontiguousarray(values[:, newest % 7 : newest + 1 : 7][:, -_SAME_KIND_WEEKS:])

@@ -78,7 +78,7 @@ def predict_days(
         spread=np.zeros(shape),
         method=np.full(shape, CLOSED, dtype=np.int8),
         weather_missing=np.zeros(shape, dtype=np.bool_),
-        known_through=_days(summary.history.last_known, as_of),
+        known_through=_days(summary.sales.last_known, as_of),
     )
     for place, target in enumerate(target_dates):
         column = known.column(target)

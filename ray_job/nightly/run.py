@@ -19,6 +19,7 @@ from ray_job.bucket.receipts import Receipt, Status
 from ray_job.bucket.storage import Storage
 from ray_job.data.panel import Floats
 from ray_job.evaluation import scoring
+from ray_job.evaluation.sales import SalesTotals
 from ray_job.execution import execute
 from ray_job.execution.executor import Executor
 from ray_job.forecasting.task import ChunkResult, part_without_data
@@ -78,7 +79,7 @@ def run(
     with stopwatch.stage("publish"):
         rows = _rows(run_plan, results, request)
     with stopwatch.stage("score"):
-        sold = scoring.Sold(*release_rows.sold(rows.combined, run_plan.as_of))
+        sold = SalesTotals(*release_rows.sold(rows.combined, run_plan.as_of))
         scores = _scores(storage, settings, run_plan, sold) if request.publish else {}
         written = scoring.write(storage, scores, run_plan.spec.run_id)
     with stopwatch.stage("publish"):
@@ -168,7 +169,7 @@ def _unplanned(run_plan: RunPlan, request: RunRequest) -> WrittenPart:
 
 
 def _scores(
-    storage: Storage, settings: Settings, run_plan: RunPlan, sold: scoring.Sold
+    storage: Storage, settings: Settings, run_plan: RunPlan, sold: SalesTotals
 ) -> dict[date, pa.Table]:
     return scoring.score(
         storage,

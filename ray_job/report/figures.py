@@ -1,4 +1,4 @@
-"""What a backtest's rows amount to, by day, weekday, days ahead and store, as frames for people."""
+"""The measures of a backtest's rows by day, weekday, days ahead and store, as data frames."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ray_job.backtest.naive import RULES
 from ray_job.data.panel import Floats
 
 STORE_COVERAGE = (0.67, 0.92)
-"""Between these the coverage of a perfectly calibrated store lies 94 times in 100, in 42 days."""
+"""The coverage of a perfectly calibrated store lies between these with 94 % chance, in 42 days."""
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _CLASSES = 10
 _COVERED = 0.8
 _MANY_DAYS = 300
-"""Of more days the binomial numbers only get longer: all but certain, either way."""
+"""More days are computed as this many. The chance hardly changes, and the numbers stay short."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A backtest's rows (see `backtest.Backtest`) with their errors; `rule` is the best naive one.
+    """The rows of a `Backtest` that have a prediction, with their errors.
 
-    `first`: those of one day ahead.
+    `first`: those of one day ahead, with the errors of the best naive rule. `rule`: its name.
     """
 
     all: pd.DataFrame
@@ -54,8 +54,8 @@ class Rows:
         return grouped(self.first, "target_date")
 
     def by_weekday(self) -> pd.DataFrame:
-        found = grouped(self.first, self.first["target_date"].dt.day_of_week)
-        return found.reindex(range(7))
+        weekday = self.first["target_date"].dt.day_of_week
+        return grouped(self.first, weekday).reindex(range(7))
 
     def by_days_ahead(self) -> pd.DataFrame:
         return grouped(self.all, "days_ahead")
@@ -64,24 +64,27 @@ class Rows:
         return grouped(self.first, "store_id")
 
     def by_size(self) -> pd.DataFrame:
-        """Stores in up to ten classes of equal number, by what they sell a day."""
+        """Up to ten classes of equally many stores, from small to large mean sales a day."""
         stores = self.by_store()["mean_sales"].rank(method="first")
         sizes = np.ceil(column(stores) / len(stores) * min(_CLASSES, len(stores)))
         size = pd.Series(sizes.astype(np.int64), index=stores.index)
         return grouped(self.first, self.first["store_id"].map(size))
 
     def of_store(self, store: str) -> pd.DataFrame:
-        """By target date, the sums over its items."""
-        mine = self.first[self.first["store_id"] == store]
+        """The sums over the store's items by target date."""
+        of_store = self.first[self.first["store_id"] == store]
         columns = ["actual", "predicted", "lower", "upper"]
-        return mine.groupby("target_date")[columns].sum()
+        return of_store.groupby("target_date")[columns].sum()
 
 
 def grouped(frame: pd.DataFrame, by: str | pd.Series[Any]) -> pd.DataFrame:
-    """The measures (those of `measures.measures`) of each group."""
+    """The measures of each group: those of `metrics.measures`, and sums and means of sales.
+
+    `naive_wape` is added where the frame has the errors of a naive rule.
+    """
     groups = frame.assign(squared=_squared(frame)).groupby(by, observed=True)
     sums = groups[["actual", "predicted", "off", "error", "width"]].sum()
-    found = pd.DataFrame(
+    measures = pd.DataFrame(
         {
             "rows": groups.size(),
             "actual": sums["actual"],
@@ -96,12 +99,15 @@ def grouped(frame: pd.DataFrame, by: str | pd.Series[Any]) -> pd.DataFrame:
     )
     if "naive_off" in frame:
         known = frame[frame["naive_off"].notna()].groupby(by, observed=True)
-        found["naive_wape"] = known["naive_off"].sum() / known["actual"].sum()
-    return found.replace([np.inf, -np.inf], np.nan)
+        measures["naive_wape"] = known["naive_off"].sum() / known["actual"].sum()
+    return measures.replace([np.inf, -np.inf], np.nan)
 
 
 def wape(off: pd.Series[float], frame: pd.DataFrame) -> float:
-    """Of errors that may be NaN, NaN where nothing was sold; `frame` has the rows' `actual`."""
+    """The WAPE of the errors that are not NaN; NaN where nothing was sold.
+
+    `off` are the absolute errors, and `frame` has the rows' `actual`.
+    """
     known = off.notna()
     sold = float(frame["actual"][known].sum())
     return float(off[known].sum()) / sold if sold else float("nan")
@@ -114,7 +120,7 @@ def within(stores: pd.DataFrame) -> float:
 
 
 def chance_within(stores: pd.DataFrame) -> float:
-    """What `within` would be on average if each day were inside with a chance of 80 %."""
+    """The mean of `within` if each day were inside the interval with a chance of 80 %."""
     low, high = STORE_COVERAGE
     chances = {
         int(n): sum(
@@ -128,11 +134,12 @@ def chance_within(stores: pd.DataFrame) -> float:
 
 
 def column(values: pd.Series[Any]) -> Floats:
+    """The values as an array of float64."""
     return np.asarray(values.to_numpy(dtype=np.float64), dtype=np.float64)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows, with the index as `index`."""
+    """The rows as dictionaries, with the index as `index`."""
     return [
         {"index": index, **{str(name): value for name, value in row.items()}}
         for index, row in zip(frame.index, frame.to_dict("records"), strict=True)
@@ -140,11 +147,12 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _squared(frame: pd.DataFrame) -> pd.Series[float]:
+    """The squares of the relative errors; NaN where nothing was sold."""
     return (frame["error"] / frame["actual"].where(frame["actual"] > 0)) ** 2
 
 
 def coverage_of_stores(rows: pa.Table) -> dict[str, float | int]:
-    """How many stores there are, and the share of them with a coverage in STORE_COVERAGE."""
+    """The number of stores, and the share of them with a coverage in STORE_COVERAGE."""
     stores = Rows.of(rows).by_store()
     low, high = STORE_COVERAGE
     return {

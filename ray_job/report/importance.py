@@ -1,8 +1,8 @@
-"""Which features a model lives on: permutation importance (Breiman 2001) on days it has not seen.
+"""Feature importance: permutation importance (Breiman 2001) on days after the training.
 
-A feature's values are shuffled among the sampled rows, and the error that this adds is what the
-model owes to it. Features that tell nearly the same stand in for each other, so that each of them
-looks less important than both are; families are therefore also shuffled together.
+A feature's values are shuffled among the sampled rows. The rise of the error is the feature's
+importance. Features that contain nearly the same information replace each other, so that each of
+them has less importance than both together. Families of features are therefore shuffled, too.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ray_job.model.training import scored
 from ray_job.settings import Settings
 
 BASELINE = "baseline"
-"""What the default model adds its answer to. Without it nothing is left, so it stays as it is."""
+"""The feature that the default model adds its answer to. It is not shuffled."""
 
 _FAMILY = "family:"
 _AT_ONCE = 16
-"""So many shuffled copies go into one call, which costs a call's overhead once."""
+"""The number of shuffled copies of the rows that one call of the model predicts."""
 _NIGHTS = 14
 _ROWS = 3000
 _SEED = 17
@@ -35,7 +35,10 @@ _SEED = 17
 
 @dataclass(frozen=True, slots=True)
 class Importance:
-    """By how much wape rises where a feature, or a family of them, is shuffled; largest first."""
+    """The rise of WAPE when a feature or a family is shuffled, as (name, rise), largest first.
+
+    `rows`: the number of forecasts. `wape`: their error without shuffling.
+    """
 
     rows: int
     wape: float
@@ -46,13 +49,14 @@ class Importance:
 def importance(
     panel: Panel, first: date, last: date, context: Context, model: Model, settings: Settings
 ) -> Importance:
-    """On about 3,000 forecasts of `first` to `last`, 1 to horizon days ahead. The same each time.
+    """The importance on about 3,000 forecasts of `first` to `last`, 1 to horizon days ahead.
 
-    Raises InputError where no day can be forecast by the model.
+    The same arguments give the same result. Raises InputError where the model can forecast none of
+    the days.
     """
     matrix, actual = _sample(panel, first, last, context, model, settings)
     if not len(actual):
-        raise InputError(f"from {first} to {last} there is nothing that the model forecasts")
+        raise InputError(f"from {first} to {last} there is no day that the model can forecast")
     rng = np.random.default_rng(_SEED)
     order = rng.permutation(len(actual))
     names = feature_names(model.description.inputs)
@@ -63,25 +67,25 @@ def importance(
         family: [k for k in used if names[k] in members]
         for family, members in _families(model.description.inputs).items()
     }
-    asked = {names[k]: [k] for k in used}
-    asked |= {f"{_FAMILY}{name}": columns for name, columns in families.items() if columns}
+    groups = {names[k]: [k] for k in used}
+    groups |= {f"{_FAMILY}{name}": columns for name, columns in families.items() if columns}
     rise: dict[str, float] = {}
-    for begin in range(0, len(asked), _AT_ONCE):
-        some = list(asked.items())[begin : begin + _AT_ONCE]
-        tries = np.tile(matrix, (len(some), 1))
-        for place, (_, columns) in enumerate(some):
+    for begin in range(0, len(groups), _AT_ONCE):
+        batch = list(groups.items())[begin : begin + _AT_ONCE]
+        shuffled = np.tile(matrix, (len(batch), 1))
+        for place, (_, columns) in enumerate(batch):
             rows = slice(place * len(actual), (place + 1) * len(actual))
-            tries[rows, columns] = matrix[order][:, columns]
+            shuffled[rows, columns] = matrix[order][:, columns]
         for (name, _), predicted in zip(
-            some, np.split(model.predict(tries), len(some)), strict=True
+            batch, np.split(model.predict(shuffled), len(batch)), strict=True
         ):
             rise[name] = _wape(actual, predicted) - whole
     return Importance(
         rows=len(actual),
         wape=whole,
-        features=_ranked({name: rise[name] for name in asked if _FAMILY not in name}),
+        features=_ranked({name: rise[name] for name in groups if _FAMILY not in name}),
         families=_ranked(
-            {name.removeprefix(_FAMILY): rise[name] for name in asked if _FAMILY in name}
+            {name.removeprefix(_FAMILY): rise[name] for name in groups if _FAMILY in name}
         ),
     )
 
@@ -89,9 +93,10 @@ def importance(
 def _sample(
     panel: Panel, first: date, last: date, context: Context, model: Model, settings: Settings
 ) -> tuple[Floats32, Floats]:
+    """The features (m, F) and the sales (m,) of forecasts that the model can make."""
     inputs = model.description.inputs
     horizon = min(settings.horizon, inputs.horizon)
-    answers = scored(panel)
+    judged = scored(panel)
     rng = np.random.default_rng(_SEED)
     step = max(1, (last - first).days // _NIGHTS)
     targets = [first + timedelta(days=k) for k in range(0, (last - first).days + 1, step)]
@@ -101,7 +106,7 @@ def _sample(
         if as_of < panel.first_day:
             continue
         column = panel.column(target)
-        series = np.flatnonzero(answers[:, column])
+        series = np.flatnonzero(judged[:, column])
         series = np.sort(rng.permutation(series)[: _ROWS // len(targets) + 1])
         known = panel.window(as_of, settings.lookback_days, inputs.reach).take(series)
         summary = summarise(known, context, inputs)
@@ -114,24 +119,26 @@ def _sample(
 
 
 def _families(inputs: Inputs) -> dict[str, set[str]]:
-    known = {
+    """The names of the features of each family. Each feature is in one family."""
+    families = {
         "weather": set(weather_names(inputs.weather)),
         "the store": set(store_names(inputs.store_numbers, inputs.store_texts)),
-        "calendar and holidays": set(CALENDAR) | _about(inputs, "holiday"),
-        "promotions": _about(inputs, "promo"),
+        "calendar and holidays": set(CALENDAR) | _of_columns_with(inputs, "holiday"),
+        "promotions": _of_columns_with(inputs, "promo"),
         "closures": set(ahead_names(["open"])),
     }
-    other = set(ahead_names(inputs.known_ahead)).difference(*known.values())
-    rest = set(feature_names(inputs)).difference(other, *known.values())
-    return {**known, "other known ahead": other, "past sales": rest}
+    other = set(ahead_names(inputs.known_ahead)).difference(*families.values())
+    rest = set(feature_names(inputs)).difference(other, *families.values())
+    return {**families, "other known ahead": other, "past sales": rest}
 
 
-def _about(inputs: Inputs, what: str) -> set[str]:
-    return set(ahead_names([name for name in inputs.known_ahead if what in name]))
+def _of_columns_with(inputs: Inputs, part: str) -> set[str]:
+    """The features of known-ahead columns that have `part` in their name."""
+    return set(ahead_names([name for name in inputs.known_ahead if part in name]))
 
 
-def _ranked(found: dict[str, float]) -> list[tuple[str, float]]:
-    return sorted(found.items(), key=lambda item: (-item[1], item[0]))
+def _ranked(rises: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(rises.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def _wape(actual: Floats, predicted: Floats) -> float:

@@ -1,42 +1,50 @@
-"""Plots as inline SVG: no script, no font and no image from anywhere. Pure: numbers in, text out.
+"""The report's plots: functions from numbers to SVG for a page of HTML. matplotlib draws them.
 
-Colours and lines are classes of the page's style sheet: `forecast`, `actual`, `naive`, `limit`.
+The same arguments give the same text. Colours are variables of the page's style sheet, one for each
+kind in PALETTE, so that a plot follows the page's light and dark colours.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ray_job.data.panel import Floats
-
-Format = Callable[[float], str]
+from ray_job.report.descriptions import described_line, listed_values, sentences
+from ray_job.report.formats import Format, number
+from ray_job.report.svg import PALETTE, drawing_style, svg
 
 WIDTH, HEIGHT = 520, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 20, 12, 34
-_TICKS = 5
+_INTERVALS = 5
 _LABELS = 9
+_MARKED_POINTS = 14
 _BAR = 0.72
+_ROW, _NAMES, _VALUES = 19, 235, 70
+_CELLS = 64
+_DENSITY_HEIGHT = HEIGHT + 60
 
 
-def percent(value: float) -> str:
-    return f"{100 * value:.3g} %"
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A drawing as SVG. `key`: what the colours mean, as (name, kind of PALETTE)."""
 
-
-def number(value: float) -> str:
-    for size, unit in ((1e9, " bn"), (1e6, " m"), (1e3, " k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
+    title: str
+    svg: str
+    key: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`values` may hold NaN, where the line breaks. `band` are lower and upper bounds."""
+    """A line of one kind. It breaks where `values` are NaN. `band`: lower and upper bounds."""
 
     name: str
     kind: str
@@ -44,102 +52,123 @@ class Line:
     band: tuple[Floats, Floats] | None = None
 
 
-def lines(
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Bars of one kind, one for each label; none where `values` are NaN."""
+
+    name: str
+    kind: str
+    values: Floats
+
+
+def line_plot(
     title: str,
     labels: Sequence[str],
-    drawn: Sequence[Line],
+    lines: Sequence[Line],
     form: Format,
     *,
-    from_zero: bool = True,
     limits: Sequence[float] = (),
     shaded: Sequence[int] = (),
     key: Sequence[tuple[str, str]] = (),
-) -> str:
-    """Lines over a row of labels. `limits` are horizontal; `shaded` columns have a grey ground.
+) -> Plot:
+    """Lines over labels.
 
-    `key` explains what is no line: (name, kind).
+    `limits`: values at which a dashed line is drawn. `shaded`: the places of labels with a darker
+    ground. `key`: (name, kind) of what is no line.
     """
-    everything = [np.asarray(line.values) for line in drawn]
-    everything += [bound for line in drawn if line.band for bound in line.band]
-    frame = _Frame.over(np.concatenate([*everything, np.asarray(limits)]), from_zero=from_zero)
-    n = len(labels)
-    step = (frame.right - frame.left) / max(n, 1)
-    xs: Floats = np.asarray(frame.left + (np.arange(n) + 0.5) * step, dtype=np.float64)
-    body = [
-        _rect("shade", frame.left + place * step, frame.top, step, frame.bottom - frame.top)
-        for place in shaded
-    ]
-    body += frame.grid(form)
-    body += _x_labels(labels, xs, frame)
-    for limit in limits:
-        y = frame.y(limit)
-        body.append(f'<path class="limit" d="M{frame.left} {y:.1f}H{frame.right}"/>')
-    for line in drawn:
-        if line.band is not None:
-            body.append(_area(xs, frame, *line.band))
-    for line in drawn:
-        body.append(f'<path class="line {line.kind}" d="{_path(xs, frame, line.values)}"/>')
-        if n <= _LABELS + 5:
-            body += [
-                f'<circle class="dot {line.kind}" cx="{x:.1f}" cy="{frame.y(v):.1f}" r="2.6"/>'
-                for x, v in zip(xs, line.values, strict=True)
-                if not math.isnan(v)
-            ]
-    return _figure(title, body, [*((line.name, line.kind) for line in drawn), *key])
+    drawn = [line.values for line in lines]
+    drawn += [bound for line in lines if line.band for bound in line.band]
+    places = np.arange(len(labels))
+    with _axes(HEIGHT) as (figure, axes):
+        for place in shaded:
+            axes.axvspan(place - 0.5, place + 0.5, color=PALETTE["shade"], linewidth=0)
+        _scales(axes, np.concatenate([*drawn, np.asarray(limits)]), form)
+        _label_places(axes, labels)
+        _draw_limits(axes, limits)
+        for line in lines:
+            if line.band is not None:
+                axes.fill_between(places, *line.band, color=PALETTE["band"], linewidth=0)
+        for line in lines:
+            axes.plot(
+                places,
+                line.values,
+                color=PALETTE[line.kind],
+                linewidth=2 if line.kind == "forecast" else 1.5,
+                solid_capstyle="round",
+                marker="o" if len(labels) <= _MARKED_POINTS else None,
+                markersize=5,
+            )
+        described = [described_line(line.name, line.values, labels, form) for line in lines]
+        drawing = svg(figure, sentences([title, *described]))
+    return Plot(title, drawing, _named([*((line.name, line.kind) for line in lines), *key]))
 
 
-def bars(
+def bar_plot(
     title: str,
     labels: Sequence[str],
-    groups: Sequence[tuple[str, str, Floats]],
+    groups: Sequence[Bars],
     form: Format,
     *,
     limits: Sequence[float] = (),
     key: Sequence[tuple[str, str]] = (),
-) -> str:
-    """Bars side by side for each label: groups of (name, kind, values); `key` as of `lines`."""
-    values = np.concatenate([np.asarray(group[2]) for group in groups])
-    frame = _Frame.over(np.concatenate([values, np.asarray(limits)]), from_zero=True)
-    step = (frame.right - frame.left) / max(len(labels), 1)
-    wide = step * _BAR / len(groups)
-    xs: Floats = np.asarray(frame.left + (np.arange(len(labels)) + 0.5) * step, dtype=np.float64)
-    body = frame.grid(form) + _x_labels(labels, xs, frame)
-    zero = frame.y(0.0)
-    for place, (name, kind, heights) in enumerate(groups):
-        for x, value in zip(xs, heights, strict=True):
-            if math.isnan(value):
-                continue
-            left = x + (place - len(groups) / 2) * wide
-            top = min(zero, frame.y(value))
-            body.append(
-                f'<rect class="bar {kind}" x="{left:.1f}" y="{top:.1f}" width="{wide - 1:.1f}"'
-                f' height="{abs(frame.y(value) - zero):.1f}">'
-                f"<title>{escape(name)}: {escape(form(value))}</title></rect>"
+) -> Plot:
+    """Bars side by side for each label. `limits` and `key` are those of `line_plot`."""
+    places = np.arange(len(labels))
+    width = _BAR / len(groups)
+    with _axes(HEIGHT) as (figure, axes):
+        values = np.concatenate([group.values for group in groups])
+        _scales(axes, np.concatenate([values, np.asarray(limits)]), form)
+        _label_places(axes, labels)
+        for place, group in enumerate(groups):
+            left = places + (place - len(groups) / 2) * width
+            known = ~np.isnan(group.values)
+            axes.bar(
+                left[known],
+                group.values[known],
+                width * 0.97,
+                align="edge",
+                color=PALETTE[group.kind],
             )
-    for limit in limits:
-        body.append(f'<path class="limit" d="M{frame.left} {frame.y(limit):.1f}H{frame.right}"/>')
-    return _figure(title, body, [*((name, kind) for name, kind, _ in groups), *key])
+        _draw_limits(axes, limits)
+        described = [listed_values(labels, group.values, form, group.name) for group in groups]
+        drawing = svg(figure, sentences([title, *described]))
+    return Plot(title, drawing, _named([*((group.name, group.kind) for group in groups), *key]))
 
 
 def ranking(
     title: str, ranked: Sequence[tuple[str, float]], form: Format, kinds: Sequence[str]
-) -> str:
-    """Horizontal bars with their names and values, in the order given; the last kind repeats."""
-    row, name_width = 19, 235
-    height = row * len(ranked) + 8
-    most = max([value for _, value in ranked] + [1e-12])
-    room = WIDTH - name_width - 70
-    body = []
-    for place, (name, value) in enumerate(ranked):
-        kind = kinds[min(place, len(kinds) - 1)]
-        y = 4 + place * row
-        wide = max(0.0, value) / most * room
-        body += [
-            _text("name", name_width - 6, y + 12, name, "end"),
-            _rect(f"bar {kind}", name_width, y + 2, wide, row - 5),
-            _text("tick", name_width + wide + 5, y + 12, form(value), "start"),
-        ]
-    return _figure(title, body, [], height=height)
+) -> Plot:
+    """Horizontal bars of (name, value), in the order given.
+
+    `kinds` are those of the bars from the first on; the last one repeats.
+    """
+    height = _ROW * len(ranked) + 8
+    values = np.array([value for _, value in ranked])
+    most = float(max(values.max(initial=0.0), 1e-12))
+    with _axes(height, left=_NAMES, right=_VALUES, top=4, bottom=4) as (figure, axes):
+        axes.set_xlim(0, most)
+        axes.set_ylim(len(ranked) - 0.5, -0.5)
+        axes.set_xticks([])
+        axes.set_yticks(range(len(ranked)), labels=[name for name, _ in ranked])
+        axes.tick_params(labelcolor=PALETTE["ink"])
+        axes.barh(
+            range(len(ranked)),
+            np.maximum(values, 0.0),
+            height=(_ROW - 5) / _ROW,
+            color=[PALETTE[kinds[min(place, len(kinds) - 1)]] for place in range(len(ranked))],
+        )
+        for place, value in enumerate(values):
+            axes.annotate(
+                form(float(value)),
+                (max(float(value), 0.0), place),
+                xytext=(5, 0),
+                textcoords="offset points",
+                verticalalignment="center_baseline",
+                color=PALETTE["soft"],
+            )
+        described = listed_values([name for name, _ in ranked], values, form)
+        drawing = svg(figure, sentences([title, described]))
+    return Plot(title, drawing)
 
 
 def histogram(
@@ -148,173 +177,141 @@ def histogram(
     edges: Floats,
     form: Format,
     *,
-    marked: tuple[float, float],
+    inside: tuple[float, float],
     names: tuple[str, str] = ("", ""),
-) -> str:
-    """How many values lie in each step; those outside of `marked` have another colour.
+) -> Plot:
+    """How many values lie in each step of `edges`; values beyond the edges are in the outer steps.
 
-    `names` are what is inside and what is outside.
+    Steps within `inside` have one colour and the others another. `names` are those of the two.
     """
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
-    frame = _Frame.over(counts.astype(np.float64), from_zero=True)
-    step = (frame.right - frame.left) / len(counts)
-    body = frame.grid(number)
-    for place, count in enumerate(counts):
-        inside = marked[0] <= (edges[place] + edges[place + 1]) / 2 <= marked[1]
-        kind = "bar forecast" if inside else "bar naive"
-        x, y = frame.left + place * step, frame.y(float(count))
-        body.append(_rect(kind, x + 0.5, y, step - 1, frame.bottom - y))
+    middles = (edges[:-1] + edges[1:]) / 2
+    within = (middles >= inside[0]) & (middles <= inside[1])
     each = max(1, len(edges) // _LABELS)
-    for place in range(0, len(edges), each):
-        x = frame.left + place * step
-        body.append(_label(form(float(edges[place])), x, frame))
-    return _figure(title, body, [(names[0], "forecast"), (names[1], "naive")])
-
-
-def density(title: str, actual: Floats, predicted: Floats) -> str:
-    """Predicted against actual on logarithmic axes, as cells that are the darker the fuller."""
-    known = (actual > 0) & (predicted > 0)
-    if not known.any():
-        return _figure(title, [], [])
-    x, y = np.log10(actual[known]), np.log10(predicted[known])
-    low = float(np.quantile(np.minimum(x, y), 0.0005))
-    high = float(max(x.max(), y.max()))
-    span = max(high - low, 0.1)
-    cells, side = 64, HEIGHT + 60
-    counts, _, _ = np.histogram2d(
-        np.clip(x, low, high), np.clip(y, low, high), bins=cells, range=[[low, low + span]] * 2
-    )
-    top, size = 8, side - 50
-    left = (WIDTH - size) / 2
-    cell = size / cells
-    body = [
-        _rect("ground", left, top, size, size),
-        f'<path class="limit" d="M{left} {top + size}L{left + size} {top}"/>',
-    ]
-    full = math.log1p(counts.max())
-    for i, j in np.argwhere(counts > 0):
-        shade = 0.12 + 0.88 * math.log1p(counts[i, j]) / full
-        body.append(
-            f'<rect class="cell" x="{left + i * cell:.1f}" y="{top + size - (j + 1) * cell:.1f}"'
-            f' width="{cell:.2f}" height="{cell:.2f}" fill-opacity="{shade:.2f}"/>'
+    with _axes(HEIGHT) as (figure, axes):
+        _scales(axes, counts.astype(np.float64), number)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_xticks(edges[::each], labels=[form(float(edge)) for edge in edges[::each]])
+        axes.bar(
+            edges[:-1],
+            counts,
+            np.diff(edges) * 0.94,
+            align="edge",
+            color=[PALETTE["forecast" if flag else "naive"] for flag in within],
         )
-    for value in _decades(low, low + span):
-        at = (math.log10(value) - low) / span * size
-        body.append(_text("tick", left + at, top + size + 16, number(value), "middle"))
-        body.append(_text("tick", left - 6, top + size - at + 4, number(value), "end"))
-    body.append(_text("name", left + size / 2, side - 4, "sold", "middle"))
-    body.append(_text("name", left + 6, top + 16, "forecast", "start"))
-    return _figure(title, body, [], height=side)
+        described = [f"{len(values):,} values"]
+        if len(values):
+            first, middle, third = (form(float(q)) for q in np.quantile(values, (0.25, 0.5, 0.75)))
+            described.append(f"The median is {middle}, half lie between {first} and {third}")
+        if names[0]:
+            described.append(f"{names[0]}: {int(counts[within].sum()):,} of {int(counts.sum()):,}")
+        drawing = svg(figure, sentences([title, *described]))
+    return Plot(title, drawing, _named([(names[0], "forecast"), (names[1], "naive")]))
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """The rectangle of a plot and its vertical scale."""
+def density(title: str, actual: Floats, predicted: Floats) -> Plot:
+    """Predicted against actual on logarithmic axes: the more points in a cell, the darker it is.
 
-    low: float
-    high: float
-    step: float
-    left: float = _LEFT
-    right: float = WIDTH - _RIGHT
-    top: float = _TOP
-    bottom: float = HEIGHT - _BOTTOM
+    Points with a value of 0 or less are left out.
+    """
+    known = (actual > 0) & (predicted > 0)
+    x, y = np.log10(actual[known]), np.log10(predicted[known])
+    low, high = 0.0, 1.0
+    if len(x):
+        low = float(np.quantile(np.minimum(x, y), 0.0005))
+        high = max(low + 0.1, float(max(x.max(), y.max())))
+    counts, _, _ = np.histogram2d(
+        np.clip(x, low, high), np.clip(y, low, high), bins=_CELLS, range=[[low, high]] * 2
+    )
+    ticks = _decades(low, high)
+    labels = [number(tick) for tick in ticks]
+    side = _DENSITY_HEIGHT - 50
+    left = (WIDTH - side) / 2
+    with _axes(_DENSITY_HEIGHT, left=left, right=left, top=8, bottom=42) as (figure, axes):
+        axes.axis((low, high, low, high))
+        axes.set_xticks(np.log10(ticks), labels=labels)
+        axes.set_yticks(np.log10(ticks), labels=labels)
+        axes.set_xlabel("sold", labelpad=3)
+        axes.set_ylabel("forecast", labelpad=6)
+        axes.axvspan(low, high, color=PALETTE["ground"], linewidth=0)
+        axes.plot((low, high), (low, high), color=PALETTE["limit"], linewidth=1, dashes=(4, 3))
+        axes.imshow(
+            _shades(counts.T),
+            extent=(low, high, low, high),
+            origin="lower",
+            interpolation="none",
+            aspect="auto",
+            zorder=3,
+        )
+        described = [f"{len(x):,} points"]
+        if len(x):
+            factor = 10 ** float(np.quantile(np.abs(y - x), 0.9))
+            described.append(f"90 % of the forecasts are within a factor {factor:.2f} of the sales")
+        drawing = svg(figure, sentences([title, *described]))
+    return Plot(title, drawing)
 
-    @classmethod
-    def over(cls, values: Floats, *, from_zero: bool) -> _Frame:
-        known = values[np.isfinite(values)]
-        low = float(known.min()) if len(known) else 0.0
-        high = float(known.max()) if len(known) else 1.0
-        if from_zero:
-            low, high = min(low, 0.0), max(high, 0.0)
-        if high - low < 1e-12:  # noqa: PLR2004 - all the same
-            high = low + 1.0
-        step = _nice((high - low) / _TICKS)
-        return cls(math.floor(low / step) * step, math.ceil(high / step - 1e-9) * step, step)
 
-    def y(self, value: float) -> float:
-        return self.bottom - (value - self.low) / (self.high - self.low) * (self.bottom - self.top)
-
-    def grid(self, form: Format) -> list[str]:
-        marks = []
-        for k in range(round((self.high - self.low) / self.step) + 1):
-            value = self.low + k * self.step
-            y = self.y(value)
-            marks += [
-                f'<path class="grid" d="M{self.left} {y:.1f}H{self.right}"/>',
-                _text("tick", self.left - 6, y + 4, form(value), "end"),
-            ]
-        return marks
-
-
-def _figure(
-    title: str,
-    body: Sequence[str],
-    legend: Sequence[tuple[str, str]],
+@contextmanager
+def _axes(
+    height: float,
     *,
-    height: float = HEIGHT,
-) -> str:
-    named = "".join(
-        f'<span class="key"><i class="{kind}"></i>{escape(name)}</span>'
-        for name, kind in legend
-        if name
-    )
-    return (
-        f"<figure><figcaption>{escape(title)}{named}</figcaption>"
-        f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(title)}">'
-        f"{''.join(body)}</svg></figure>"
-    )
+    left: float = _LEFT,
+    right: float = _RIGHT,
+    top: float = _TOP,
+    bottom: float = _BOTTOM,
+) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of WIDTH × height units with axes inside of the margins, without a frame."""
+    with drawing_style():
+        figure = Figure(figsize=(WIDTH / 72, height / 72), frameon=False)
+        box = (left / WIDTH, bottom / height)
+        size = ((WIDTH - left - right) / WIDTH, (height - top - bottom) / height)
+        axes = figure.add_axes((*box, *size), frameon=False)
+        axes.xaxis.set_ticks_position("none")
+        axes.yaxis.set_ticks_position("none")
+        yield figure, axes
 
 
-def _x_labels(labels: Sequence[str], xs: Floats, frame: _Frame) -> list[str]:
-    each = max(1, math.ceil(len(labels) / _LABELS)) if len(labels) > _LABELS + 5 else 1
-    return [_label(labels[k], float(xs[k]), frame) for k in range(0, len(labels), each)]
+def _scales(axes: Axes, values: Floats, form: Format) -> None:
+    """The vertical scale over all values and 0, from one grid line to another."""
+    known = values[np.isfinite(values)]
+    low, high = min(known.min(initial=0.0), 0.0), max(known.max(initial=0.0), 0.0)
+    if high - low < 1e-12:  # noqa: PLR2004 - all values are 0
+        high = low + 1.0
+    ticks = MaxNLocator(_INTERVALS, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    axes.set_yticks(ticks, labels=[form(float(tick)) for tick in ticks])
+    axes.set_ylim(ticks[0], ticks[-1])
+    axes.grid(axis="y")
 
 
-def _text(kind: str, x: float, y: float, text: str, anchor: str) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text class="{kind}" {place}>{escape(text)}</text>'
+def _label_places(axes: Axes, labels: Sequence[str]) -> None:
+    """The places 0 to n - 1 with their labels. Of many labels only every k-th one is written."""
+    each = math.ceil(len(labels) / _LABELS) if len(labels) > _MARKED_POINTS else 1
+    axes.set_xlim(-0.5, max(len(labels), 1) - 0.5)
+    axes.set_xticks(range(0, len(labels), each), labels=list(labels[::each]))
 
 
-def _rect(kind: str, x: float, y: float, width: float, height: float) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-    return f'<rect class="{kind}" {place}/>'
+def _draw_limits(axes: Axes, limits: Sequence[float]) -> None:
+    for limit in limits:
+        axes.axhline(limit, color=PALETTE["limit"], linewidth=1.2, dashes=(4, 3))
 
 
-def _label(text: str, x: float, frame: _Frame) -> str:
-    return _text("tick", x, frame.bottom + 18, text, "middle")
-
-
-def _path(xs: Floats, frame: _Frame, values: Floats) -> str:
-    told, pen = [], "M"
-    for x, value in zip(xs, values, strict=True):
-        if math.isnan(value):
-            pen = "M"
-            continue
-        told.append(f"{pen}{x:.1f} {frame.y(float(value)):.1f}")
-        pen = "L"
-    return "".join(told)
-
-
-def _area(xs: Floats, frame: _Frame, lower: Floats, upper: Floats) -> str:
-    known = ~(np.isnan(lower) | np.isnan(upper))
-    there = [f"{x:.1f} {frame.y(v):.1f}" for x, v in zip(xs[known], upper[known], strict=True)]
-    back = [f"{x:.1f} {frame.y(v):.1f}" for x, v in zip(xs[known], lower[known], strict=True)]
-    points = there + back[::-1]
-    return f'<path class="band" d="M{"L".join(points)}Z"/>' if points else ""
-
-
-def _nice(step: float) -> float:
-    """The next larger of 1, 2, 2.5, 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(step))
-    return next(size * power for size in (1, 2, 2.5, 5, 10) if size * power >= step * (1 - 1e-9))
+def _shades(counts: Floats) -> Floats:
+    """The cells as (rows, columns, RGBA), the more opaque the larger the count."""
+    full = math.log1p(max(float(counts.max(initial=0.0)), 1.0))
+    opacity = np.where(counts > 0, 0.12 + 0.88 * np.log1p(counts) / full, 0.0)
+    shades = np.empty((*counts.shape, 4))
+    shades[..., :3] = to_rgb(PALETTE["forecast"])
+    shades[..., 3] = opacity
+    return shades
 
 
 def _decades(low: float, high: float) -> list[float]:
-    found = [
-        size * 10.0**power
-        for power in range(math.floor(low), math.ceil(high) + 1)
-        for size in (1, 2, 5)
-    ]
-    inside = [value for value in found if low <= math.log10(value) <= high]
-    few = 8
-    return inside if len(inside) <= few else [v for v in inside if f"{v:e}".startswith("1")]
+    """1, 2 and 5 times powers of ten whose logs are in the range; of many only the powers."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    candidates = [size * 10.0**power for power in powers for size in (1, 2, 5)]
+    inside = [value for value in candidates if low <= math.log10(value) <= high]
+    return inside if len(inside) <= _LABELS - 1 else [v for v in inside if f"{v:e}"[0] == "1"]
+
+
+def _named(key: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name, kind) for name, kind in key if name]

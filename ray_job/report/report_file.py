@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ray_job.backtest.model_backtest import ModelBacktest
 from ray_job.bucket.errors import InputError
-from ray_job.report import Material, remarks, render
+from ray_job.report.document import ReportInputs, remarks, render
 from ray_job.report.importance import importance
 from ray_job.settings import Settings
 
@@ -17,7 +17,7 @@ def write_report(path: Path, finished: ModelBacktest, settings: Settings, now: d
     trial = finished.trial
     model = trial.model.description
     page = render(
-        Material(
+        ReportInputs(
             model=model,
             first=finished.first,
             last=finished.last,

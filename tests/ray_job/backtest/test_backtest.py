@@ -11,7 +11,7 @@ from ray_job.backtest.naive import RULES, naive_forecasts
 from ray_job.bucket.errors import InputError
 from ray_job.data.panel import Panel
 from ray_job.evaluation.metrics import measures
-from ray_job.features.past import read_history
+from ray_job.features.past import summarise_sales
 from ray_job.forecasting.predict import predict_days
 from ray_job.model.model import Model, describe
 from ray_job.model.training import fit, scored
@@ -59,7 +59,7 @@ def test_every_day_that_counts_is_forecast_from_each_of_the_days_before(result):
     )
 
 
-def test_the_rows_are_what_the_nightly_run_says(model, result):
+def test_the_rows_are_the_forecasts_of_the_nightly_run(model, result):
     as_of = FIRST + timedelta(days=4)
     targets = [as_of + timedelta(days=ahead) for ahead in range(1, 8)]
     night = predict_days(PANEL, as_of, targets, CONTEXT, model, SETTINGS)
@@ -72,7 +72,7 @@ def test_the_rows_are_what_the_nightly_run_says(model, result):
         assert PANEL.sales[series, PANEL.column(row.target_date)] in (row.actual, -abs(row.actual))
 
 
-def test_the_report_has_what_the_command_line_promises(result):
+def test_the_report_has_the_documented_fields(result):
     report = result.report()
     assert set(report) >= {"rows", "rmspe", "wape", "mae", "bias", "coverage_80"}
     assert set(report["by_days_ahead"]) == {str(days) for days in range(1, 8)}
@@ -82,16 +82,16 @@ def test_the_report_has_what_the_command_line_promises(result):
     assert report["wape"] < report["naive"]["same_weekday_last_week"]["wape"]
 
 
-def test_late_sales_are_kept_from_the_forecast(model, result):
+def test_late_sales_are_withheld_from_the_forecast(model, result):
     blank = PANEL.sales.copy()
     as_of = FIRST + timedelta(days=4)
     blank[:, PANEL.column(as_of) - 1 : PANEL.column(as_of) + 1] = np.nan
     targets = [as_of + timedelta(days=1)]
     expected = predict_days(replace(PANEL, sales=blank), as_of, targets, CONTEXT, model, SETTINGS)
     late = backtest(PANEL, FIRST, LAST, CONTEXT, model, SETTINGS, late=2).rows.to_pandas()
-    found = late[(late["as_of"] == as_of) & (late["days_ahead"] == 1)]
-    rows = [list(PANEL.store_ids).index(store) for store in found["store_id"]]
-    assert found["predicted"].tolist() == expected.predicted[rows, 0].tolist()
+    night = late[(late["as_of"] == as_of) & (late["days_ahead"] == 1)]
+    rows = [list(PANEL.store_ids).index(store) for store in night["store_id"]]
+    assert night["predicted"].tolist() == expected.predicted[rows, 0].tolist()
     assert not np.array_equal(late["predicted"], result.rows["predicted"].to_numpy())
 
 
@@ -101,13 +101,13 @@ def test_days_of_the_training_are_refused(model):
 
 
 def test_measures():
-    found = measures(
+    measured = measures(
         np.array([100.0, 0.0, 50.0, 10.0]),
         np.array([110.0, 5.0, 40.0, np.nan]),
         np.array([90.0, 0.0, 45.0, np.nan]),
         np.array([120.0, 9.0, 60.0, np.nan]),
     )
-    assert found == pytest.approx(
+    assert measured == pytest.approx(
         {
             "rows": 4,
             "rmspe": np.sqrt((0.1**2 + 0.2**2) / 2),
@@ -139,25 +139,25 @@ def test_naive_rules_by_hand():
         },
         observed={},
     )
-    history = read_history(
+    summary = summarise_sales(
         panel.sales, panel.known_ahead["open"], panel.known_ahead["promo"], panel.last_day
     )
     target = panel.last_day + timedelta(days=1)  # column 70, with promotion
-    found = naive_forecasts(panel, history, target)
-    assert found["same_weekday_last_week"] == [163.0]
-    assert found["last_open_day"] == [168.0]
+    forecasts = naive_forecasts(panel, summary, target)
+    assert forecasts["same_weekday_last_week"] == [163.0]
+    assert forecasts["last_open_day"] == [168.0]
     # The same weekday with promotion: columns 0, 14, 28, 42, 56.
-    alike = [100.0, 114.0, 128.0, 142.0, 156.0]
-    assert found["same_weekday_and_promo_8"] == pytest.approx(
-        np.expm1(np.mean(np.log1p(alike))), rel=1e-5
+    same_kind = [100.0, 114.0, 128.0, 142.0, 156.0]
+    assert forecasts["same_weekday_and_promo_8"] == pytest.approx(
+        np.expm1(np.mean(np.log1p(same_kind))), rel=1e-5
     )
-    two_weeks = naive_forecasts(panel, history, target + timedelta(days=7))
+    two_weeks = naive_forecasts(panel, summary, target + timedelta(days=7))
     assert two_weeks["same_weekday_last_week"] == [163.0]
     residuals = [
         np.log1p(sales[column])
-        - history.baseline[0, (panel.first_day.weekday() + column) % 7, int(promo[column])]
+        - summary.baseline[0, (panel.first_day.weekday() + column) % 7, int(promo[column])]
         for column in range(days - 7, days - 1)
     ]
-    assert found["weekday_promo_mean_and_last_6"] == pytest.approx(
-        np.expm1(history.baseline[0, target.weekday(), 1] + np.mean(residuals)), rel=1e-5
+    assert forecasts["weekday_promo_mean_and_last_6"] == pytest.approx(
+        np.expm1(summary.baseline[0, target.weekday(), 1] + np.mean(residuals)), rel=1e-5
     )

@@ -1,4 +1,4 @@
-"""Two models on the same days: the test, the days, and what promote makes of it."""
+"""The comparison of two models on the same days, and the promotion of the better one."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ FIRST = date(2026, 1, 5)
 def rows(errors, *, stores=4, days=28, ahead=(1, 2), seed=0):
     """A backtest's rows whose relative errors have this standard deviation."""
     rng = np.random.default_rng(seed)
-    told = []
+    records = []
     for day in range(days):
         for store in range(stores):
-            told += [
+            records += [
                 {
                     "store_id": f"s{store}",
                     "item_id": "",
@@ -46,47 +46,48 @@ def rows(errors, *, stores=4, days=28, ahead=(1, 2), seed=0):
                 }
                 for h in ahead
             ]
-    return pa.Table.from_pylist(told)
+    return pa.Table.from_pylist(records)
 
 
-def test_a_model_that_is_clearly_nearer_is_better():
-    found = compare(rows(0.2), rows(0.05, seed=1))
-    assert found["better"] == "second"
-    assert found["test"]["p_value"] < 0.01
-    assert found["test"]["difference"] == pytest.approx(
-        found["second"]["wape"] - found["first"]["wape"]
+def test_a_model_with_much_smaller_errors_is_better():
+    comparison = compare(rows(0.2), rows(0.05, seed=1))
+    assert comparison["better"] == "second"
+    assert comparison["test"]["p_value"] < 0.01
+    assert comparison["test"]["difference"] == pytest.approx(
+        comparison["second"]["wape"] - comparison["first"]["wape"]
     )
-    assert found["test"]["high"] < 0
+    assert comparison["test"]["high"] < 0
     assert compare(rows(0.05, seed=1), rows(0.2))["better"] == "first"
 
 
 def test_a_model_is_not_better_than_itself():
-    found = compare(rows(0.1), rows(0.1))
-    assert found["better"] is None
-    assert (found["test"]["difference"], found["test"]["p_value"]) == (0.0, 1.0)
+    comparison = compare(rows(0.1), rows(0.1))
+    assert comparison["better"] is None
+    assert (comparison["test"]["difference"], comparison["test"]["p_value"]) == (0.0, 1.0)
 
 
-def test_chance_is_seldom_taken_for_skill():
+def test_models_of_equal_skill_seldom_differ_significantly():
     verdicts = [
         compare(rows(0.1, seed=2 * k), rows(0.1, seed=2 * k + 1))["better"] for k in range(40)
     ]
     assert sum(verdict is not None for verdict in verdicts) <= 6
 
 
-def test_a_thousand_stores_with_the_same_luck_are_one_observation_a_day():
-    """Every store has the day's error: more stores must not make it more certain."""
+def test_a_day_is_one_observation_however_many_stores_there_are():
+    """All stores have the same error on a day: more stores must not make the result surer."""
     rng = np.random.default_rng(3)
-    luck = rng.normal(size=(2, 20))
+    errors_of_days = rng.normal(size=(2, 20))
     few, many = (
-        diebold_mariano(*(np.abs(luck) * stores), 20.0 * stores, 1) for stores in (1, 1000)
+        diebold_mariano(*(np.abs(errors_of_days) * stores), 20.0 * stores, 1)
+        for stores in (1, 1000)
     )
     assert few.p_value == pytest.approx(many.p_value)
 
 
 def test_only_rows_of_both_are_compared():
-    found = compare(rows(0.1, stores=4), rows(0.1, stores=3, seed=1))
-    assert found["first"]["rows"] == found["second"]["rows"] == 3 * 28
-    assert set(found["by_days_ahead"]) == {"1", "2"}
+    comparison = compare(rows(0.1, stores=4), rows(0.1, stores=3, seed=1))
+    assert comparison["first"]["rows"] == comparison["second"]["rows"] == 3 * 28
+    assert set(comparison["by_days_ahead"]) == {"1", "2"}
 
 
 def test_nothing_one_day_ahead_cannot_be_compared():
@@ -97,13 +98,13 @@ def test_nothing_one_day_ahead_cannot_be_compared():
 def test_the_statistic_by_hand():
     """Differences 1, 3, 2, 2: variance 1/2, lag-1 covariance -1/4 with weight 1/2."""
     losses = np.array([10.0, 12.0, 9.0, 11.0])
-    found = diebold_mariano(losses, losses + np.array([1.0, 3.0, 2.0, 2.0]), 4.0, 1)
+    comparison = diebold_mariano(losses, losses + np.array([1.0, 3.0, 2.0, 2.0]), 4.0, 1)
     error = (0.25 / 4 / 0.75) ** 0.5
-    assert found.lags == 1
-    assert found.difference == 2.0
-    assert found.statistic == pytest.approx(2.0 / error)
-    assert found.high - found.low == pytest.approx(2 * 3.18245 * error, rel=1e-4)
-    assert found.days_better == 0
+    assert comparison.lags == 1
+    assert comparison.difference == 2.0
+    assert comparison.statistic == pytest.approx(2.0 / error)
+    assert comparison.high - comparison.low == pytest.approx(2 * 3.18245 * error, rel=1e-4)
+    assert comparison.days_better == 0
 
 
 @given(
@@ -111,12 +112,13 @@ def test_the_statistic_by_hand():
     st.integers(1, 7),
 )
 def test_the_test_is_symmetric(losses, ahead):
-    one, other = np.array(losses).T
-    there, back = (diebold_mariano(*pair, 1e6, ahead) for pair in ((one, other), (other, one)))
-    assert there.difference == pytest.approx(-back.difference)
-    assert there.p_value == pytest.approx(back.p_value)
-    assert 0 <= there.p_value <= 1
-    assert there.low <= there.difference <= there.high
+    first, second = np.array(losses).T
+    forward = diebold_mariano(first, second, 1e6, ahead)
+    back = diebold_mariano(second, first, 1e6, ahead)
+    assert forward.difference == pytest.approx(-back.difference)
+    assert forward.p_value == pytest.approx(back.p_value)
+    assert 0 <= forward.p_value <= 1
+    assert forward.low <= forward.difference <= forward.high
 
 
 def trained(version, last):
@@ -125,13 +127,13 @@ def trained(version, last):
     )
 
 
-def test_common_days_are_those_that_neither_has_seen():
-    one, other = trained("a", FIRST), trained("b", FIRST + 5 * DAY)
+def test_common_days_are_days_of_neither_training():
+    first, second = trained("a", FIRST), trained("b", FIRST + 5 * DAY)
     last = FIRST + 30 * DAY
-    assert common_days(one, other, last, 28) == (FIRST + 6 * DAY, last)
-    assert common_days(one, other, last, 10) == (last - 9 * DAY, last)
+    assert common_days(first, second, last, 28) == (FIRST + 6 * DAY, last)
+    assert common_days(first, second, last, 10) == (last - 9 * DAY, last)
     with pytest.raises(InputError, match="leaves 3 days"):
-        common_days(one, other, FIRST + 8 * DAY, 28)
+        common_days(first, second, FIRST + 8 * DAY, 28)
 
 
 @pytest.fixture
@@ -147,8 +149,8 @@ def at_last(monkeypatch):
         monkeypatch.setattr(module, "open_command", open_at_last)
 
 
-def _settings(given):
-    return chain.SETTINGS.model_copy(update={"bucket": given.bucket})
+def _settings(settings):
+    return chain.SETTINGS.model_copy(update={"bucket": settings.bucket})
 
 
 def storecast(shop, *arguments):
@@ -156,7 +158,7 @@ def storecast(shop, *arguments):
 
 
 @pytest.mark.usefixtures("at_last")
-def test_promote_wants_the_better_one_or_force_and_goes_back(shop):
+def test_promote_needs_a_better_model_or_force_and_goes_back(shop):
     chain.train(shop.storage, "same", promote=False)
     refused = storecast(shop, "promote", "same", "--days", "7")
     assert isinstance(refused.exception, InputError)
@@ -166,7 +168,11 @@ def test_promote_wants_the_better_one_or_force_and_goes_back(shop):
     assert forced.exit_code == 0
     assert f"`storecast promote {MODEL}` goes back" in forced.output
     assert storecast(shop, "promote", MODEL).exit_code == 0
-    assert [one.version for one in registry.history(shop.storage)] == [MODEL, "same", MODEL]
+    assert [promotion.version for promotion in registry.history(shop.storage)] == [
+        MODEL,
+        "same",
+        MODEL,
+    ]
     unknown = storecast(shop, "promote", "nothing", "--force")
     assert "no such model" in str(unknown.exception)
 
@@ -174,8 +180,8 @@ def test_promote_wants_the_better_one_or_force_and_goes_back(shop):
 @pytest.mark.usefixtures("at_last")
 def test_the_command_compares_registered_models(shop, capsys):
     chain.train(shop.storage, "same", promote=False)
-    told = storecast(shop, "compare", MODEL, "same", "--days", "7", "--json")
-    document = json.loads(told.stdout)
+    ran = storecast(shop, "compare", MODEL, "same", "--days", "7", "--json")
+    document = json.loads(ran.stdout)
     assert document["models"] == [MODEL, "same"]
     assert document["test"]["days"] == 7
     assert document["from"] == str(LAST - 6 * DAY)

@@ -38,12 +38,12 @@ def row(store, target, ahead, predicted, actual, naive=100.0, spread=10.0):
 def day(target, errors):
     """Two stores that each sold 100, forecast one and two days ahead; a third one is closed."""
     rows = [row("c", target, ahead, 0.0, 0.0, 0.0) for ahead in (2, 1)]
-    for store, (one, two) in zip("ab", errors, strict=True):
+    for store, (one_ahead, two_ahead) in zip("ab", errors, strict=True):
         rows += [
-            row(store, target, 2, 100.0 + two, 100.0, 120.0),
-            row(store, target, 1, 100.0 + one, 100.0, 120.0),
+            row(store, target, 2, 100.0 + two_ahead, 100.0, 120.0),
+            row(store, target, 1, 100.0 + one_ahead, 100.0, 120.0),
         ]
-    rows.sort(key=lambda each: (each["store_id"], each["as_of"]))
+    rows.sort(key=lambda score: (score["store_id"], score["as_of"]))
     return pa.Table.from_pylist(rows, SCORES_SCHEMA)
 
 
@@ -54,44 +54,44 @@ def storage(tmp_path):
 
 @pytest.fixture
 def current(storage):
-    """Three days, of which the second was never scored."""
+    """Three days; the second one was never scored."""
     scores = {
         FIRST: day(FIRST, [(5.0, 20.0), (-10.0, 40.0)]),
         FIRST + 2 * DAY: day(FIRST + 2 * DAY, [(30.0, 30.0), (-20.0, 50.0)]),
     }
-    made = Pointer(accuracy=scoring.write(storage, scores, "run"))
-    return pointer.move(storage, lambda _: made)
+    scored = Pointer(accuracy=scoring.write(storage, scores, "run"))
+    return pointer.move(storage, lambda _: scored)
 
 
-def test_figures_are_those_of_the_last_thing_said(storage, current):
-    found = accuracy.summarise(accuracy.read(storage, current, 28))
-    assert found["rows"] == 4
-    assert found["stores"] == 2
-    assert found["wape"] == pytest.approx((5 + 10 + 30 + 20) / 400)
-    assert found["bias"] == pytest.approx((5 - 10 + 30 - 20) / 400)
-    assert found["coverage_80"] == pytest.approx(0.5)
-    assert found["naive_wape"] == pytest.approx(0.2)
-    assert found["by_days_ahead"]["2"]["wape"] == pytest.approx(140 / 400)
+def test_figures_are_those_of_the_newest_forecasts(storage, current):
+    summary = accuracy.summarise(accuracy.read(storage, current, 28))
+    assert summary["rows"] == 4
+    assert summary["stores"] == 2
+    assert summary["wape"] == pytest.approx((5 + 10 + 30 + 20) / 400)
+    assert summary["bias"] == pytest.approx((5 - 10 + 30 - 20) / 400)
+    assert summary["coverage_80"] == pytest.approx(0.5)
+    assert summary["naive_wape"] == pytest.approx(0.2)
+    assert summary["by_days_ahead"]["2"]["wape"] == pytest.approx(140 / 400)
 
 
-def test_days_are_compared_to_last_weeks_number_one_by_one(storage, current):
-    found = accuracy.summarise(accuracy.read(storage, current, 28))
-    assert (found["better_days"], found["days"]) == (1, 2)
-    assert [one["wape"] for one in found["by_day"]] == pytest.approx([0.075, 0.25])
+def test_each_day_is_compared_with_last_weeks_number(storage, current):
+    summary = accuracy.summarise(accuracy.read(storage, current, 28))
+    assert (summary["better_days"], summary["days"]) == (1, 2)
+    assert [day["wape"] for day in summary["by_day"]] == pytest.approx([0.075, 0.25])
 
 
-def test_days_of_which_nothing_was_scored_are_named(storage, current):
-    found = accuracy.summarise(accuracy.read(storage, current, 3))
-    assert found["days_without"] == [FIRST + DAY]
+def test_days_without_scores_are_named(storage, current):
+    summary = accuracy.summarise(accuracy.read(storage, current, 3))
+    assert summary["days_without"] == [FIRST + DAY]
     assert accuracy.summarise(accuracy.read(storage, current, 1))["by_day"][0]["wape"] == 0.25
 
 
-def test_closed_days_count_for_nothing(storage, current):
+def test_closed_days_are_left_out(storage, current):
     closed = accuracy.read(storage, current, 3).of("c")
-    found = accuracy.summarise(closed)
-    assert found["rows"] == 0
-    assert found["coverage_80"] is None
-    assert found["days_without"] == [FIRST + DAY]
+    summary = accuracy.summarise(closed)
+    assert summary["rows"] == 0
+    assert summary["coverage_80"] is None
+    assert summary["days_without"] == [FIRST + DAY]
 
 
 def test_last_weeks_number_may_be_unknown(storage):
@@ -99,21 +99,21 @@ def test_last_weeks_number_may_be_unknown(storage):
     scores = {FIRST: pa.Table.from_pylist(rows, SCORES_SCHEMA)}
     current = Pointer(accuracy=scoring.write(storage, scores, "run"))
     scored = accuracy.read(storage, current, 28)
-    found = accuracy.summarise(scored)
-    assert found["naive_wape"] is None
-    assert (found["better_days"], found["days"]) == (0, 0)
+    summary = accuracy.summarise(scored)
+    assert summary["naive_wape"] is None
+    assert (summary["better_days"], summary["days"]) == (0, 0)
     assert accuracy.day_by_day(scored)[0]["naive"] is None
 
 
-def test_stores_come_worst_first(storage, current):
+def test_stores_are_sorted_by_error_the_largest_first(storage, current):
     stores = accuracy.by_store(accuracy.read(storage, current, 28))
-    assert [each["store_id"] for each in stores] == ["a", "b"]
-    assert [each["wape"] for each in stores] == pytest.approx([0.175, 0.15])
+    assert [store["store_id"] for store in stores] == ["a", "b"]
+    assert [store["wape"] for store in stores] == pytest.approx([0.175, 0.15])
 
 
 def test_a_store_day_by_day(storage, current):
     days = accuracy.day_by_day(accuracy.read(storage, current, 28).of("b"))
-    assert [(each["days_ahead"], each["error"], each["inside"]) for each in days] == [
+    assert [(day["days_ahead"], day["error"], day["inside"]) for day in days] == [
         (1, -10.0, True),
         (1, -20.0, False),
     ]
@@ -124,7 +124,7 @@ def test_an_unknown_store_is_refused(storage, current):
         accuracy.read(storage, current, 28).of("zzz")
 
 
-def test_nothing_was_scored_yet(storage):
+def test_a_bucket_without_scores_is_refused(storage):
     with pytest.raises(InputError, match="no forecast was scored yet"):
         accuracy.read(storage, Pointer(), 28)
 
@@ -132,15 +132,15 @@ def test_nothing_was_scored_yet(storage):
 @pytest.mark.usefixtures("current")
 def test_the_command(tmp_path):
     runner = CliRunner()
-    told = runner.invoke(app, ["accuracy", "--bucket", str(tmp_path)])
-    assert told.exit_code == 0
-    assert "±16.2 %" in told.output
-    assert "better than last week's number (±20.0 %) on 1 of 2 days" in told.output
-    assert "There are no scores of 5 Feb to 1 Mar, 3 Mar." in told.output
-    one = runner.invoke(app, ["accuracy", "--bucket", str(tmp_path), "--store", "b"])
-    assert "outside" in one.output
-    shut = runner.invoke(app, ["accuracy", "--bucket", str(tmp_path), "--store", "c"])
-    assert "nothing but closed days" in shut.output
+    whole = runner.invoke(app, ["accuracy", "--bucket", str(tmp_path)])
+    assert whole.exit_code == 0
+    assert "±16.2 %" in whole.output
+    assert "better than last week's number (±20.0 %) on 1 of 2 days" in whole.output
+    assert "There are no scores of 5 Feb to 1 Mar, 3 Mar." in whole.output
+    single = runner.invoke(app, ["accuracy", "--bucket", str(tmp_path), "--store", "b"])
+    assert "outside" in single.output
+    closed = runner.invoke(app, ["accuracy", "--bucket", str(tmp_path), "--store", "c"])
+    assert "nothing but closed days" in closed.output
     document = json.loads(
         runner.invoke(app, ["accuracy", "--bucket", str(tmp_path), "--json"]).stdout
     )

@@ -21,7 +21,7 @@ AS_OF = PANEL.first_day + timedelta(days=199)
 TARGETS = [AS_OF + timedelta(days=ahead) for ahead in range(1, INPUTS.horizon + 1)]
 
 
-def made(panel, target=TARGETS[0], context=CONTEXT, inputs=INPUTS):
+def matrix_of(panel, target=TARGETS[0], context=CONTEXT, inputs=INPUTS):
     return features(panel, AS_OF, target, context, inputs)
 
 
@@ -48,13 +48,13 @@ def one_series(sales, *, opened=None, promo=None, ahead=14):
 
 
 def test_names_are_unique_and_fit_the_matrix():
-    matrix = made(PANEL)
+    matrix = matrix_of(PANEL)
     assert len(set(NAMES)) == len(NAMES) == matrix.shape[1]
     assert matrix.dtype == np.float32
     assert matrix.flags.c_contiguous
 
 
-def test_what_happens_after_the_as_of_changes_nothing():
+def test_sales_after_the_as_of_change_nothing():
     rng = np.random.default_rng(3)
     column = PANEL.column(AS_OF) + 1
     sales = PANEL.sales.copy()
@@ -63,18 +63,20 @@ def test_what_happens_after_the_as_of_changes_nothing():
     customers[:, column:] = 1e6
     changed = replace(PANEL, sales=sales, observed={"customers": customers})
     for target in TARGETS:
-        assert made(changed, target).tobytes() == made(PANEL, target).tobytes()
+        assert matrix_of(changed, target).tobytes() == matrix_of(PANEL, target).tobytes()
 
 
 @pytest.mark.parametrize("name", list(PANEL.known_ahead))
-def test_what_is_known_ahead_matters_within_the_reach_only(name):
+def test_known_ahead_columns_matter_within_the_reach_only(name):
     end = PANEL.column(AS_OF) + 1 + INPUTS.reach
     beyond, within = PANEL.known_ahead[name].copy(), PANEL.known_ahead[name].copy()
     beyond[:, end:] = 1 - np.nan_to_num(beyond[:, end:])
     within[:, end - INPUTS.reach + 7 : end] = 1 - np.nan_to_num(within[:, end - 7 : end])
     for values, same in ((beyond, True), (within, False)):
         changed = replace(PANEL, known_ahead={**PANEL.known_ahead, name: values})
-        assert (made(changed, TARGETS[-1]).tobytes() == made(PANEL, TARGETS[-1]).tobytes()) is same
+        assert (
+            matrix_of(changed, TARGETS[-1]).tobytes() == matrix_of(PANEL, TARGETS[-1]).tobytes()
+        ) is same
 
 
 @given(
@@ -82,18 +84,18 @@ def test_what_is_known_ahead_matters_within_the_reach_only(name):
     ahead=st.integers(1, 7),
 )
 @settings(max_examples=25, deadline=None)
-def test_a_chunk_of_any_make_up_gives_the_same_bits(rows, ahead):
+def test_any_chunk_of_series_gives_the_same_bits(rows, ahead):
     target = AS_OF + timedelta(days=ahead)
     chosen = np.array(rows, dtype=np.int64)
-    some = features_at(summarise(MANY.take(chosen).until(AS_OF), CONTEXT, INPUTS), target, CONTEXT)
-    assert some.tobytes() == features_at(MANY_SUMMARY, target, CONTEXT)[chosen].tobytes()
+    part = features_at(summarise(MANY.take(chosen).until(AS_OF), CONTEXT, INPUTS), target, CONTEXT)
+    assert part.tobytes() == features_at(MANY_SUMMARY, target, CONTEXT)[chosen].tobytes()
 
 
 MANY = panels.panel(stores=60, items=10, seed=8)
 MANY_SUMMARY = summarise(MANY.until(AS_OF), CONTEXT, INPUTS)
 
 
-def test_earlier_days_in_front_of_the_window_change_no_bit_of_it():
+def test_days_before_the_window_change_no_bit_of_it():
     windowed = PANEL.window(AS_OF, 100, INPUTS.reach)
     copied = Panel(
         store_ids=windowed.store_ids,
@@ -103,27 +105,27 @@ def test_earlier_days_in_front_of_the_window_change_no_bit_of_it():
         known_ahead={name: values.copy() for name, values in windowed.known_ahead.items()},
         observed={},
     )
-    assert made(windowed).tobytes() == made(copied).tobytes()
+    assert matrix_of(windowed).tobytes() == matrix_of(copied).tobytes()
 
 
 def test_a_history_without_plans_context_or_store():
     panel = replace(PANEL, known_ahead={})
     context = panels.context(PANEL, weather=False, stores=False)
     inputs = panels.inputs(panel, context)
-    matrix = made(panel, context=context, inputs=inputs)
+    matrix = matrix_of(panel, context=context, inputs=inputs)
     assert matrix.shape == (panel.n_series, len(feature_names(inputs)))
     assert np.isfinite(matrix[:, feature_names(inputs).index("baseline")]).all()
 
 
 def test_columns_that_are_no_longer_delivered_are_unknown():
     panel = replace(PANEL, known_ahead={"open": PANEL.known_ahead["open"]})
-    matrix = made(panel, context=panels.context(PANEL, weather=False, stores=False))
+    matrix = matrix_of(panel, context=panels.context(PANEL, weather=False, stores=False))
     for name in ("promo", "holiday", "store_size", "store_format", "weather_temperature"):
         assert np.isnan(matrix[:, NAMES.index(name)]).all()
 
 
 def test_constant_sales_have_their_log_as_baseline_and_no_residuals():
-    matrix = made(one_series([99.0] * 200))
+    matrix = matrix_of(one_series([99.0] * 200))
     assert value(matrix, "baseline") == pytest.approx(np.log(100))
     assert value(matrix, "residual_last_6") == pytest.approx(0, abs=1e-6)
     assert value(matrix, "spread") == pytest.approx(0, abs=1e-6)
@@ -133,18 +135,18 @@ def test_constant_sales_have_their_log_as_baseline_and_no_residuals():
 def test_promotions_have_their_own_baseline():
     promo = [float((day // 7) % 2) for day in range(214)]
     sales = [199.0 if on else 99.0 for on in promo[:200]]
-    matrix = made(one_series(sales, promo=promo))
+    matrix = matrix_of(one_series(sales, promo=promo))
     assert value(matrix, "promo") == promo[200]
     assert value(matrix, "baseline") == pytest.approx(np.log(200 if promo[200] else 100), abs=0.02)
     assert value(matrix, "promo_effect") == pytest.approx(np.log(2), abs=0.05)
 
 
-def test_a_rare_day_without_sales_is_a_shut_shop_a_frequent_one_is_not():
+def test_a_rare_day_without_sales_is_a_closed_day_a_frequent_one_is_not():
     rare = [50.0] * 200
     rare[-1] = 0.0
-    assert value(made(one_series(rare)), "days_since_open") == 2
+    assert value(matrix_of(one_series(rare)), "days_since_open") == 2
     often = [50.0, 0.0, 3.0, 0.0] * 50
-    matrix = made(one_series(often))
+    matrix = matrix_of(one_series(often))
     assert value(matrix, "days_since_open") == 1
     assert value(matrix, "share_without_sales") == pytest.approx(0.5)
     assert value(matrix, "residual_last_1") < -1
@@ -152,7 +154,9 @@ def test_a_rare_day_without_sales_is_a_shut_shop_a_frequent_one_is_not():
 
 def test_returns_count_as_no_sales():
     sales = [50.0, -20.0] * 100
-    assert made(one_series(sales)).tobytes() == made(one_series([50.0, 0.0] * 100)).tobytes()
+    assert (
+        matrix_of(one_series(sales)).tobytes() == matrix_of(one_series([50.0, 0.0] * 100)).tobytes()
+    )
 
 
 def test_closures_around_the_target_date():
@@ -160,7 +164,7 @@ def test_closures_around_the_target_date():
     opened[197:200] = [0.0] * 3
     opened[205:212] = [0.0] * 7
     sales = [50.0 if state else 0.0 for state in opened[:200]]
-    matrix = made(one_series(sales, opened=opened))
+    matrix = matrix_of(one_series(sales, opened=opened))
     assert value(matrix, "closed_days_before") == 3
     assert value(matrix, "closed_days_after") == 0
     assert value(matrix, "days_until_long_closure") == 5
@@ -171,25 +175,25 @@ def test_closures_around_the_target_date():
 @pytest.mark.parametrize("days", [1, 2, 6, 7, 8, 30])
 def test_a_short_history_is_a_history(days):
     for ahead in range(1, 8):
-        matrix = made(one_series([99.0] * days), AS_OF + timedelta(days=ahead))
+        matrix = matrix_of(one_series([99.0] * days), AS_OF + timedelta(days=ahead))
         assert value(matrix, "baseline") == pytest.approx(np.log(100))
         assert value(matrix, "history_days") == days
         assert value(matrix, "days_since_open") == ahead
 
 
 def test_no_series_make_no_rows():
-    nothing = PANEL.take(np.array([], dtype=np.int64))
-    assert made(nothing).shape == (0, len(NAMES))
+    empty = PANEL.take(np.array([], dtype=np.int64))
+    assert matrix_of(empty).shape == (0, len(NAMES))
 
 
 def test_late_sales_show_their_age():
     sales = [50.0] * 200
     sales[-3:] = [np.nan] * 3
-    assert value(made(one_series(sales), TARGETS[1]), "days_since_sales") == 5
+    assert value(matrix_of(one_series(sales), TARGETS[1]), "days_since_sales") == 5
 
 
 def test_a_series_that_never_sold_is_unknown():
-    matrix = made(one_series([np.nan] * 200))
+    matrix = matrix_of(one_series([np.nan] * 200))
     assert np.isnan(value(matrix, "baseline"))
     assert np.isnan(value(matrix, "days_since_sales"))
 
@@ -197,4 +201,4 @@ def test_a_series_that_never_sold_is_unknown():
 def test_a_target_date_beyond_the_horizon_is_refused():
     for days in (0, 8):
         with pytest.raises(InputError, match="is not 1 to 7 days ahead"):
-            made(PANEL, AS_OF + timedelta(days=days))
+            matrix_of(PANEL, AS_OF + timedelta(days=days))

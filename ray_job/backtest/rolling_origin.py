@@ -1,0 +1,175 @@
+"""Backtest with a rolling origin: each past day is forecast from each of the nights before it.
+
+The forecasts come from the function that the nightly run uses. Beside each forecast stand those of
+four naive rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ray_job.backtest.naive import RULES, naive_forecasts
+from ray_job.backtest.weather import with_forecast_errors
+from ray_job.bucket.errors import InputError
+from ray_job.data.context import Context, Flags
+from ray_job.data.panel import Panel
+from ray_job.evaluation.metrics import measures
+from ray_job.features.past import summarise_sales
+from ray_job.forecasting.predict import METHODS, predict_days
+from ray_job.model.model import Model
+from ray_job.model.training import scored
+from ray_job.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """`rows`: store_id, item_id, as_of, target_date, days_ahead, actual, predicted, lower, upper,
+    method, weather_missing and one column for each of RULES.
+
+    There is a row for each series, as-of and target date for which `training.scored` holds.
+    """
+
+    rows: pa.Table
+
+    def report(self) -> dict[str, Any]:
+        """The measures one day ahead, those by days ahead, and those of the naive rules.
+
+        The naive rules are measured one day ahead.
+        """
+        ahead = self.rows["days_ahead"].to_numpy()
+        columns = {
+            name: self.rows[name].to_numpy()
+            for name in ("actual", "predicted", "lower", "upper", *RULES)
+        }
+        first = _masked(columns, ahead == 1)
+        return {
+            **measures(first["actual"], first["predicted"], first["lower"], first["upper"]),
+            "by_days_ahead": {
+                str(days): measures(
+                    *(
+                        columns[name][ahead == days]
+                        for name in ("actual", "predicted", "lower", "upper")
+                    )
+                )
+                for days in sorted({int(value) for value in ahead})
+            },
+            "naive": {
+                rule: {
+                    name: value
+                    for name, value in measures(first["actual"], first[rule]).items()
+                    if name in ("rmspe", "wape")
+                }
+                for rule in RULES
+            },
+        }
+
+
+def backtest(
+    panel: Panel,
+    first: date,
+    last: date,
+    context: Context,
+    model: Model,
+    settings: Settings,
+    *,
+    late: int = 0,
+    weather_noise: float = 0.0,
+) -> Backtest:
+    """Forecasts of `first` to `last`, each 1 to horizon days ahead.
+
+    The sales of the last `late` days before each as-of are withheld. `weather_noise` adds errors to
+    the weather after the as-of: see `weather.with_forecast_errors`. Raises InputError where the
+    model was trained on one of the days, and where no night has a history.
+    """
+    trained = model.description.trained_on
+    if first <= trained.last and last >= trained.first:
+        raise InputError(
+            f"model {model.description.version} was trained on days up to {trained.last};"
+            f" a backtest from {first} would show errors that are too small"
+        )
+    judged = scored(panel)
+    horizon = min(settings.horizon, model.description.inputs.horizon)
+    tables = []
+    as_of = max(first - timedelta(days=horizon), panel.first_day)
+    while as_of < last:
+        targets = [
+            target
+            for target in (as_of + timedelta(days=ahead) for ahead in range(1, horizon + 1))
+            if first <= target <= last
+        ]
+        known = _without_last_days(
+            panel.window(as_of, settings.lookback_days, model.description.inputs.reach), late
+        )
+        noisy = with_forecast_errors(context, as_of, weather_noise)
+        tables.append(_forecast_night(known, panel, judged, targets, noisy, model, settings))
+        as_of += timedelta(days=1)
+    if not tables:
+        raise InputError(f"there is no history before {last} to forecast from; take later days")
+    return Backtest(pa.concat_tables(tables))
+
+
+def _forecast_night(
+    known: Panel,
+    panel: Panel,
+    judged: Flags,
+    targets: list[date],
+    context: Context,
+    model: Model,
+    settings: Settings,
+) -> pa.Table:
+    """The rows of one as-of, the last day of `known`. The sales of `targets` come from `panel`."""
+    as_of = known.last_day
+    predictions = predict_days(known, as_of, targets, context, model, settings)
+    summary = summarise_sales(
+        known.sales, known.known_ahead.get("open"), known.known_ahead.get("promo"), as_of
+    )
+    tables = []
+    for place, target in enumerate(targets):
+        column = panel.column(target)
+        rows = np.flatnonzero(judged[:, column])
+        naive = naive_forecasts(known, summary, target)
+        tables.append(
+            pa.table(
+                {
+                    "store_id": pa.array(panel.store_ids[rows], pa.string()),
+                    "item_id": pa.array(panel.item_ids[rows], pa.string()),
+                    "as_of": pa.array([as_of] * len(rows), pa.date32()),
+                    "target_date": pa.array([target] * len(rows), pa.date32()),
+                    "days_ahead": np.full(len(rows), (target - as_of).days, dtype=np.int32),
+                    "actual": np.maximum(panel.sales[rows, column], 0.0),
+                    "predicted": predictions.predicted[rows, place],
+                    "lower": predictions.lower[rows, place],
+                    "upper": predictions.upper[rows, place],
+                    "method": pa.array(
+                        np.array(METHODS, dtype=np.object_)[predictions.method[rows, place]],
+                        pa.string(),
+                    ),
+                    "weather_missing": predictions.weather_missing[rows, place],
+                    **{rule: naive[rule][rows] for rule in RULES},
+                }
+            )
+        )
+    return pa.concat_tables(tables)
+
+
+def _without_last_days(known: Panel, late: int) -> Panel:
+    """The panel without the sales and the other observed values of its last `late` days."""
+    if not late:
+        return known
+    sales = known.sales.copy()
+    sales[:, -late:] = np.nan
+    observed = {name: values.copy() for name, values in known.observed.items()}
+    for values in observed.values():
+        values[:, -late:] = np.nan
+    return replace(known, sales=sales, observed=observed)
+
+
+def _masked(columns: Mapping[str, npt.NDArray[Any]], rows: Flags) -> dict[str, npt.NDArray[Any]]:
+    return {name: values[rows] for name, values in columns.items()}
