@@ -41,17 +41,17 @@ class Protocol(RuleBasedStateMachine):
         if hasattr(self, "folder"):
             self.folder.cleanup()
 
-    @rule(told=all_outcomes, force=st.booleans())
+    @rule(outcomes=all_outcomes, force=st.booleans())
     def next_night(self, outcomes, force):
         self._publish(outcomes, self._newest() + DAY, force=force)
 
-    @rule(told=some_outcomes, force=st.booleans(), stale=st.booleans())
+    @rule(outcomes=some_outcomes, force=st.booleans(), stale=st.booleans())
     def hourly(self, outcomes, force, stale):
         """Another run of the newest as-of; a stale run has an older table version."""
         version = self.version - 1 if stale else self.version
         self._publish(outcomes, self._newest(), force=force, version=version)
 
-    @rule(told=some_outcomes, back=st.integers(1, 4), force=st.booleans())
+    @rule(outcomes=some_outcomes, back=st.integers(1, 4), force=st.booleans())
     def backfill(self, outcomes, back, force):
         self._publish(outcomes, self._newest() - back * DAY, force=force)
 

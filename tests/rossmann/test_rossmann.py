@@ -1,8 +1,8 @@
-"""The whole way on real data that nobody here made: Kaggle's "Rossmann Store Sales".
+"""From raw files to a run on real data: Kaggle's "Rossmann Store Sales".
 
-The files are not part of the project. They are looked for where STORECAST_ROSSMANN says, or in a
-folder `data/rossmann` beside the checkout's folder or one level below that. The model is a small
-one, to be quick: the accuracy of the real one is in the README, with the commands that gave it.
+The files are not part of the project. STORECAST_ROSSMANN names their folder; without it the test
+searches for `data/rossmann` beside the folder of the checkout and one level below. The test's model
+is small, to be quick. The accuracy of the default model is in the project's documents.
 """
 
 import os
@@ -29,36 +29,38 @@ from ray_job.nightly.prepare import RunRequest
 from ray_job.nightly.run import run
 from ray_job.progress import SilentProgress
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 NOW = datetime(2015, 8, 1, 0, 10, tzinfo=UTC)
 LAST, AS_OF = date(2015, 7, 31), date(2015, 7, 30)
 
 
-def folder():
-    beside = HERE.parents[2]
+def data_folder():
+    beside = FOLDER.parents[2]
     places = [beside / "data" / "rossmann", *beside.glob("*/data/rossmann")]
     if named := os.environ.get("STORECAST_ROSSMANN"):
         places = [Path(named)]
-    return next((place for place in places if (place / "train.csv.gz").exists()), None)
+    return next((path for path in places if (path / "train.csv.gz").exists()), None)
 
 
-DATA = folder()
+DATA = data_folder()
 pytestmark = pytest.mark.skipif(
-    DATA is None, reason="the Rossmann files are not here; STORECAST_ROSSMANN names their folder"
+    DATA is None, reason="there are no Rossmann files; STORECAST_ROSSMANN may name their folder"
 )
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory):
-    told = settings.load(HERE / "settings.toml", bucket=str(tmp_path_factory.mktemp("rossmann")))
-    quick = told.training.model_copy(update={"rows": 60_000, "trees": 40})
-    told = told.model_copy(update={"training": quick})
-    return CommandContext(settings=told, json=False, now=NOW, progress=SilentProgress())
+def command(tmp_path_factory):
+    loaded = settings.load(
+        FOLDER / "settings.toml", bucket=str(tmp_path_factory.mktemp("rossmann"))
+    )
+    quick = loaded.training.model_copy(update={"rows": 60_000, "trees": 40})
+    loaded = loaded.model_copy(update={"training": quick})
+    return CommandContext(settings=loaded, json=False, now=NOW, progress=SilentProgress())
 
 
 @pytest.fixture(scope="module")
-def storage(here):
-    bucket = open_bucket(here.settings.bucket)
+def storage(command):
+    bucket = open_bucket(command.settings.bucket)
     deliveries = (
         ("sales", "train.csv.gz", 1_017_209),
         ("sales", "test.csv.gz", 41_088),
@@ -66,17 +68,17 @@ def storage(here):
         ("stores", "store.csv", 1_115),
     )
     for kind, name, rows in deliveries:
-        report = ingest.ingest(bucket, here.settings, [DATA / name], kind=kind, now=NOW)
+        report = ingest.ingest(bucket, command.settings, [DATA / name], kind=kind, now=NOW)
         assert report.rows == rows
-    training(here, bucket, date(2015, 6, 19))
+    training(command, bucket, date(2015, 6, 19))
     return bucket
 
 
 @pytest.fixture(scope="module")
-def receipt(here, storage):
+def receipt(command, storage):
     return run(
         storage,
-        here.settings,
+        command.settings,
         RunRequest(as_of=AS_OF),
         InlineExecutor(),
         now=NOW,
@@ -97,19 +99,19 @@ def test_the_newest_sales_are_those_of_the_last_day_that_has_any(storage):
     assert open_histories(storage).newest_sales == LAST
 
 
-def test_the_run_of_a_date_gives_exactly_what_the_backtest_gives_for_it(here, storage, receipt):
+def test_the_run_of_a_date_gives_exactly_what_the_backtest_gives_for_it(command, storage, receipt):
     artifact = registry.load(storage)
     model = load_model(artifact.model, artifact.description, artifact.sha256)
     data = training_data.load(
         storage,
-        here.settings,
+        command.settings,
         open_histories(storage),
         LAST,
-        days=here.settings.lookback_days + here.settings.horizon + 1,
+        days=command.settings.lookback_days + command.settings.horizon + 1,
         known_ahead=model.description.inputs.known_ahead,
         categories=model.description.inputs.categories,
     )
-    past = backtest(data.panel, LAST, LAST, data.context, model, here.settings).rows
+    past = backtest(data.panel, LAST, LAST, data.context, model, command.settings).rows
     past = past.filter(pc.equal(past["as_of"], pa.scalar(AS_OF))).sort_by("store_id")
     made = pa.concat_tables(
         parts.read_rows(storage.read(chunk.part), chunk.part) for chunk in receipt.chunks
@@ -117,5 +119,5 @@ def test_the_run_of_a_date_gives_exactly_what_the_backtest_gives_for_it(here, st
     made = made.filter(pc.equal(made["days_ahead"], 1))
     made = made.filter(pc.is_in(made["store_id"], past["store_id"])).sort_by("store_id")
     assert made.num_rows == past.num_rows > 1_000
-    for ours, theirs in (("predicted_sales", "predicted"), ("lower_80", "lower")):
-        np.testing.assert_array_equal(made[ours].to_numpy(), past[theirs].to_numpy())
+    for run_column, backtest_column in (("predicted_sales", "predicted"), ("lower_80", "lower")):
+        np.testing.assert_array_equal(made[run_column].to_numpy(), past[backtest_column].to_numpy())
