@@ -53,7 +53,7 @@ def test_it_ends_with_a_forecast_and_the_commands_to_see_more(demo):
         assert command in forecast
 
 
-def test_it_leaves_what_the_design_names(demo, bucket):
+def test_it_leaves_every_kind_of_object(demo, bucket):
     root = Path(bucket)
     keys = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
     for prefix in (

@@ -284,7 +284,7 @@ def december(tmp_path_factory):
     return storage
 
 
-def test_christmas_sets_off_no_gate(december):
+def test_no_gate_fails_at_christmas(december):
     """All stores but the station are closed on three days, and nobody delivers sales of them."""
     shop = Shop(open_bucket(december.url))
     christmas_eve = date(2026, 12, 24)

@@ -39,7 +39,7 @@ def test_explain(shop):
     assert explanation_of_before["outcome"] == "ok"
 
 
-def test_explain_tells_of_the_gate_and_of_the_hold(shop):
+def test_explain_names_the_gate_and_the_hold(shop):
     shop.run(LAST - DAY)
     for store in ("s002", "s003", "s004"):
         for key in shop.partition_files(store):

@@ -128,7 +128,7 @@ def test_a_lost_file_costs_its_store(shop):
     assert receipt.failures[0].reason_code == "gone"
 
 
-def test_an_error_that_nobody_foresaw_costs_its_store(shop):
+def test_an_unexpected_error_costs_its_store(shop):
     """A column of an unchecked type makes the reading of its chunk raise.
 
     The chunk is halved, and its halves are read anew, until the store is alone.
@@ -314,7 +314,7 @@ def test_no_promo_plan(shop):
     assert all(day.startswith("open,promo") for day in row["missing"])
 
 
-def test_easter_sets_off_no_gate(shop):
+def test_no_gate_fails_at_easter(shop):
     """Stores are closed on Good Friday, Easter Sunday and Monday, and deliver nothing then."""
     receipt = shop.run()
     assert all(gate.passed for gate in receipt.gates)

@@ -59,7 +59,7 @@ def test_a_closed_sunday_that_was_delivered_counts(shop):
     assert shop.stores()["s002"]["data_through"] == LAST
 
 
-def test_late_stores_hold_up_a_night(shop):
+def test_a_night_with_too_many_late_stores_is_refused(shop):
     shop.run()
     shop.deliver([sales_row("s010", LAST + 2 * DAY, 1500.0)])
     receipt = shop.run(LAST + 2 * DAY)

@@ -28,7 +28,7 @@ def start(shop, out, *options):
 
 
 @pytest.mark.parametrize("waits", [0, 4])
-def test_a_lost_node_costs_what_it_was_at(shop, tmp_path, waits):
+def test_a_lost_node_costs_only_its_chunks(shop, tmp_path, waits):
     """If `waits` is not 0, the node also holds results that the driver has not fetched yet."""
     shop.run(LAST - DAY)
     out = tmp_path / "report.json"
@@ -47,7 +47,7 @@ def test_a_lost_node_costs_what_it_was_at(shop, tmp_path, waits):
     shop.check()
 
 
-def test_a_lost_head_costs_what_was_in_flight(shop, tmp_path):
+def test_a_lost_head_costs_only_unfinished_chunks(shop, tmp_path):
     """Head, driver and all their processes end; the next attempt makes the missing parts."""
     shop.run(LAST - DAY)
     with start(shop, tmp_path / "report.json") as process:

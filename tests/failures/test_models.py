@@ -75,7 +75,7 @@ def test_a_feature_that_does_not_exist(shop, tmp_path):
     assert not mark.exists()
 
 
-def test_another_library_version_is_told(shop, caplog):
+def test_another_library_version_is_logged(shop, caplog):
     libraries = described(shop).libraries
     install(shop, constant(0.0), libraries={**libraries, "scikit-learn": "0.1"})
     with caplog.at_level(logging.WARNING):

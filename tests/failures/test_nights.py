@@ -160,7 +160,7 @@ def test_a_night_overtaken_by_the_next_one(shop):
     assert shop.pointer.dates[LAST - DAY] == slow.release
 
 
-def test_what_was_vacuumed_between_plan_and_read(shop):
+def test_files_that_are_vacuumed_between_plan_and_read(shop):
     shop.run(LAST - DAY)
     old_files = set()
 
@@ -206,7 +206,7 @@ def test_a_store_that_kills_its_worker_is_found_by_halving(shop):
     shop.check()
 
 
-def test_a_piece_put_together_is_what_the_whole_would_be(shop):
+def test_a_chunk_in_pieces_gives_the_rows_of_the_whole_chunk(shop):
     shop = shop.having(plan=Plan(chunk_rows=700))
     shop.run(publish=False)
     shop.delete(*shop.part_keys())
@@ -226,7 +226,7 @@ def test_a_piece_put_together_is_what_the_whole_would_be(shop):
     assert shop.all_rows().equals(rows_from_pieces)
 
 
-def test_whoever_is_done_first_a_second_run_writes_nothing(shop):
+def test_the_order_in_which_chunks_end_changes_nothing(shop):
     """The big store is cut into chunks, which may end in any order."""
     for number, order in enumerate((sorted, lambda digests: sorted(digests, reverse=True))):
 
