@@ -123,6 +123,10 @@ class Protocol(RuleBasedStateMachine):
             assert after == before
             return
         if made.state == "unchanged":
+            # `--force` lifts the hold, also where the current release stays as it is.
+            if force and before.dates.get(as_of) == before.current:
+                self.hold = None
+                before = before.model_copy(update={"hold_through": None})
             assert after == before
             # The run had no good forecast, or only of inputs that are not newer.
             merged = self._merged(outcomes, as_of, version, f"run{self.publisher.runs:03d}")
