@@ -19,6 +19,7 @@ from ray_job.bucket.storage import Storage, open_bucket
 from ray_job.data import delta
 from ray_job.data.histories import open_histories
 from ray_job.nightly.prepare import RunRequest, prepare
+from ray_job.plan import Chunk
 from ray_job.sample import files as sample_files
 from ray_job.settings import Ingest, Plan
 from tests.conftest import directory
@@ -55,6 +56,12 @@ def forecast_again(shop: Shop, **limits: int) -> tuple[list[int], pa.Table]:
     return series_by_chunk(cut), cut.all_rows()
 
 
+def planned_chunks(shop: Shop, **limits: int) -> list[Chunk]:
+    cut = shop.having(plan=Plan(**limits)).settings
+    run_plan = prepare(shop.storage, cut, RunRequest(as_of=LAST), midnight(LAST))
+    return [planned.chunk for planned in run_plan.planned_chunks]
+
+
 def test_cut_store_is_bit_identical_to_one_chunk_and_to_chunks_of_one_series(unequal, tmp_path):
     forecasts = {}
     for name, limits in {
@@ -73,17 +80,8 @@ def test_cut_store_is_bit_identical_to_one_chunk_and_to_chunks_of_one_series(une
 
 
 def test_item_with_more_rows_than_a_chunk_stays_whole(unequal):
-    run_plan = prepare(
-        unequal.storage,
-        unequal.having(plan=Plan(chunk_rows=1)).settings,
-        RunRequest(as_of=LAST),
-        midnight(LAST),
-    )
-    ranges = [
-        planned.chunk.items
-        for planned in run_plan.planned_chunks
-        if planned.chunk.store_ids == [BIG]
-    ]
+    chunks = planned_chunks(unequal, chunk_rows=1)
+    ranges = [chunk.items for chunk in chunks if chunk.store_ids == [BIG]]
     assert len(ranges) == ITEMS
     bounds = sorted(items.first for items in ranges if items.first is not None)
     assert bounds == sorted(items.end for items in ranges if items.end is not None)
@@ -91,13 +89,7 @@ def test_item_with_more_rows_than_a_chunk_stays_whole(unequal):
 
 
 def test_largest_chunks_come_first(unequal):
-    run_plan = prepare(
-        unequal.storage,
-        unequal.having(plan=Plan(chunk_rows=700)).settings,
-        RunRequest(as_of=LAST),
-        midnight(LAST),
-    )
-    sizes = [planned.chunk.bytes for planned in run_plan.planned_chunks]
+    sizes = [chunk.bytes for chunk in planned_chunks(unequal, chunk_rows=700)]
     assert sizes == sorted(sizes, reverse=True)
 
 
