@@ -1,4 +1,4 @@
-"""`python -m api`: the service, settings from `STORECAST_API_…` variables."""
+"""`python -m api` starts the service. Settings are read from `STORECAST_API_…` variables."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import sys
 
 from api import logs
 from api.main import create_app
-from api.server import Server
 from api.settings import Settings
+from api.transport.server import Server
 from ray_job.bucket.errors import StorecastError
 
-_WRONG_USE = 2
+_EXIT_WRONG_USE = 2
 
 
 def main() -> int:
+    """The exit code: 0 after a stop, 1 if the server did not start, 2 for wrong settings."""
     logs.install()
     try:
         settings = Settings.load()
         app = create_app(settings)
     except StorecastError as error:
         sys.stderr.write(f"{error}\n")
-        return _WRONG_USE
+        return _EXIT_WRONG_USE
     server = Server(app, settings)
     server.run()
     return 0 if server.started else 1

@@ -1,4 +1,4 @@
-"""The application, composed: nothing is decided here."""
+"""Composes the application from its parts."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
-from api import forecasts, health, history, openapi, page, problems, runs, stores
-from api.access_log import AccessLog
-from api.front import Front
-from api.issuer_keys import IssuerKeys
-from api.limits import Limits
-from api.metrics import Freshness, Metrics
-from api.parts import PartCache
-from api.past import PastReleases
-from api.receipts import Receipts
-from api.refresh import Refresher
-from api.scores import Scores
+from api import problems
+from api.auth.issuer_keys import IssuerKeys
+from api.auth.rate_limits import RateLimiter
+from api.auth.sign_in import SignIn
+from api.logs import AccessLog
+from api.metrics import Metrics
+from api.routes import forecasts, health, history, openapi_document, page, runs, stores
 from api.service import Clock, Service
 from api.settings import Settings
-from api.sign_in import SignIn
+from api.store.part_cache import PartCache
+from api.store.refresh import Refresher
+from api.store.release_caches import ReceiptCache, ReleaseCache
+from api.store.release_metrics import ReleaseCollector
+from api.store.scores import ScoreReader
+from api.transport.middleware import ServiceMiddleware
 from ray_job.bucket.storage import open_bucket
 
 _DESCRIPTION = """\
@@ -39,9 +40,9 @@ what is the matter.
 """
 
 
-def create_app(settings: Settings, clock: Clock = lambda: datetime.now(UTC)) -> Front:
-    """Raises BucketMissingError or StorageError: without a bucket nothing will ever be served."""
-    service = _service(settings, clock)
+def create_app(settings: Settings, clock: Clock = lambda: datetime.now(UTC)) -> ServiceMiddleware:
+    """The ASGI application. Raises BucketMissingError or StorageError if there is no bucket."""
+    service = _create_service(settings, clock)
     app = compose(_lifespan)
     app.state.service = service
     if settings.cors_origins:
@@ -53,11 +54,11 @@ def create_app(settings: Settings, clock: Clock = lambda: datetime.now(UTC)) -> 
             expose_headers=["ETag", "Retry-After", "Link", "Last-Modified"],
             max_age=3600,
         )
-    return Front(app, service)
+    return ServiceMiddleware(app, service)
 
 
 def compose(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
-    """The routes and the table of problems, without anything to answer from."""
+    """The routes and the handlers of problems, without a service behind them."""
     app = FastAPI(
         title="Storecast",
         version="1",
@@ -69,31 +70,32 @@ def compose(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     for module in (page, stores, forecasts, history, runs, health):
         app.include_router(module.router)
     problems.install(app)
-    app.openapi = openapi.of_app(app)  # type: ignore[method-assign]
+    openapi_document.install(app)
     return app
 
 
-def _service(settings: Settings, clock: Clock) -> Service:
+def _create_service(settings: Settings, clock: Clock) -> Service:
     storage = open_bucket(settings.bucket)
     metrics = Metrics()
-    parts = PartCache(
-        storage, settings.cache_dir, lambda: metrics.storage_reads.labels("part").inc()
-    )
+
+    def count_read(kind: str) -> None:
+        metrics.storage_reads.labels(kind).inc()
+
+    parts = PartCache(storage, settings.cache_dir, lambda: count_read("part"))
     refresher = Refresher(storage, parts, metrics, clock)
-    metrics.registry.register(Freshness(lambda: refresher.served, clock))
+    metrics.registry.register(ReleaseCollector(lambda: refresher.state, clock))
     return Service(
         settings=settings,
         clock=clock,
-        storage=storage,
         metrics=metrics,
         parts=parts,
         refresher=refresher,
-        past=PastReleases(storage, metrics),
-        scores=Scores(storage, parts.folder, lambda what: metrics.storage_reads.labels(what).inc()),
-        receipts=Receipts(storage, metrics.storage_reads.labels("receipt").inc),
+        releases=ReleaseCache(storage, lambda: count_read("release")),
+        scores=ScoreReader(storage, parts.folder, count_read),
+        receipts=ReceiptCache(storage, metrics.storage_reads.labels("receipt").inc),
         sign_in=SignIn(settings.issuers, IssuerKeys(metrics.key_fetches.inc)),
         access_log=AccessLog(sys.stdout if settings.access_log else None),
-        limits=Limits(settings.requests_per_second, settings.burst),
+        rate_limiter=RateLimiter(settings.requests_per_second, settings.burst),
     )
 
 

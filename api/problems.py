@@ -18,7 +18,10 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class ProblemError(StorecastError):
-    """An answer that is a problem. `members` go into the document, `headers` beside it."""
+    """An answer that is a problem document.
+
+    `members` are further fields of the document, `headers` are sent with it.
+    """
 
     def __init__(
         self, detail: str, *, headers: dict[str, str] | None = None, **members: Any
@@ -29,15 +32,15 @@ class ProblemError(StorecastError):
 
 
 class SignInError(ProblemError):
-    """No token, or one that is not good."""
+    """The request has no token, or one that is not valid."""
 
 
 class ForbiddenError(ProblemError):
-    """A token that is good, for something else."""
+    """The token is valid, but the caller may not see this."""
 
 
 class UnknownStoreError(ProblemError):
-    """No store of that id in the release."""
+    """The release has no store of that id."""
 
 
 class UnknownItemError(ProblemError):
@@ -45,15 +48,15 @@ class UnknownItemError(ProblemError):
 
 
 class UnknownRunError(ProblemError):
-    """No run of that id is known to the pointer."""
+    """There is no run of that id."""
 
 
 class UnknownAsOfError(ProblemError):
-    """No release of that as-of is there any more, or yet."""
+    """No release of that as-of exists, or it was removed."""
 
 
 class UnknownTargetDateError(ProblemError):
-    """The forecast says nothing of that day."""
+    """The forecast does not contain that day."""
 
 
 class NoDataError(ProblemError):
@@ -61,7 +64,7 @@ class NoDataError(ProblemError):
 
 
 class NoForecastError(ProblemError):
-    """The store's data came, but no forecast of it ever succeeded."""
+    """Data were delivered for the store, but no forecast of it ever succeeded."""
 
 
 class ForecastExpiredError(ProblemError):
@@ -69,90 +72,147 @@ class ForecastExpiredError(ProblemError):
 
 
 class NotAcceptableError(ProblemError):
-    """None of the formats that the caller accepts is offered."""
+    """The route offers none of the formats that the caller accepts."""
 
 
 class TooOldError(ProblemError):
-    """Older than the caller wants."""
+    """The forecast is older than the caller allows."""
 
 
 class ReleaseGoneError(ProblemError):
-    """The release that a page token is bound to is gone."""
+    """The release of a page token does not exist any more."""
 
 
 class BodyTooLargeError(ProblemError):
-    """More body than any request needs."""
+    """The body is larger than any request needs."""
 
 
 class HeadersTooLargeError(ProblemError):
-    """More header than any request needs."""
+    """The headers are larger than any request needs."""
 
 
 class InvalidError(ProblemError):
-    """A parameter is not what it should be."""
+    """A parameter has a value that is not allowed."""
 
 
 class TooManyRequestsError(ProblemError):
-    """This identity asked too often."""
+    """This caller sent more requests than allowed."""
 
 
 class NoReleaseError(ProblemError):
-    """Nothing verified is there to be served."""
+    """There is no verified release to serve."""
 
 
 class SignInUnavailableError(ProblemError):
-    """The keys of an issuer cannot be had at the moment."""
+    """The keys of an issuer cannot be fetched at the moment."""
 
 
 class TooSlowError(ProblemError):
-    """The answer took longer than a request may."""
+    """The answer took longer than the limit of a request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemKind:
+    """What is the same for all problems of one type."""
+
     status: int
     slug: str
     title: str
 
 
-KINDS: dict[type[Exception], Kind] = {
-    SignInError: Kind(401, "sign-in", "Sign in"),
-    ForbiddenError: Kind(403, "forbidden", "Not yours to see"),
-    UnknownStoreError: Kind(404, "unknown-store", "There is no such store"),
-    UnknownItemError: Kind(404, "unknown-item", "The store has no such item"),
-    UnknownRunError: Kind(404, "unknown-run", "There is no such run"),
-    UnknownAsOfError: Kind(404, "unknown-as-of", "Nothing was published for that as-of"),
-    UnknownTargetDateError: Kind(404, "unknown-target-date", "That day is not forecast"),
-    NoDataError: Kind(404, "no-data", "Nothing was ever delivered for this store"),
-    NoForecastError: Kind(404, "no-forecast", "This store was never forecast with success"),
-    ForecastExpiredError: Kind(404, "forecast-expired", "The forecast has no day left"),
-    NotAcceptableError: Kind(406, "not-acceptable", "No format that you accept is offered"),
-    TooOldError: Kind(409, "too-old", "The forecast is older than you want"),
-    ReleaseGoneError: Kind(410, "release-gone", "The release of this page is gone"),
-    BodyTooLargeError: Kind(413, "body-too-large", "The request's body is too large"),
-    InvalidError: Kind(422, "invalid", "A parameter is not valid"),
-    TooManyRequestsError: Kind(429, "too-many-requests", "Too many requests"),
-    HeadersTooLargeError: Kind(431, "headers-too-large", "The request's headers are too large"),
-    NoReleaseError: Kind(503, "no-release", "There is nothing to serve yet"),
-    SignInUnavailableError: Kind(503, "sign-in-unavailable", "Tokens cannot be verified now"),
-    TooSlowError: Kind(503, "too-slow", "The answer took too long"),
-    NotFoundError: Kind(503, "storage", "The storage does not answer"),
-    StorageError: Kind(503, "storage", "The storage does not answer"),
-    CorruptError: Kind(503, "corrupt", "What is stored cannot be trusted"),
+KINDS: dict[type[Exception], ProblemKind] = {
+    SignInError: ProblemKind(401, "sign-in", "Sign in"),
+    ForbiddenError: ProblemKind(403, "forbidden", "Not yours to see"),
+    UnknownStoreError: ProblemKind(404, "unknown-store", "There is no such store"),
+    UnknownItemError: ProblemKind(404, "unknown-item", "The store has no such item"),
+    UnknownRunError: ProblemKind(404, "unknown-run", "There is no such run"),
+    UnknownAsOfError: ProblemKind(404, "unknown-as-of", "Nothing was published for that as-of"),
+    UnknownTargetDateError: ProblemKind(404, "unknown-target-date", "That day is not forecast"),
+    NoDataError: ProblemKind(404, "no-data", "Nothing was ever delivered for this store"),
+    NoForecastError: ProblemKind(404, "no-forecast", "This store was never forecast with success"),
+    ForecastExpiredError: ProblemKind(404, "forecast-expired", "The forecast has no day left"),
+    NotAcceptableError: ProblemKind(406, "not-acceptable", "No format that you accept is offered"),
+    TooOldError: ProblemKind(409, "too-old", "The forecast is older than you want"),
+    ReleaseGoneError: ProblemKind(410, "release-gone", "The release of this page is gone"),
+    BodyTooLargeError: ProblemKind(413, "body-too-large", "The request's body is too large"),
+    InvalidError: ProblemKind(422, "invalid", "A parameter is not valid"),
+    TooManyRequestsError: ProblemKind(429, "too-many-requests", "Too many requests"),
+    HeadersTooLargeError: ProblemKind(
+        431, "headers-too-large", "The request's headers are too large"
+    ),
+    NoReleaseError: ProblemKind(503, "no-release", "There is nothing to serve yet"),
+    SignInUnavailableError: ProblemKind(
+        503, "sign-in-unavailable", "Tokens cannot be verified now"
+    ),
+    TooSlowError: ProblemKind(503, "too-slow", "The answer took too long"),
+    NotFoundError: ProblemKind(503, "storage", "The storage does not answer"),
+    StorageError: ProblemKind(503, "storage", "The storage does not answer"),
+    CorruptError: ProblemKind(503, "corrupt", "What is stored cannot be trusted"),
 }
-"""The nearest class of an exception's ancestry decides."""
+"""The kind of an exception is that of its nearest class in this table."""
 
 _RETRY_AFTER = {"Retry-After": "5"}
+_UNEXPECTED = ProblemKind(500, "unexpected", "Something unexpected happened")
 
 
-def kind_of(error: Exception) -> Kind | None:
+def kind_of(error: Exception) -> ProblemKind | None:
+    """None for an exception that is not in the table."""
     return next((KINDS[cls] for cls in type(error).__mro__ if cls in KINDS), None)
 
 
-def document(
-    kind: Kind, detail: str | None, instance: str | None = None, **members: Any
+def problem_response(
+    kind: ProblemKind,
+    detail: str | None,
+    instance: str | None = None,
+    headers: dict[str, str] | None = None,
+    **members: Any,
+) -> Response:
+    """`instance` is the path of the request. Fields without a value are left out."""
+    content = json.dumps(
+        _document(kind, detail, instance, **members), ensure_ascii=False, default=str
+    )
+    retry_after = _RETRY_AFTER if kind.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return Response(
+        content.encode("utf-8", "backslashreplace"),
+        kind.status,
+        {"Cache-Control": "no-store", **retry_after, **(headers or {})},
+        MEDIA_TYPE,
+    )
+
+
+def problem_document(error: ProblemError, **members: Any) -> dict[str, Any]:
+    """The document of a problem that is a part of a larger answer."""
+    kind = kind_of(error)
+    if kind is None:
+        raise TypeError(f"{type(error).__name__} is not in the table of problems")
+    return _document(kind, str(error), **{**error.members, **members})
+
+
+def error_response(error: StorecastError, instance: str | None) -> Response:
+    """The response to a request that raised `error`.
+
+    The sentence of an error that is no ProblemError is not sent: it may name keys of the bucket.
+    """
+    kind = kind_of(error)
+    if kind is None:
+        return problem_response(_UNEXPECTED, None, instance)
+    if isinstance(error, ProblemError):
+        return problem_response(kind, str(error), instance, error.headers, **error.members)
+    return problem_response(kind, None, instance)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception that a route raises with a problem document."""
+    app.add_exception_handler(StorecastError, _handle_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(RequestValidationError, _handle_invalid_parameters)
+    app.add_exception_handler(Exception, _handle_unexpected)
+
+
+def _document(
+    kind: ProblemKind, detail: str | None, instance: str | None = None, **members: Any
 ) -> dict[str, Any]:
-    body = {
+    fields = {
         "type": f"/problems/{kind.slug}",
         "title": kind.title,
         "status": kind.status,
@@ -160,71 +220,31 @@ def document(
         "instance": instance,
         **members,
     }
-    return {name: value for name, value in body.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
-def response(
-    kind: Kind,
-    detail: str | None,
-    instance: str | None = None,
-    headers: dict[str, str] | None = None,
-    **members: Any,
-) -> Response:
-    content = json.dumps(
-        document(kind, detail, instance, **members), ensure_ascii=False, default=str
-    )
-    retry = _RETRY_AFTER if kind.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
-    return Response(
-        content.encode("utf-8", "backslashreplace"),
-        kind.status,
-        {"Cache-Control": "no-store", **retry, **(headers or {})},
-        MEDIA_TYPE,
-    )
+async def _handle_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StorecastError)  # noqa: S101 - the class that it is installed for
+    return error_response(error, request.url.path)
 
 
-def document_of(error: ProblemError, **members: Any) -> dict[str, Any]:
-    """The document of a problem that is a part of an answer."""
-    kind = kind_of(error)
-    if kind is None:
-        raise TypeError(f"{type(error).__name__} has no kind")
-    return document(kind, str(error), **{**error.members, **members})
-
-
-def of_error(error: StorecastError, instance: str | None) -> Response:
-    """What a caller is told of `error`; the keys of the bucket are not among it."""
-    kind = kind_of(error)
-    if isinstance(error, ProblemError) and kind is not None:
-        return response(kind, str(error), instance, error.headers, **error.members)
-    if kind is None:
-        return response(Kind(500, "unexpected", "Something unexpected happened"), None, instance)
-    return response(kind, None, instance)
-
-
-def of_status(status: int, detail: str | None, instance: str | None) -> Response:
-    phrase = HTTPStatus(status).phrase
-    slug = phrase.lower().replace(" ", "-")
-    return response(Kind(status, slug, phrase), detail if detail != phrase else None, instance)
-
-
-async def _answer_problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, StorecastError)  # noqa: S101 - Starlette hands over what was asked
-    return of_error(error, request.url.path)
-
-
-async def _answer_http(request: Request, error: Exception) -> Response:
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    answer = of_status(error.status_code, error.detail, request.url.path)
-    answer.headers.update(error.headers or {})
-    return answer
+    phrase = HTTPStatus(error.status_code).phrase
+    kind = ProblemKind(error.status_code, phrase.lower().replace(" ", "-"), phrase)
+    detail = error.detail if error.detail != phrase else None
+    response = problem_response(kind, detail, request.url.path)
+    response.headers.update(error.headers or {})
+    return response
 
 
-async def _answer_invalid(request: Request, error: Exception) -> Response:
+async def _handle_invalid_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     errors = [
-        {"parameter": str(each["loc"][-1]), "message": each["msg"]} for each in error.errors()
+        {"parameter": str(entry["loc"][-1]), "message": entry["msg"]} for entry in error.errors()
     ]
     first = errors[0]
-    return response(
+    return problem_response(
         KINDS[InvalidError],
         f"{first['parameter']}: {first['message']}",
         request.url.path,
@@ -232,13 +252,5 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
     )
 
 
-async def _answer_unexpected(request: Request, _: Exception) -> Response:
-    kind = Kind(500, "unexpected", "Something unexpected happened")
-    return response(kind, None, request.url.path)
-
-
-def install(app: FastAPI) -> None:
-    app.add_exception_handler(StorecastError, _answer_problem)
-    app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(Exception, _answer_unexpected)
+async def _handle_unexpected(request: Request, _: Exception) -> Response:
+    return problem_response(_UNEXPECTED, None, request.url.path)

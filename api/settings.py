@@ -1,4 +1,4 @@
-"""Settings of the service: `STORECAST_API_…` variables, one frozen object built at the edge."""
+"""The settings of the service, read from `STORECAST_API_…` variables into one frozen object."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _ASYMMETRIC = (
 
 
 class Issuer(BaseModel):
-    """Who may sign tokens: Google, Identity Platform, Identity-Aware Proxy, a development key.
+    """One issuer whose tokens are accepted, for example Google or Identity-Aware Proxy.
 
-    `jwks` is where its public keys lie: https://…, http:// on loopback, or file://….
-    `header` is where its tokens are looked for: a bearer token in Authorization, or the header
-    that Identity-Aware Proxy sets. `trust_email` says that its e-mails are verified although its
-    tokens carry no `email_verified` claim, as those of Identity-Aware Proxy.
+    `jwks` is the address of its public keys: https://…, http:// on loopback, or file://….
+    `header` names the header that holds its tokens: Authorization with a bearer token, or the
+    header that Identity-Aware Proxy sets. `trust_email`: its e-mail addresses are verified although
+    its tokens have no `email_verified` claim, like those of Identity-Aware Proxy.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,14 +38,14 @@ class Issuer(BaseModel):
 
     @field_validator("algorithms")
     @classmethod
-    def _public_keys_only(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_algorithms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or not set(value) <= set(_ASYMMETRIC):
             raise ValueError(f"algorithms must be among {', '.join(_ASYMMETRIC)}")
         return value
 
     @field_validator("jwks")
     @classmethod
-    def _authentic(cls, value: str) -> str:
+    def _check_jwks(cls, value: str) -> str:
         address = urlsplit(value)
         is_plain_loopback = address.scheme == "http" and is_loopback(address.hostname or "")
         if address.scheme not in {"https", "file"} and not is_plain_loopback:
@@ -54,9 +54,9 @@ class Issuer(BaseModel):
 
 
 class Settings(BaseSettings):
-    """All that the service needs to know; what it needs of the job is in the pointer.
+    """The settings of one process. The time zone and the deadline are in the bucket's pointer.
 
-    Without issuers sign-in is off, which is refused unless the server binds to loopback.
+    Without issuers sign-in is off. That is allowed only if the server binds to loopback.
     """
 
     model_config = SettingsConfigDict(env_prefix="STORECAST_API_", frozen=True, extra="forbid")
@@ -66,25 +66,25 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535)
     refresh_seconds: float = Field(default=5.0, gt=0, le=10)
     cache_dir: Path | None = None
-    """Where parts lie as Arrow files; None: a temporary folder of the process."""
+    """The folder for parts as Arrow files; None: a temporary folder of the process."""
     issuers: tuple[Issuer, ...] = ()
     cors_origins: tuple[str, ...] = ()
     drain_seconds: float = Field(default=5.0, ge=0)
-    """How long the server goes on answering after SIGTERM, unready."""
+    """How long the server answers after SIGTERM while it says that it is not ready."""
 
     requests_per_second: float = Field(default=0.0, ge=0)
-    """Per identity; 0: no limit."""
+    """The limit of each caller; 0: no limit."""
     burst: int = Field(default=100, ge=1)
     request_seconds: float = Field(default=30.0, gt=0)
     max_body_bytes: int = Field(default=65_536, ge=0)
     max_header_bytes: int = Field(default=16_384, ge=1024)
     max_connections: int = Field(default=1000, ge=1)
     memory_bytes: int = Field(default=64 * 2**20, ge=0)
-    """Answers remembered whole; 0: none."""
+    """The size of the cache of replies; 0: no cache."""
     access_log: bool = True
 
     @model_validator(mode="after")
-    def _closed_to_strangers(self) -> Self:
+    def _check_sign_in(self) -> Self:
         if not self.issuers and not is_loopback(self.host):
             raise ValueError(
                 f"sign-in is off (no issuers): allowed on loopback only, not on {self.host}"
@@ -93,15 +93,15 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Settings:
-        """From the environment. Raises SettingsError."""
+        """Read the environment. Raises SettingsError that names the variable."""
         try:
             return cls()
         except UnreadableError as error:
             raise SettingsError(f"STORECAST_API_…: {error}") from error
         except ValidationError as error:
             first = error.errors()[0]
-            where = "_".join(str(part) for part in first["loc"]).upper()
-            name = f"STORECAST_API_{where}" if where else "STORECAST_API settings"
+            setting = "_".join(str(part) for part in first["loc"]).upper()
+            name = f"STORECAST_API_{setting}" if setting else "STORECAST_API settings"
             raise SettingsError(f"{name}: {first['msg']}") from error
 
 

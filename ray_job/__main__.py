@@ -1,4 +1,4 @@
-"""`storecast`: the command line. Composes the commands; turns errors into exit codes."""
+"""`storecast`: the command line. Composes the commands and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (TransientError, 75),
     (StorecastError, 1),
 )
-"""The first class that fits. Anything else is a defect, and Python shows where."""
+"""The first class that matches decides. Any other exception is a defect, with a traceback."""
 
 app = typer.Typer(
     name="storecast",
@@ -27,14 +27,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (demo, nightly, models, quality, inspect, maintenance, kubernetes, tokens):
-    app.registered_commands += part.app.registered_commands
+for group in (demo, nightly, models, quality, inspect, maintenance, kubernetes, tokens):
+    app.registered_commands += group.app.registered_commands
 
 
 def main() -> None:
     """Run a command and exit with its code."""
-    # Threads of OpenMP that wait by spinning take the processors from those that work, where the
-    # machine is shared or the container has fewer of them than the machine.
+    # By default OpenMP's threads wait by spinning, which takes processors from working threads on a
+    # shared machine and in a container that has fewer processors than its machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("ray_job").setLevel(logging.INFO)
@@ -42,7 +42,7 @@ def main() -> None:
         app()
     except StorecastError as error:
         sys.stderr.write(f"storecast: {error}\n")
-        sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+        sys.exit(next(code for error_class, code in EXIT_CODES if isinstance(error, error_class)))
 
 
 if __name__ == "__main__":

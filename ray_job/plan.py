@@ -1,8 +1,8 @@
-"""The plan: which chunks a run consists of. Pure: the same inputs give the same chunks and digests.
+"""The plan: the chunks of a run. Pure: the same inputs give the same chunks and digests.
 
-A store above the chunk size is cut into ranges of items. All others are grouped by the leading bits
-of sha256(store id): a group above the chunk size is split by its next bit, until it fits or is one
-store. So the data of one store decides only about the group that it is in, and a chunk's digest
+A store above the chunk size is cut into ranges of items. All other stores are grouped by the
+leading bits of sha256(store id). A group above the chunk size is split by the next bit, until it
+fits or has one store. So the size of a store affects only its own group, and the digest of a chunk
 changes only with its own stores.
 """
 
@@ -40,7 +40,7 @@ _MEMORY_PER_BYTE = 3
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """Everything that a prediction depends on beside the files of its store."""
+    """Everything that a prediction depends on, beside the files of its store."""
 
     as_of: date
     horizon: int
@@ -50,7 +50,10 @@ class Basis:
     settings: str
     code: str
     reach: int = 0
-    """Days after the as-of whose known-ahead values the model looks at; its digest covers them."""
+    """Days after the as-of whose known-ahead values the model uses.
+
+    The model's digest covers it.
+    """
 
     @property
     def first_day(self) -> date:
@@ -62,13 +65,13 @@ class Basis:
 
     @property
     def last_day(self) -> date:
-        """The last day of which anything is looked at."""
+        """The last day of which any value is used."""
         return self.as_of + timedelta(days=max(self.horizon, self.reach))
 
 
 @dataclass(frozen=True, slots=True)
 class ItemRange:
-    """Items from `first` on and before `end`, in the order of their UTF-8 bytes; None is open."""
+    """The items from `first` up to but not including `end`, in UTF-8 order; None is open."""
 
     first: str | None = None
     end: str | None = None
@@ -84,9 +87,9 @@ class RowGroup:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The unit of planned and retried work. `files` is of FILES_SCHEMA, sorted by store and path.
+    """The unit that is planned and retried. `files` is of FILES_SCHEMA, sorted by store and path.
 
-    `rows` and `bytes` are what lies in the files, of a range its share.
+    `rows` and `bytes` are those of the files; for a range of items, an equal fraction of them.
     """
 
     digest: str
@@ -103,35 +106,39 @@ class Chunk:
 
     @property
     def memory_bytes(self) -> int:
-        """An estimate of what a worker needs to do it, beside the process itself."""
+        """The estimated memory that a worker needs for the chunk, beside the process itself."""
         return self.rows * _MEMORY_PER_ROW + self.bytes * _MEMORY_PER_BYTE
 
 
 def relevant(files: pa.Table, basis: Basis, stores: Sequence[str] | None = None) -> pa.Table:
-    """The files that can hold a row of a day that is looked at, sorted; of `stores`."""
+    """The files that may hold a row of the days that are used, sorted; only those of `stores`."""
     begins = pc.fill_null(pc.less_equal(files["first_date"], basis.last_day), True)
     ends = pc.fill_null(pc.greater_equal(files["last_date"], basis.first_day), True)
-    wanted = pc.and_(begins, ends)
+    is_relevant = pc.and_(begins, ends)
     if stores is not None:
-        wanted = pc.and_(wanted, pc.is_in(files["store_id"], pa.array(stores, pa.string())))
-    return files.filter(wanted).sort_by([("store_id", "ascending"), ("path", "ascending")])
+        is_relevant = pc.and_(
+            is_relevant, pc.is_in(files["store_id"], pa.array(stores, pa.string()))
+        )
+    return files.filter(is_relevant).sort_by([("store_id", "ascending"), ("path", "ascending")])
 
 
 def oversized(files: pa.Table, limits: Limits) -> dict[str, str]:
-    """The stores above the chunk size, each with its largest file."""
+    """The stores above the chunk size, each with the path of its largest file."""
     sums = files.group_by("store_id").aggregate([("bytes", "sum"), ("rows", "sum")])
-    big = sums.filter(
+    is_big = sums.filter(
         pc.or_(
             pc.greater(sums["bytes_sum"], limits.chunk_bytes),
             pc.greater(sums["rows_sum"], limits.chunk_rows),
         )
     )["store_id"]
-    found: dict[str, str] = {}
-    if len(big):
-        theirs = files.filter(pc.is_in(files["store_id"], big.combine_chunks()))
-        for row in theirs.sort_by([("bytes", "descending"), ("path", "ascending")]).to_pylist():
-            found.setdefault(row["store_id"], row["path"])
-    return found
+    largest: dict[str, str] = {}
+    if len(is_big):
+        of_big_stores = files.filter(pc.is_in(files["store_id"], is_big.combine_chunks()))
+        for row in of_big_stores.sort_by(
+            [("bytes", "descending"), ("path", "ascending")]
+        ).to_pylist():
+            largest.setdefault(row["store_id"], row["path"])
+    return largest
 
 
 def make(
@@ -142,8 +149,8 @@ def make(
 ) -> list[Chunk]:
     """The chunks, largest first.
 
-    `files` is what `relevant` gives; `row_groups` has, for each store that `oversized` names, the
-    row groups of its largest file in their order.
+    `files` is the result of `relevant`. `row_groups` has the row groups of the largest file of each
+    store that `oversized` returns, in their order.
     """
     if files.num_rows == 0:
         return []
@@ -151,13 +158,13 @@ def make(
     whole = pc.invert(pc.is_in(files["store_id"], pa.array(list(row_groups), pa.string())))
     chunks = list(_grouped(files.filter(whole), basis, limits))
     for store in sorted(row_groups):
-        theirs = files.filter(pc.equal(files["store_id"], store))
-        chunks.extend(_cut(theirs, basis, limits, row_groups[store]))
+        of_store = files.filter(pc.equal(files["store_id"], store))
+        chunks.extend(_cut(of_store, basis, limits, row_groups[store]))
     return sorted(chunks, key=lambda chunk: (-chunk.bytes, chunk.digest))
 
 
 def halves(chunk: Chunk, basis: Basis) -> tuple[Chunk, Chunk] | None:
-    """The two halves of a chunk's stores; None where it is of one store."""
+    """A chunk cut into two halves of its stores; None if it has one store."""
     stores = chunk.store_ids
     if len(stores) < 2:  # noqa: PLR2004 - one store has no half
         return None
@@ -172,21 +179,21 @@ def halves(chunk: Chunk, basis: Basis) -> tuple[Chunk, Chunk] | None:
 def _grouped(files: pa.Table, basis: Basis, limits: Limits) -> Iterator[Chunk]:
     if files.num_rows == 0:
         return
-    runs = _Runs.of(files)
-    order = np.argsort(runs.hashes, kind="stable")
+    stores = _SortedStores.of(files)
+    order = np.argsort(stores.hashes, kind="stable")
     pending = [(0, len(order), 0)]
     while pending:
         first, end, depth = pending.pop()
         members = order[first:end]
         fits = (
-            runs.bytes[members].sum() <= limits.chunk_bytes
-            and runs.rows[members].sum() <= limits.chunk_rows
+            stores.bytes[members].sum() <= limits.chunk_bytes
+            and stores.rows[members].sum() <= limits.chunk_rows
         )
         if fits or end - first == 1 or depth == _HASH_BITS:
-            yield _chunk(files.take(pa.array(runs.places(np.sort(members)))), basis, None)
+            yield _chunk(files.take(pa.array(stores.places(np.sort(members)))), basis, None)
             continue
         bit = np.uint64(1) << np.uint64(_HASH_BITS - 1 - depth)
-        ones = (runs.hashes[members] & bit) != 0
+        ones = (stores.hashes[members] & bit) != 0
         middle = first + int(np.count_nonzero(~ones))
         pending += [(a, b, depth + 1) for a, b in ((first, middle), (middle, end)) if a < b]
 
@@ -195,8 +202,8 @@ _HASH_BITS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class _Runs:
-    """The stores of a sorted table of files: where each begins, and its sums."""
+class _SortedStores:
+    """The stores of a sorted table of files: the place of the first file of each, and sums."""
 
     begins: npt.NDArray[np.int64]
     hashes: npt.NDArray[np.uint64]
@@ -204,7 +211,7 @@ class _Runs:
     rows: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, files: pa.Table) -> _Runs:
+    def of(cls, files: pa.Table) -> _SortedStores:
         ids = files["store_id"].combine_chunks()
         changes = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
         begins = np.concatenate([[0], np.flatnonzero(changes) + 1]).astype(np.int64)
@@ -218,7 +225,7 @@ class _Runs:
         )
 
     def places(self, stores: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Where the files of these stores are, store by store."""
+        """The places of the files of these stores, store by store."""
         begins = self.begins[stores]
         counts = self.begins[stores + 1] - begins
         ends = np.cumsum(counts)
@@ -235,20 +242,20 @@ def _hash(store_id: str) -> int:
 def _cut(
     files: pa.Table, basis: Basis, limits: Limits, row_groups: Sequence[RowGroup]
 ) -> Iterator[Chunk]:
-    """One store in ranges of items that hold about equal numbers of its largest file's rows.
+    """One store cut into ranges of items with about equal numbers of rows of its largest file.
 
-    A range is half a chunk: groups of small stores, halved until they fit, are seldom more, and so
-    a worker needs no more memory for the biggest store than for the others.
+    A range has half the size of a chunk. Groups of small stores seldom have more, since they are
+    halved until they fit, so that the largest store needs no more memory than the others.
     """
     size, rows = pc.sum(files["bytes"]).as_py(), pc.sum(files["rows"]).as_py()
     pieces = max(-(-2 * size // limits.chunk_bytes), -(-2 * rows // limits.chunk_rows))
-    share = sum(group.rows for group in row_groups) / pieces
+    rows_per_piece = sum(group.rows for group in row_groups) / pieces
     bounds: list[str] = []
     counted = 0
     for group in row_groups:
-        # An item that spans row groups is never cut: a bound is where a new item begins.
+        # A bound is the first item of a row group, and never one that an earlier group holds, too.
         last = bounds[-1] if bounds else row_groups[0].first_item
-        if counted >= share * (len(bounds) + 1) and group.first_item > last:
+        if counted >= rows_per_piece * (len(bounds) + 1) and group.first_item > last:
             bounds.append(group.first_item)
         counted += group.rows
     edges = [None, *bounds, None]
@@ -258,7 +265,7 @@ def _cut(
 
 
 def _chunk(files: pa.Table, basis: Basis, items: ItemRange | None) -> Chunk:
-    what = {
+    inputs = {
         "as_of": basis.as_of.isoformat(),
         "horizon": basis.horizon,
         "lookback_days": basis.lookback_days,
@@ -268,7 +275,7 @@ def _chunk(files: pa.Table, basis: Basis, items: ItemRange | None) -> Chunk:
         "code": basis.code,
         "items": None if items is None else [items.first, items.end],
     }
-    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
     digest.update("\n".join(files["path"].to_pylist()).encode())
     return Chunk(
         digest=digest.hexdigest()[:32],

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, elsewhere one log line every few seconds."""
+"""Progress of long stages: a bar on a terminal, elsewhere a log line every few seconds."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ LOGGER = logging.getLogger("ray_job.progress")
 
 
 class Stage(Protocol):
-    """A piece of work that is under way."""
+    """A stage that is running."""
 
     def advance(self, n: int = 1, **fields: object) -> None:
-        """`n` more units are done; `fields` replace what was told about the stage before."""
+        """`n` more units are done. `fields` are added to the stage's fields, or replace them."""
 
 
 class Progress(Protocol):
-    """Where long work tells how far it is."""
+    """Receives how far a long operation is."""
 
     def stage(
         self, name: str, total: int | None = None, unit: str = ""
     ) -> AbstractContextManager[Stage]:
-        """A stage of `total` units (None: unknown), which ends with the context."""
+        """A context that is the stage; `total` is its number of units, None if unknown."""
 
 
 class _SilentStage:
     def advance(self, n: int = 1, **fields: object) -> None:
-        """Nobody listens."""
+        """Nothing is shown."""
 
 
 class SilentProgress:
-    """Tells nobody."""
+    """Shows nothing."""
 
     @contextmanager
     def stage(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:  # noqa: ARG002
@@ -60,7 +60,7 @@ class _LogStage:
     clock: Callable[[], float]
     interval: float
     began: float
-    told: float
+    last_line: float
     done: int = 0
     fields: dict[str, object] = field(default_factory=dict)
 
@@ -68,25 +68,25 @@ class _LogStage:
         self.done += n
         self.fields.update(fields)
         now = self.clock()
-        if now - self.told >= self.interval:
-            self.told = now
-            self.tell(now, "running")
+        if now - self.last_line >= self.interval:
+            self.last_line = now
+            self.log(now, "running")
 
-    def tell(self, now: float, state: str) -> None:
+    def log(self, now: float, state: str) -> None:
         seconds = now - self.began
-        known: dict[str, Any] = {"stage": self.name, "state": state, "done": self.done}
+        pairs: dict[str, Any] = {"stage": self.name, "state": state, "done": self.done}
         if self.total is not None:
-            known["total"] = self.total
+            pairs["total"] = self.total
         if self.unit:
-            known["unit"] = self.unit
-        known["seconds"] = round(seconds, 1)
+            pairs["unit"] = self.unit
+        pairs["seconds"] = round(seconds, 1)
         if state == "running" and self.total and self.done:
-            known["remaining_seconds"] = round(seconds * (self.total - self.done) / self.done, 1)
-        known |= self.fields
+            pairs["remaining_seconds"] = round(seconds * (self.total - self.done) / self.done, 1)
+        pairs |= self.fields
         LOGGER.info(
             "progress %s",
-            " ".join(f"{name}={value}" for name, value in known.items()),
-            extra={"fields": {"event": "progress", **known}},
+            " ".join(f"{name}={value}" for name, value in pairs.items()),
+            extra={"fields": {"event": "progress", **pairs}},
         )
 
 
@@ -94,8 +94,8 @@ class _LogStage:
 class LogProgress:
     """One line every `interval` seconds of a stage and one at its end, as key=value pairs.
 
-    The same pairs are on the log record, as its `fields`, for a handler that writes JSON. `clock`
-    counts seconds, from anywhere. A stage that is over before its first line tells nothing.
+    The log record has the same pairs as its `fields`, for a handler that writes JSON. `clock`
+    counts seconds, from anywhere. A stage that ends before its first line writes no line.
     """
 
     clock: Callable[[], float]
@@ -108,10 +108,10 @@ class LogProgress:
         try:
             yield stage
         except BaseException:
-            stage.tell(self.clock(), "stopped")
+            stage.log(self.clock(), "stopped")
             raise
-        if stage.told != began:
-            stage.tell(self.clock(), "done")
+        if stage.last_line != began:
+            stage.log(self.clock(), "done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class BarProgress:
 
 
 def progress_for(stream: TextIO, clock: Callable[[], float]) -> Progress:
-    """What suits `stream` (standard error): bars on a terminal, log lines elsewhere."""
+    """The progress for `stream` (standard error): bars on a terminal, log lines elsewhere."""
     if stream.isatty():
         return BarProgress(Console(file=stream))
     return LogProgress(clock)

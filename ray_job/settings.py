@@ -1,7 +1,7 @@
-"""Settings: one frozen object, built at the edge and passed in.
+"""Settings: one frozen object, which the command line builds and passes on.
 
 Later sources win: the defaults below, a TOML file, `STORECAST_…` variables (`__` between levels:
-`STORECAST_PLAN__CHUNK_ROWS`), and what the command line gives.
+`STORECAST_PLAN__CHUNK_ROWS`), flags of the command line.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from datetime import time
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
@@ -23,8 +23,10 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    PydanticBaseSettingsSource,
+    EnvSettingsSource,
+    InitSettingsSource,
     SettingsConfigDict,
+    TomlConfigSettingsSource,
 )
 
 from ray_job.bucket.errors import SettingsError
@@ -45,7 +47,7 @@ class _Section(BaseModel):
 
 
 class Delivery(_Section):
-    """How one kind of delivered file reads. `columns` maps our name to the file's header."""
+    """How one kind of delivered file is read. `columns` maps our name to the file's header."""
 
     columns: dict[str, str] = {}
     ignore: tuple[str, ...] = ()
@@ -53,12 +55,12 @@ class Delivery(_Section):
 
 
 class Sales(Delivery):
-    """Files of sales. Columns in `known_ahead` are known for the target dates in advance."""
+    """Files of sales. Columns in `known_ahead` are known in advance for the target dates."""
 
     rows: Literal["daily", "transactions"] = "daily"
     known_ahead: tuple[str, ...] = ("open", "promo")
     known_ahead_days: PositiveInt | None = None
-    """How many days after the as-of they are delivered on a usual night; None: the horizon."""
+    """For how many days after the as-of they are usually delivered; None: the horizon."""
 
 
 class Ingest(_Section):
@@ -75,16 +77,16 @@ class Plan(_Section):
 
 
 class Training(_Section):
-    """The default model. `rows` bounds the training set, which is sampled from all history."""
+    """The default model. The training set is a sample of at most `rows` rows of all histories."""
 
     rows: PositiveInt = 1_500_000
     history_rows: PositiveInt = 12_000_000
-    """Of larger histories a share of the stores is looked at."""
+    """If all histories together have more rows, only a sample of the stores is read."""
     trees: PositiveInt = 220
     learning_rate: float = Field(default=0.06, gt=0, le=1)
     leaves: PositiveInt = 255
     calibration_days: PositiveInt = 84
-    """Long enough to hold easy and hard weeks: six weeks alone made intervals too narrow."""
+    """Long enough to have easy and hard weeks: six weeks made the intervals too narrow."""
     seed: int = 17
 
 
@@ -92,13 +94,13 @@ class Run(_Section):
     chunk_deadline_seconds: PositiveInt = 900
     attempts_per_as_of: PositiveInt = 3
     fallback_after_days: PositiveInt = 14
-    """Sales older than this many days before the as-of are too old for the model."""
+    """Sales that end more than this many days before the as-of are too old for the model."""
     minimum_history_days: PositiveInt = 28
     """A series with fewer observed days gets the simple rule."""
 
 
 class Gates(_Section):
-    """What a release must satisfy to be published without `--force`."""
+    """Limits that a release must keep to be published without `--force`."""
 
     missing_share: Fraction = 0.01
     late_share: Fraction = 0.25
@@ -107,24 +109,24 @@ class Gates(_Section):
 
 
 class Sanity(_Section):
-    """What makes a run warn. It publishes all the same: refusing is for the gates."""
+    """Limits beyond which a run gives warnings. It publishes nevertheless; gates refuse."""
 
     silent_days: PositiveInt = SILENT_DAYS
-    """A store without sales for so many days before the as-of has gone silent."""
+    """A store without sales for this many days before the as-of is silent."""
     silent_share: Fraction = 0.05
     carried_share: Fraction = 0.05
     fallback_share: Fraction = 0.1
     missing_weather_share: Fraction = 0.1
     level_factor: float = Field(default=1.5, gt=1)
-    """Between forecasts and the same weekday's recent means, in total and by region."""
+    """Of forecasts to the same weekday's recent means, in total and by region."""
 
 
 class Prices(_Section):
-    """What compute costs, for the estimate in receipts.
+    """Prices of computing, for the estimate in receipts.
 
     The defaults are Google's list prices of general-purpose GKE Autopilot pods on demand in
-    us-central1, in 2026 (cloud.google.com/kubernetes-engine/pricing, "Autopilot mode"). Other
-    regions, Spot and contracts differ: put your own prices in.
+    us-central1, in 2026 (cloud.google.com/kubernetes-engine/pricing, "Autopilot mode"). Prices of
+    other regions, of Spot and of contracts differ: set your own.
     """
 
     currency: str = "USD"
@@ -146,9 +148,9 @@ class Settings(BaseSettings):
     bucket: str = "data"
     time_zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     deadline: time = time(6, 0)
-    """Local time by which the night's forecast should be live."""
+    """The local time by which the forecast of a night should be live."""
     country: str = "DE"
-    """For the calendar of public holidays, where none is delivered."""
+    """Its public holidays are used if no holidays are delivered."""
     horizon: Annotated[int, Field(ge=2, le=14)] = 7
     lookback_days: Annotated[int, Field(ge=56)] = 1000
 
@@ -169,40 +171,38 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.time_zone)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings
-
     @model_validator(mode="after")
     def _sales_is_not_known_ahead(self) -> Self:
         if "sales" in self.sales.known_ahead:
-            raise ValueError("sales.known_ahead names sales, which is what is forecast")
+            raise ValueError("sales.known_ahead names sales, which cannot be known ahead")
         return self
 
 
-def load(path: Path | None, **flags: Any) -> Settings:
-    """Settings from `path` (TOML), the environment and `flags`; None among them means not given.
+def load(path: Path | None, *, bucket: str | None = None) -> Settings:
+    """Settings from the TOML file `path`, the environment and the flag `bucket`; None: not given.
 
-    Raises SettingsError, naming the key, for an unknown key or a value that does not fit.
+    Raises SettingsError, naming the file and the key, for an unknown key or a wrong value.
     """
+    flags = {} if bucket is None else {"bucket": bucket}
+    sources = (
+        InitSettingsSource(Settings, flags),
+        EnvSettingsSource(Settings),
+        *([] if path is None else [_toml_source(path)]),
+    )
     try:
-        given = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: {error}") from error
-    try:
-        settings = Settings(**given)
-        known = {name: value for name, value in flags.items() if value is not None}
-        return settings.model_copy(update=known) if known else settings
+        return Settings(_build_sources=(sources, flags))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise SettingsError(f"{path or 'settings'}: {key}: {first['msg']}") from error
+
+
+def _toml_source(path: Path) -> TomlConfigSettingsSource:
+    if not path.is_file():  # The source would read it as an empty file.
+        raise SettingsError(f"{path}: No such file; --settings names a file of settings in TOML")
+    try:
+        return TomlConfigSettingsSource(Settings, toml_file=path)
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from error

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 
 import pytest
 
 from ray_job.bucket import receipts
-from ray_job.cli.command_context import CommandContext
-from ray_job.cli.nightly import execute
+from ray_job.nightly.job import run_job
 from ray_job.nightly.prepare import RunRequest
 from ray_job.progress import SilentProgress
-from tests.api.serving import Clock, serve
+from tests.api.fixtures.serving import Clock, serve
 from tests.support.processes import log_events
 from tests.support.shop import DAY, LAST, STORES, Shop, midnight, weekday_row
 
@@ -45,11 +45,15 @@ def twenty_stores(shop: Shop) -> Shop:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
 def test_event_receipt_metrics_and_page_say_so(twenty_stores, capsys):
     shop = twenty_stores
-    command = CommandContext(
-        shop.settings, json=True, now=midnight(AS_OF), progress=SilentProgress()
-    )
     capsys.readouterr()
-    run_id = execute(command, shop.storage, RunRequest(as_of=AS_OF)).run_id
+    run_id = run_job(
+        shop.storage,
+        shop.settings,
+        RunRequest(as_of=AS_OF),
+        now=midnight(AS_OF),
+        clock=time.monotonic,
+        progress=SilentProgress(),
+    ).run_id
 
     (event,) = log_events(capsys.readouterr().err, "run_finished")
     assert event["severity"] == "WARNING"

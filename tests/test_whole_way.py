@@ -15,7 +15,7 @@ from ray_job.bucket.storage import open_bucket
 from tests.support.processes import python_command
 from tests.support.shop import generations
 
-STORE = "s002"
+EXAMPLE_STORE = "s002"
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -40,11 +40,11 @@ def demo(bucket):
 
 @pytest.fixture(scope="module")
 def explained(demo, bucket):
-    return json.loads(storecast("explain", STORE, "--bucket", bucket, "--json").stdout)
+    return json.loads(storecast("explain", EXAMPLE_STORE, "--bucket", bucket, "--json").stdout)
 
 
 def test_it_ends_with_a_forecast_and_the_commands_to_see_more(demo):
-    *_, forecast = demo.stdout.partition(f"Store {STORE}: sales of the next days")
+    *_, forecast = demo.stdout.partition(f"Store {EXAMPLE_STORE}: sales of the next days")
     yesterday = datetime.now(UTC).date() - timedelta(days=1)
     assert f"made from sales through {yesterday}" in forecast
     for ahead in range(1, 8):
@@ -103,7 +103,7 @@ def test_the_api_answers_with_the_same_numbers(explained, bucket):
         stdout=subprocess.DEVNULL,
     )
     try:
-        answer = get_json(f"http://127.0.0.1:{port}/results/{STORE}")
+        answer = get_json(f"http://127.0.0.1:{port}/results/{EXAMPLE_STORE}")
     finally:
         server.terminate()
         server.wait()

@@ -1,8 +1,9 @@
 # ruff: noqa: INP001 - a script beside the one that calls it
-"""Cron expressions, and whether every night has the minute that they name.
+"""Cron expressions, and the nights on which their minute does not exist.
 
-`schedules.py ZONE MANIFEST…` is setup's check: some zones set their clocks forward at midnight, and
-a CronJob skips a minute that does not exist: that night would not run. Needs nothing but Python.
+setup runs `schedules.py ZONE MANIFEST…`. Some zones set their clocks forward at midnight. A CronJob
+skips a minute that does not exist, so the job would not run in that night. Needs nothing but
+Python.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12),
 
 
 def parse(expression: str) -> dict[str, set[int]]:
-    """The values of the five fields. Raises ValueError for what Kubernetes would refuse too."""
+    """The values of the five fields. Raises ValueError for an expression that is not valid."""
     parts = expression.split()
     if len(parts) != len(_FIELDS):
         raise ValueError(f"{expression!r} has {len(parts)} fields, not {len(_FIELDS)}")
@@ -28,15 +29,15 @@ def parse(expression: str) -> dict[str, set[int]]:
 
 
 def _values(field: str, low: int, high: int) -> set[int]:
-    found: set[int] = set()
-    for item in field.split(","):
-        span, _, step = item.partition("/")
+    allowed: set[int] = set()
+    for part in field.split(","):
+        span, _, step = part.partition("/")
         first, _, last = (f"{low}-{high}" if span == "*" else span).partition("-")
         values = range(int(first), int(last or first) + 1, int(step or 1))
         if not values or values[0] < low or values[-1] > high:
-            raise ValueError(f"{item!r} is not within {low} to {high}")
-        found.update(values)
-    return found
+            raise ValueError(f"{part!r} is not within {low} to {high}")
+        allowed.update(values)
+    return allowed
 
 
 def skipped_nights(expression: str, zone: ZoneInfo, first: date, years: int = 10) -> list[date]:
@@ -54,21 +55,22 @@ def skipped_nights(expression: str, zone: ZoneInfo, first: date, years: int = 10
 
 
 def _exists(local: datetime, zone: ZoneInfo) -> bool:
-    there_and_back = local.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
-    return there_and_back.replace(tzinfo=None) == local
+    """Whether the clocks of `zone` show that time; a skipped time is another one after UTC."""
+    from_utc = local.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
+    return from_utc.replace(tzinfo=None) == local
 
 
 def main(zone: str, manifests: list[str]) -> str | None:
-    """What is wrong, in one sentence."""
+    """The first error, in one sentence; None if there is none."""
     try:
-        there = ZoneInfo(zone)
+        time_zone = ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError):
         return f"TIME_ZONE={zone} is no time zone"
     for manifest in manifests:
         for expression in re.findall(
             r"^  schedule: (.+)$", Path(manifest).read_text(), re.MULTILINE
         ):
-            skipped = skipped_nights(expression, there, datetime.now(UTC).date())
+            skipped = skipped_nights(expression, time_zone, datetime.now(UTC).date())
             if skipped:
                 return (
                     f"TIME_ZONE={zone}: the clock skips the minute of {expression!r} on"

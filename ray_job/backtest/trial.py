@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from ray_job.backtest import Backtest, backtest
-from ray_job.backtest.weather import without_weather
 from ray_job.bucket.errors import InputError
 from ray_job.bucket.storage import Storage
 from ray_job.data.context import Context
@@ -81,7 +80,7 @@ def run(
             known_ahead=known.known_ahead,
             categories=known.categories,
         )
-    context = data.context if conditions.weather else without_weather(data.context)
+    context = data.context if conditions.weather else data.context.without_weather()
     with progress.stage("forecast"):
         result = backtest(
             data.panel,

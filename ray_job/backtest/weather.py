@@ -1,4 +1,4 @@
-"""A context under other weather: none, or one with the errors of a forecast in it."""
+"""A context whose weather has the errors of a forecast."""
 
 from __future__ import annotations
 
@@ -12,18 +12,6 @@ from ray_job.data.context import Context
 from ray_job.data.panel import Floats, Floats32
 
 _SEED = 17
-
-
-def without_weather(context: Context) -> Context:
-    """The context as it would be if no weather had ever been delivered."""
-    shape = (*context.weather_missing.shape, 0)
-    return replace(
-        context,
-        weather_columns=(),
-        weather=np.zeros(shape, dtype=np.float32),
-        weather_missing=np.ones_like(context.weather_missing),
-        digest=_digest(context, "without weather"),
-    )
 
 
 def with_forecast_errors(context: Context, as_of: date, noise: float) -> Context:

@@ -1,5 +1,5 @@
-"""The bucket: what the job and the API share, and nothing else.
+"""The contract of the job and the API: everything that both of them use, and nothing else.
 
-Keys, storage, parts, releases, the pointer, receipts and freshness. Imports neither ray, deltalake
-nor scikit-learn.
+It holds the bucket's keys and storage, and the records that lie in it: parts, releases, the
+pointer, receipts and scores. It imports neither ray, deltalake, numpy nor scikit-learn.
 """

@@ -1,40 +1,40 @@
-"""What can go wrong, one class per kind of answer: an exit code or an HTTP status.
+"""Exceptions of the project: one class for each exit code of a command or status of an answer.
 
-Messages are one sentence and name the file, row, column or key.
+A message is one sentence. It names the file, row, column or key, and what is wrong with it.
 """
 
 
 class StorecastError(Exception):
-    """Anything that this project raises on purpose."""
+    """The base of every exception that this project raises on purpose."""
 
 
 class InputError(StorecastError):
-    """Wrong use or bad input: the caller can mend it."""
+    """Wrong use or bad input. The caller can correct it."""
 
 
 class SettingsError(InputError):
-    """A settings file or variable does not fit."""
+    """A settings file or an environment variable has a value that is not valid."""
 
 
 class NotFoundError(StorecastError):
-    """No object lies at a key."""
+    """There is no object of this key."""
 
 
 class BucketMissingError(InputError):
-    """The bucket itself does not exist or may not be read."""
+    """The bucket does not exist, or the caller may not read it."""
 
 
 class ConflictError(StorecastError):
-    """A conditional write lost: somebody else wrote first."""
+    """A conditional write failed, because another writer was first."""
 
 
 class CorruptError(StorecastError):
-    """An object's bytes are not what its name, digest or checksum says."""
+    """The bytes of an object do not match its name, digest, checksum or format."""
 
 
 class StorageError(StorecastError):
-    """The storage failed or refused; nothing is known about the object."""
+    """The storage failed or refused a request. The state of the object is not known."""
 
 
 class TransientError(StorecastError):
-    """What failed may pass: the same command may succeed when it is given again."""
+    """A failure that may pass. The same command may succeed later."""

@@ -1,8 +1,7 @@
-"""Every key of the bucket is made here. Pure: text in, text out."""
+"""The keys of all objects in the bucket. No other module builds a key."""
 
 from __future__ import annotations
 
-import re
 from datetime import date
 
 RAW_DATA = "raw_data/"
@@ -17,38 +16,35 @@ POINTER = "results/current.json"
 CURRENT_MODEL = "models/current.json"
 GRANTS = "access/grants.json"
 
-_STORE_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-def is_store_id(text: str) -> bool:
-    """Whether `text` can name a store: it becomes part of a path."""
-    return _STORE_ID.fullmatch(text) is not None
+STORE_ID_PATTERN = "[A-Za-z0-9_-]{1,64}"
+"""A regular expression that a whole store id matches. An id becomes a part of keys and URLs."""
 
 
 def raw(kind: str, name: str, *, replace: bool = False) -> str:
-    """Where a delivered file named `name` lies; `kind` is sales, weather, holidays or stores."""
+    """The key of a raw file. `kind` is `sales`, `weather`, `holidays` or `stores`."""
     folder = "" if kind == "sales" else f"{kind}/"
     return f"{RAW_DATA}{'replace/' if replace else ''}{folder}{name}"
 
 
 def raw_kind(key: str) -> str:
-    """The kind of a delivered file, told by its first folder; what is in none is sales."""
-    first = key.removeprefix(RAW_DATA).removeprefix("replace/").split("/")[0]
-    is_folder = "/" in key.removeprefix(RAW_DATA).removeprefix("replace/")
-    return first if is_folder and first in CONTEXT_KINDS else "sales"
+    """The kind of a raw file: its first folder if that is a kind of context, else `sales`."""
+    path = key.removeprefix(RAW_DATA).removeprefix("replace/")
+    folder, slash, _ = path.partition("/")
+    return folder if slash and folder in CONTEXT_KINDS else "sales"
 
 
 def raw_replaces(key: str) -> bool:
-    """Whether a delivered file takes its stores' earlier rows of its dates out."""
+    """Whether a raw file replaces all earlier rows of its (store, date) pairs."""
     return key.startswith(f"{RAW_DATA}replace/")
 
 
 def context(kind: str) -> str:
+    """The root of the Delta table of one of `CONTEXT_KINDS`."""
     return f"context/{kind}"
 
 
 def manifest(version: int) -> str:
-    """What ingest number `version` brought in."""
+    """The list of the raw files that ingest number `version` read."""
     return f"{BATCH_DATA}/_ingest/{version:020d}.json"
 
 
@@ -61,10 +57,12 @@ def model_description(version: str) -> str:
 
 
 def part(as_of: date, digest: str, attempt: int) -> str:
+    """The predictions of the chunk `digest`. Each attempt at it has an object of its own."""
     return f"{PARTS}as_of={as_of}/{digest}-{attempt}.parquet"
 
 
 def receipts_of(as_of: date) -> str:
+    """The prefix of all receipts of one as-of."""
     return f"{RECEIPTS}as_of={as_of}/"
 
 

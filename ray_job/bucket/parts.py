@@ -1,8 +1,8 @@
 """Parts: the predictions of one chunk, in one immutable Parquet object.
 
-Rows are sorted by store, item and target date, so that a store's rows are one range. The footer
-holds the chunk digest and the outcomes of the chunk's stores: a later run adopts a part without
-reading anything else.
+Rows are sorted by store, item and target date, so that the rows of a store are one range. The
+footer holds the chunk's digest and the outcomes of its stores. A later run that adopts the part
+reads the footer only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ OUTCOME_SCHEMA = pa.schema(
         ("reason_code", pa.string()),
         ("reason", pa.string()),
         ("data_through", pa.date32()),
-        ("known_through", pa.date32()),  # with days that were declared closed, whoever came after
+        ("known_through", pa.date32()),  # the same, and later days that were declared closed
         ("first_row", pa.int64()),
         ("rows", pa.int64()),
         ("items", pa.int64()),
@@ -50,14 +50,14 @@ OUTCOME_SCHEMA = pa.schema(
         ("predicted", pa.list_(pa.float64())),
         ("spread", pa.list_(pa.float64())),  # Σ p·s, p a prediction and s its relative spread
         ("spread_squared", pa.list_(pa.float64())),  # Σ (p·s)²
-        ("usual", pa.list_(pa.float64())),  # Σ of the same weekday's recent means
+        ("usual", pa.list_(pa.float64())),  # Σ of the recent mean of the same weekday
         ("method", pa.list_(pa.string())),
-        ("missing", pa.list_(pa.string())),  # what nobody delivered for the day, comma-separated
-        # Per day, oldest first, ending with the as-of: what was sold, NaN where it is not known.
+        ("missing", pa.list_(pa.string())),  # inputs without a value for the day, comma-separated
+        # Per day, the oldest first, the as-of last: the sales, NaN if they are not known.
         ("sold", pa.list_(pa.float64())),
     ]
 )
-"""One row per store of a chunk. All sums add up over the chunks of a store that was cut."""
+"""One row per store of a chunk. If a store has several chunks, their sums can be added."""
 
 ROW_GROUP_ROWS = 65_536
 _FOOTER = "storecast"
@@ -66,7 +66,7 @@ _OUTCOMES = "storecast.outcomes"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part as it was read back: its rows may be asked for, its outcomes are there."""
+    """The footer of a part. `outcomes` has OUTCOME_SCHEMA; `read_rows` reads the rows."""
 
     digest: str
     info: dict[str, Any]
@@ -76,7 +76,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class WrittenPart:
-    """A chunk's outcomes (OUTCOME_SCHEMA) and where its rows are; no part where all failed."""
+    """A chunk's outcomes (OUTCOME_SCHEMA), with the key and digest of the part that has its rows.
+
+    `part` and `sha256` are None if no store of the chunk has rows.
+    """
 
     outcomes: pa.Table
     part: str | None
@@ -87,7 +90,10 @@ class WrittenPart:
 
 
 def encode(rows: pa.Table, outcomes: pa.Table, digest: str, **info: Any) -> bytes:
-    """The object's bytes. The same arguments give the same bytes."""
+    """The bytes of a part of `rows` (PART_SCHEMA) and `outcomes` (OUTCOME_SCHEMA).
+
+    `info` are further fields of the footer. The same arguments give the same bytes.
+    """
     buffer = pa.BufferOutputStream()
     with pa.ipc.new_stream(
         buffer, OUTCOME_SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")
@@ -115,7 +121,7 @@ def encode(rows: pa.Table, outcomes: pa.Table, digest: str, **info: Any) -> byte
 
 
 def decode(data: bytes, key: str) -> Part:
-    """The part's footer. Raises CorruptError, naming `key`, where it is not a whole part."""
+    """The footer of a part. Raises CorruptError, which names `key`, if the part is not whole."""
     try:
         metadata = pq.read_metadata(pa.BufferReader(data)).metadata
         info = json.loads(metadata[_FOOTER.encode()])
@@ -127,7 +133,10 @@ def decode(data: bytes, key: str) -> Part:
 
 
 def read_rows(data: bytes, key: str, first_row: int = 0, rows: int | None = None) -> pa.Table:
-    """A range of the part's rows; page checksums are verified. Raises CorruptError."""
+    """`rows` rows of a part from `first_row` on, None for all that follow; PART_SCHEMA.
+
+    Verifies the checksums of the pages. Raises CorruptError, which names `key`.
+    """
     try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             table = file.read(use_threads=False).replace_schema_metadata(None)
@@ -137,4 +146,5 @@ def read_rows(data: bytes, key: str, first_row: int = 0, rows: int | None = None
 
 
 def sha256(data: bytes) -> str:
+    """The SHA-256 of `data` as hex digits."""
     return hashlib.sha256(data).hexdigest()

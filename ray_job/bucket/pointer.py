@@ -1,8 +1,8 @@
-"""The pointer `results/current.json`: the one object that decides what readers see.
+"""The pointer `results/current.json`: the only object that decides which release readers get.
 
-It is changed by compare-and-set only. `move` reads it, asks for the next state and writes that on
-the condition that nobody wrote in between; on a lost race it reads and asks again. A writer whose
-acknowledgement was lost finds its own entry in `history`, and so neither fails nor publishes twice.
+Each change is a compare-and-set. `move` reads the pointer, computes the next state, and writes it
+if no other writer was faster; otherwise it starts again. If the answer to a write was lost, the
+writer finds its own entry in `history`: it does not fail, and it does not publish twice.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ray_job.bucket.sanity import SILENT_DAYS
 from ray_job.bucket.storage import Storage, Versioned
 
 _RACES = 64
-"""Each lost race means that another writer succeeded, so this many in a row is not contention."""
+"""After so many lost races in a row a writer gives up. In each race another writer succeeded."""
 
 
 class Published(Record):
-    """One publication."""
+    """A publication of a release."""
 
     release: str
     sha256: str
@@ -33,10 +33,12 @@ class Published(Record):
 
 
 class Pointer(Record):
-    """`history` is newest first, and every release that `current` or `dates` name is in it.
+    """The pointer's fields, which are the keys of its JSON object.
 
-    `dates` has the newest good release of each as-of; `accuracy` the scores of each target date.
-    No scheduled run publishes an as-of up to `hold_through`.
+    `history` begins with the newest publication. It contains every release that `current` or
+    `dates` name. `bad` are releases that a rollback gave up. `dates` names the newest good release
+    of each as-of, `accuracy` the object with the scores of each target date. A scheduled run
+    publishes only an as-of that is later than `hold_through`.
     """
 
     current: str | None = None
@@ -50,6 +52,7 @@ class Pointer(Record):
     silent_days: int = SILENT_DAYS
 
     def entry(self, release: str) -> Published | None:
+        """The newest publication of `release` in the history."""
         return next((entry for entry in self.history if entry.release == release), None)
 
     @property
@@ -58,19 +61,20 @@ class Pointer(Record):
 
 
 def read(storage: Storage) -> tuple[Pointer, str | None]:
-    """The pointer and its generation; an empty one and None where nothing was ever published."""
+    """The pointer and its generation; an empty pointer and None before the first publication."""
     try:
-        found: Versioned = storage.read_versioned(keys.POINTER)
+        stored: Versioned = storage.read_versioned(keys.POINTER)
     except NotFoundError:
         return Pointer(), None
-    return Pointer.from_bytes(found.data, keys.POINTER), found.generation
+    return Pointer.from_bytes(stored.data, keys.POINTER), stored.generation
 
 
 def move(storage: Storage, change: Callable[[Pointer], Pointer | None]) -> Pointer:
-    """Replace the pointer by `change(pointer)`, until no one was faster; None leaves it alone.
+    """Replace the pointer by `change(pointer)`. None from `change` means: do not replace it.
 
-    Returns the pointer as it is then. `change` may be called several times and must recognise its
-    own earlier success in the pointer's history.
+    Returns the pointer that is then stored. Each lost race calls `change` again, with the newer
+    pointer. `change` must recognise its own earlier success in the pointer's history. Raises
+    ConflictError after many lost races.
     """
     for _ in range(_RACES):
         pointer, generation = read(storage)
@@ -82,4 +86,4 @@ def move(storage: Storage, change: Callable[[Pointer], Pointer | None]) -> Point
         except ConflictError:
             continue
         return changed
-    raise ConflictError(f"{keys.POINTER}: {_RACES} writers in a row were faster")
+    raise ConflictError(f"{keys.POINTER}: {_RACES} other writers in a row were faster: try again")

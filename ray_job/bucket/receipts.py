@@ -1,4 +1,4 @@
-"""Receipts: the record of a run, immutable, one JSON object each."""
+"""Receipts: the immutable record of each run, one JSON object per run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from ray_job.bucket.storage import Storage
 Status = Literal[
     "published", "published_with_failures", "unchanged", "held", "refused", "unpublished"
 ]
-"""`refused`: a gate failed. `unpublished`: `--no-publish`. `unchanged`: all was done already."""
+"""`held`: a hold forbids to publish. `refused`: a gate failed. `unpublished`: `--no-publish` was
+given. `unchanged`: an earlier run had done everything already."""
 
 
 class Gate(Record):
-    """A condition of publishing: `value` was compared to `limit`."""
+    """A condition for publishing: `value` was compared with `limit`."""
 
     name: str
     passed: bool
@@ -28,7 +29,11 @@ class Gate(Record):
 
 
 class StoreCounts(Record):
-    """`expected` stores by outcome; `carried` counts those whose forecast is of an older as-of."""
+    """The number of `expected` stores, and how many of them have each outcome.
+
+    `carried` counts stores whose forecast is of an older as-of, `kept` stores outside of the run's
+    scope, `late` stores whose sales end before the as-of.
+    """
 
     expected: int = 0
     ok: int = 0
@@ -42,7 +47,7 @@ class StoreCounts(Record):
 
 
 class Failure(Record):
-    """Why a store has no new forecast, and the as-of of its last good one, if there is any."""
+    """Why a store has no new forecast, and the as-of of its last good forecast, if it has one."""
 
     store_id: str
     reason_code: str
@@ -52,13 +57,15 @@ class Failure(Record):
 
 
 class BadDelivery(Record):
-    """A raw file that could not be brought in, and why; it is tried again by every ingest."""
+    """A raw file that could not be read, and why. Each later ingest tries it again."""
 
     key: str
     reason: str
 
 
 class ChunkRecord(Record):
+    """What a chunk cost. `part` is the key of its part; `adopted` parts are of an earlier run."""
+
     digest: str
     part: str | None
     stores: int
@@ -72,7 +79,7 @@ class ChunkRecord(Record):
 
 
 class ChunkTimes(Record):
-    """Over the chunks that the run did itself, in seconds."""
+    """The times of the chunks that the run did itself, without adopted ones, in seconds."""
 
     chunks: int = 0
     shortest: float = 0.0
@@ -81,7 +88,7 @@ class ChunkTimes(Record):
 
 
 class Cost(Record):
-    """An estimate from the prices in the settings: CPU in chunks, memory while the run lasted."""
+    """An estimate from the prices in the settings: CPU time of chunks, memory during the run."""
 
     currency: str
     cpu: float
@@ -91,10 +98,11 @@ class Cost(Record):
 
 
 class Level(Record):
-    """A night's forecasts against the same weekday's recent means, over the stores open then.
+    """A night's forecasts compared with usual sales, over the stores that are open.
 
-    `region` None: all of them. `ratio` is the mean over the target dates of forecast / usual;
-    `lowest` and `highest` are those of single target dates.
+    The usual sales of a target date are the recent mean of the same weekday. `region` None means
+    all regions. `ratio` is the mean over the target dates of forecast / usual; `lowest` and
+    `highest` are the lowest and the highest of the target dates.
     """
 
     region: str | None = None
@@ -107,10 +115,10 @@ class Level(Record):
 
 
 class Drift(Record):
-    """Whether a night looks like the nights before it. Shares are of the expected stores.
+    """Figures that compare a night with the nights before it. Shares are of the expected stores.
 
-    `silent` stores have sent no sales for `silent_days` days or more before the as-of; those that
-    are closed on every target date are not among them. `warnings` are sentences for people.
+    A `silent` store has sent no sales for `silent_days` days or more before the as-of, and is open
+    on at least one target date. `warnings` are sentences for people.
     """
 
     total: Level = Level()
@@ -122,14 +130,14 @@ class Drift(Record):
     silent: int = 0
     silent_share: float = 0.0
     silent_stores: tuple[str, ...] = ()
-    """The first hundred of them, those that stopped first before the others."""
+    """At most 100 silent stores. Those whose sales ended first come first."""
     data_through: dict[date, int] = Field(default_factory=dict)
-    """How many stores have sales through each day; only the days up to the as-of less 1."""
+    """How many stores have sales through each day before the as-of."""
     warnings: tuple[str, ...] = ()
 
 
 class Receipt(Record):
-    """What a run did. `exit_code` is what its command would exit with outside of a RayJob."""
+    """The record of a run. `exit_code` is the exit code of its command outside of a RayJob."""
 
     run_id: str
     status: Status
@@ -138,7 +146,7 @@ class Receipt(Record):
     release: str | None
     published: bool
     message: str = ""
-    """Why it was not published, where it was not."""
+    """Why the run did not publish; empty if it did."""
     forced: bool = False
     hindsight: bool = False
     submission: str | None = None
@@ -150,7 +158,7 @@ class Receipt(Record):
     stores: StoreCounts = StoreCounts()
     failures: tuple[Failure, ...] = ()
     bad_deliveries: tuple[BadDelivery, ...] = ()
-    """What `run --ingest` left out; the run used what else there was."""
+    """Raw files that `run --ingest` left out. The run used all others."""
     chunks: tuple[ChunkRecord, ...] = ()
     rows_read: int = 0
     bytes_read: int = 0
@@ -158,10 +166,10 @@ class Receipt(Record):
     peak_memory_bytes: int = 0
     chunk_times: ChunkTimes = ChunkTimes()
     cost: Cost | None = None
-    """None where the settings name no prices."""
+    """None if the settings have no prices."""
     drift: Drift | None = None
     scored: dict[date, int] = Field(default_factory=dict)
-    """Rows of scores that the run wrote, by target date."""
+    """How many rows of scores the run wrote, by target date."""
     horizon: int = 0
     model_version: str = ""
     model_sha256: str = ""
@@ -173,20 +181,20 @@ class Receipt(Record):
 
 
 def write(storage: Storage, receipt: Receipt) -> None:
-    """Idempotent. Raises ConflictError where another receipt of that run id lies there."""
+    """Write a receipt. Idempotent. Raises ConflictError if the run id has a different receipt."""
     storage.create(keys.receipt(receipt.as_of, receipt.run_id), receipt.to_bytes())
 
 
 def read(storage: Storage, as_of: date, run_id: str) -> Receipt:
-    """Raises NotFoundError or CorruptError."""
+    """The receipt of a run. Raises NotFoundError or CorruptError."""
     key = keys.receipt(as_of, run_id)
     return Receipt.from_bytes(storage.read(key), key)
 
 
 def of_night(storage: Storage, as_of: date) -> list[Receipt]:
-    """Every receipt of an as-of, oldest first."""
-    found = [
+    """All receipts of an as-of, in the order in which the runs finished."""
+    night = [
         Receipt.from_bytes(storage.read(info.key), info.key)
         for info in storage.list(keys.receipts_of(as_of))
     ]
-    return sorted(found, key=lambda receipt: receipt.finished_at)
+    return sorted(night, key=lambda receipt: receipt.finished_at)

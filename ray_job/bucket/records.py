@@ -1,4 +1,4 @@
-"""How records lie in the bucket: frozen, as JSON, strict when written, lenient when read."""
+"""Records: JSON objects in the bucket, as frozen Python objects."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from ray_job.bucket.errors import CorruptError
 
 
 class Record(BaseModel):
-    """A JSON object of the bucket. Unknown keys are ignored: a newer writer may add some."""
+    """A JSON object. A reader ignores unknown keys, since a newer writer may add some."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     def to_bytes(self) -> bytes:
+        """Indented JSON in UTF-8, with a line feed at the end."""
         return self.model_dump_json(indent=1).encode() + b"\n"
 
     @classmethod
     def from_bytes(cls, data: bytes, key: str) -> Self:
-        """Raises CorruptError, naming `key`, where the bytes are not such a record."""
+        """Raises CorruptError, which names `key` and the first bad field, for any other bytes."""
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:

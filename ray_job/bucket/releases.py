@@ -1,8 +1,8 @@
-"""Releases: for every store, where its latest good forecast is. One immutable Parquet object each.
+"""Releases: immutable Parquet objects. A release says where each store's latest good forecast is.
 
-A row of a store without any forecast (`no_data`, or `failed` before a first success) has a null
-`as_of` and no parts. A row whose `as_of` is older than the release's is carried; one of the same
-as-of that another run made is kept.
+A store without any forecast (`no_data`, or `failed` before the first success) has a null `as_of`
+and no parts. A row is carried if its `as_of` is older than the release's. A row is kept if it has
+the release's `as_of` and another run made it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from datetime import date, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_job.bucket import keys
+from ray_job.bucket import keys, reasons
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.parts import sha256
 from ray_job.bucket.records import Record
 from ray_job.bucket.storage import Storage
 
-OUTCOMES = ("ok", "closed", "fallback", "failed", "no_data")
-COVERED = ("ok", "closed", "fallback")
+COVERED = reasons.COVERED
 """The outcomes that count as a forecast."""
 
 PART_REFERENCE = pa.struct(
@@ -59,15 +58,15 @@ RELEASE_SCHEMA = pa.schema(
         ("method", pa.list_(pa.string())),
         ("missing", pa.list_(pa.string())),
         ("parts", pa.list_(PART_REFERENCE)),
-        # Whatever the stores table tells of it, as a JSON object.
+        # All further columns of the stores table, as a JSON object.
         ("description", pa.string()),
     ]
 )
-"""One row per store, sorted by store id. Text that is absent is null."""
+"""One row per store, sorted by store id. Absent text is null."""
 
 
 class ReleaseHeader(Record):
-    """What a release says of itself; it lies in the object's metadata."""
+    """The description of a release, in the object's metadata."""
 
     release: str
     as_of: date
@@ -79,17 +78,19 @@ class ReleaseHeader(Record):
     base: str | None = None
     forced: bool = False
     hindsight: bool = False
-    """Made for a past as-of with observed weather, or by a model that has seen later days."""
+    """The forecasts use observed weather of a past as-of, or a model trained on later days."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
+    """`stores` has RELEASE_SCHEMA."""
+
     header: ReleaseHeader
     stores: pa.Table
 
 
 _HEADER = b"storecast"
-_REPETITIVE = [
+_DICTIONARY_COLUMNS = [
     *(
         field.name
         for field in RELEASE_SCHEMA
@@ -98,10 +99,11 @@ _REPETITIVE = [
     *(f"{name}.list.element" for name in ("target_dates", "method", "missing")),
     *(f"parts.list.element.{name}" for name in ("part", "sha256")),
 ]
-"""Columns worth a dictionary; the numbers differ from row to row, and read faster without one."""
+"""Columns with repeated values. Numbers differ from row to row and read faster without one."""
 
 
 def encode(release: Release) -> bytes:
+    """The object's bytes. The same release gives the same bytes."""
     table = release.stores.cast(RELEASE_SCHEMA).replace_schema_metadata(
         {_HEADER: release.header.to_bytes()}
     )
@@ -110,7 +112,7 @@ def encode(release: Release) -> bytes:
         table,
         sink,
         compression="lz4",
-        use_dictionary=_REPETITIVE,
+        use_dictionary=_DICTIONARY_COLUMNS,
         write_page_checksum=True,
         row_group_size=2**20,
     )
@@ -119,10 +121,10 @@ def encode(release: Release) -> bytes:
 
 
 def decode(data: bytes, key: str) -> Release:
-    """Raises CorruptError, naming `key`, where the bytes are not a release."""
+    """The release of these bytes. Raises CorruptError, which names `key`, if they are none."""
     try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
-            # A thread of Arrow's may outlive the read, and then aborts a process that ends.
+            # Arrow's threads may outlive the read. If the process ends then, they abort it.
             table = file.read(use_threads=False)
         header = ReleaseHeader.from_bytes(table.schema.metadata[_HEADER], key)
         return Release(header, table.replace_schema_metadata(None).cast(RELEASE_SCHEMA))
@@ -131,7 +133,7 @@ def decode(data: bytes, key: str) -> Release:
 
 
 def load(storage: Storage, name: str, expected_sha256: str) -> Release:
-    """A release whose bytes are the ones that the pointer names. Raises CorruptError otherwise."""
+    """The release `name`. Raises NotFoundError, or CorruptError if its SHA-256 is another one."""
     key = keys.release(name)
     return decode(_verified(storage, key, expected_sha256), key)
 
@@ -139,7 +141,7 @@ def load(storage: Storage, name: str, expected_sha256: str) -> Release:
 def load_columns(
     storage: Storage, name: str, expected_sha256: str, columns: Sequence[str]
 ) -> pa.Table:
-    """Some columns of a release's stores, for a fraction of what `load` costs. Raises the same."""
+    """Some columns of a release's stores, faster than `load`. Raises the same errors."""
     key = keys.release(name)
     data = _verified(storage, key, expected_sha256)
     try:
@@ -154,5 +156,5 @@ def load_columns(
 def _verified(storage: Storage, key: str, expected_sha256: str) -> bytes:
     data = storage.read(key)
     if sha256(data) != expected_sha256:
-        raise CorruptError(f"{key}: the bytes are not those that the pointer names (sha256)")
+        raise CorruptError(f"{key}: the sha256 of the object is not the one that the pointer names")
     return data

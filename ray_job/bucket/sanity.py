@@ -1,7 +1,7 @@
-"""What the rows of a release say of their night: levels, shares, silence.
+"""Figures of a night, computed from the rows of its release: levels, counts, silent stores.
 
-One definition for the receipt, the event, the metrics and the page. Pure, and in Arrow alone: the
-API has no numpy.
+The receipt, the event, the metrics and the page use this one definition. It is pure and needs Arrow
+only, since the API has no numpy.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from datetime import date, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ray_job.bucket.reasons import Outcome
 from ray_job.bucket.receipts import Level
 
 SILENT_DAYS = 3
-"""A store without sales for so many days before the as-of has gone silent, by default."""
+"""The default of days without sales before the as-of after which a store counts as silent."""
+
+FAR_OFF = 1e6
+"""The factor that stands for infinity, which JSON does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """Counts are of expected stores. `silent`: those that stopped first before the others."""
+    """Counts of expected stores. `silent` begins with the stores whose sales ended first."""
 
     expected: int
     carried: int
@@ -32,64 +36,95 @@ class Night:
     regions: tuple[Level, ...]
 
 
-def look(rows: pa.Table, as_of: date, regions: Mapping[str, str | None], silent_days: int) -> Night:
-    """`rows` are a release's (RELEASE_SCHEMA), `regions` those of stores that have one."""
+def summarise_night(
+    rows: pa.Table, as_of: date, regions: Mapping[str, str | None], silent_days: int
+) -> Night:
+    """The figures of a release's rows (RELEASE_SCHEMA), of which only expected stores count.
+
+    `regions` maps store ids to regions. A store that is not in it counts in no region.
+    """
     rows = rows.filter(rows["expected"])
-    own = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
-    tonight = rows.filter(own)
-    compared = _compared(tonight)
-    places = [regions.get(store) for store in tonight["store_id"].to_pylist()]
+    is_tonight = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
+    tonight = rows.filter(is_tonight)
+    compared = _predicted_and_usual(tonight)
+    row_regions = [regions.get(store) for store in tonight["store_id"].to_pylist()]
     return Night(
         expected=rows.num_rows,
-        carried=_count(pc.and_(pc.is_valid(rows["as_of"]), pc.invert(own))),
-        fallback=_count(pc.equal(rows["outcome"], "fallback")),
+        carried=_count(pc.and_(pc.is_valid(rows["as_of"]), pc.invert(is_tonight))),
+        fallback=_count(pc.equal(rows["outcome"], Outcome.FALLBACK.value)),
         missing_weather=_missing_weather(tonight),
         silent=tuple(_silent(rows, as_of, silent_days)),
         total=_level(compared, None),
-        regions=tuple(_by_region(compared, places)),
+        regions=tuple(_levels_of_regions(compared, row_regions)),
     )
 
 
 def is_silent(rows: pa.Table, as_of: date, days: int) -> pa.ChunkedArray:
-    """Which stores have sent no sales for `days` days or more before the release's as-of.
+    """Flags of the stores that have sent no sales for `days` days or more before the as-of.
 
-    Those that are closed on every target date, or that nobody expects, owe none.
+    `rows` are a release's. A store is not silent if it is closed on every target date, or if it is
+    not expected.
     """
     newest = pa.scalar(as_of - timedelta(days=days), pa.date32())
-    owes = pc.and_(rows["expected"], pc.not_equal(rows["outcome"], "closed"))
-    return pc.fill_null(pc.and_(owes, pc.less_equal(rows["data_through"], newest)), False)
+    owes_sales = pc.and_(rows["expected"], pc.not_equal(rows["outcome"], Outcome.CLOSED.value))
+    return pc.fill_null(pc.and_(owes_sales, pc.less_equal(rows["data_through"], newest)), False)
 
 
 def _silent(rows: pa.Table, as_of: date, days: int) -> list[str]:
-    found = rows.filter(is_silent(rows, as_of, days)).select(["data_through", "store_id"])
-    stores: list[str] = found.sort_by([("data_through", "ascending"), ("store_id", "ascending")])[
-        "store_id"
-    ].to_pylist()
+    silent_rows = rows.filter(is_silent(rows, as_of, days)).select(["data_through", "store_id"])
+    ordered = silent_rows.sort_by([("data_through", "ascending"), ("store_id", "ascending")])
+    stores: list[str] = ordered["store_id"].to_pylist()
     return stores
 
 
 def _missing_weather(tonight: pa.Table) -> int:
-    """Stores for which the weather of some target date was not delivered."""
+    """The number of stores that lack the weather of a target date."""
     lists = tonight["missing"].combine_chunks()
-    at = pc.list_parent_indices(lists)
-    without = pc.match_substring_regex(pc.list_flatten(lists), r"(^|,)weather(,|$)")
-    return len(pc.unique(at.filter(without)))
+    row_numbers = pc.list_parent_indices(lists)
+    is_missing = pc.match_substring_regex(pc.list_flatten(lists), r"(^|,)weather(,|$)")
+    return len(pc.unique(row_numbers.filter(is_missing)))
 
 
-def _compared(tonight: pa.Table) -> pa.Table:
-    """(row, day, predicted, usual) of stores that are open on a target date and have sold on that
-    weekday lately."""
-    predicted, usual = _cells(tonight["predicted"]), _cells(tonight["usual"])
+def is_late(rows: pa.Table, as_of: date) -> pa.ChunkedArray:
+    """Flags of the rows that are made from sales which end before `as_of`."""
+    return pc.fill_null(pc.less(rows["data_through"], pa.scalar(as_of, pa.date32())), False)
+
+
+def level_ratios(tonight: pa.Table) -> dict[int, float]:
+    """Forecasts over usual sales, by the place of the target date; one definition for all.
+
+    Usual sales are the recent mean of the same weekday. A target date counts the stores that are
+    open on it and have usual sales above 0; a date without such a store has no ratio.
+    """
+    days = _sums_by_day(_predicted_and_usual(tonight))
+    return dict(zip(days["day"].to_pylist(), days["ratio"].to_pylist(), strict=True))
+
+
+def level_factor(ratio: float) -> float:
+    """How many times a level is too high or too low: at least 1, at most `FAR_OFF`."""
+    return min(max(ratio, 1 / ratio), FAR_OFF) if ratio > 0 else FAR_OFF
+
+
+def _predicted_and_usual(tonight: pa.Table) -> pa.Table:
+    """(row, day, predicted, usual) of each row and target date with usual sales above 0.
+
+    Usual sales are 0 on a day on which the store is closed.
+    """
+    predicted, usual = _list_elements(tonight["predicted"]), _list_elements(tonight["usual"])
     longest = max(1, *(pc.max(table["day"]).as_py() or 0 for table in (predicted, usual))) + 1
-    at = pc.index_in(_places(predicted, longest), value_set=_places(usual, longest))
-    found = predicted.rename_columns(["row", "day", "predicted"]).append_column(
-        "usual", usual["value"].take(at)
+    matches = pc.index_in(
+        _element_numbers(predicted, longest), value_set=_element_numbers(usual, longest)
     )
-    return found.filter(pc.and_(pc.greater(found["predicted"], 0), pc.greater(found["usual"], 0)))
+    compared = predicted.rename_columns(["row", "day", "predicted"]).append_column(
+        "usual", usual["value"].take(matches)
+    )
+    return compared.filter(
+        pc.and_(pc.greater_equal(compared["predicted"], 0), pc.greater(compared["usual"], 0))
+    )
 
 
-def _cells(column: pa.ChunkedArray) -> pa.Table:
-    """A column of lists as (row, day, value)."""
+def _list_elements(column: pa.ChunkedArray) -> pa.Table:
+    """The elements of a column of lists as (row, day, value); `day` is the place in the list."""
     lists = column.combine_chunks()
     row = pc.cast(pc.list_parent_indices(lists), pa.int64())
     value = pc.cast(pc.list_flatten(lists), pa.float64())
@@ -99,24 +134,24 @@ def _cells(column: pa.ChunkedArray) -> pa.Table:
     return pa.table({"row": row, "day": day, "value": value})
 
 
-def _places(cells: pa.Table, longest: int) -> pa.Array:
-    return pc.add(pc.multiply(cells["row"], longest), cells["day"]).combine_chunks()
+def _element_numbers(elements: pa.Table, longest: int) -> pa.Array:
+    """A number for each (row, day), where no list has more than `longest` elements."""
+    return pc.add(pc.multiply(elements["row"], longest), elements["day"]).combine_chunks()
 
 
-def _by_region(compared: pa.Table, places: list[str | None]) -> list[Level]:
-    named = pa.array(places, pa.string()).take(compared["row"].combine_chunks())
-    found = sorted({place for place in places if place is not None})
-    return [_level(compared.filter(pc.equal(named, name)), name) for name in found]
+def _levels_of_regions(compared: pa.Table, row_regions: list[str | None]) -> list[Level]:
+    """The level of each region, in order of names. `row_regions` has the region of each row."""
+    region_of_element = pa.array(row_regions, pa.string()).take(compared["row"].combine_chunks())
+    names = sorted({region for region in row_regions if region is not None})
+    return [
+        _level(compared.filter(pc.equal(region_of_element, region)), region) for region in names
+    ]
 
 
 def _level(compared: pa.Table, region: str | None) -> Level:
     if not compared.num_rows:
         return Level(region=region)
-    # One thread, so that the sums are added in one order.
-    days = compared.group_by("day", use_threads=False).aggregate(
-        [("predicted", "sum"), ("usual", "sum")]
-    )
-    ratios = pc.divide(days["predicted_sum"], days["usual_sum"])
+    ratios = _sums_by_day(compared)["ratio"]
     return Level(
         region=region,
         stores=pc.count_distinct(compared["row"]).as_py(),
@@ -125,6 +160,17 @@ def _level(compared: pa.Table, region: str | None) -> Level:
         ratio=pc.mean(ratios).as_py(),
         lowest=pc.min(ratios).as_py(),
         highest=pc.max(ratios).as_py(),
+    )
+
+
+def _sums_by_day(compared: pa.Table) -> pa.Table:
+    """(day, predicted_sum, usual_sum, ratio), sorted by day."""
+    # Sums of one thread are always added in the same order.
+    days = compared.group_by("day", use_threads=False).aggregate(
+        [("predicted", "sum"), ("usual", "sum")]
+    )
+    return days.append_column("ratio", pc.divide(days["predicted_sum"], days["usual_sum"])).sort_by(
+        "day"
     )
 
 

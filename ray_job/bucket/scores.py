@@ -1,6 +1,6 @@
-"""The scores of a target date: forecasts that were live against what was sold, per store.
+"""Scores of a target date: per store, the forecasts that were live and the sales of that day.
 
-The job writes them (`ray_job.scoring`), the API answers from them.
+`ray_job.evaluation.scoring` writes them. The API reads them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SCORES_SCHEMA = pa.schema(
         ("run_id", pa.string()),
     ]
 )
-"""One row per store and as-of, sorted; `naive` is what was sold on that weekday a week earlier."""
+"""One row per store and as-of, sorted. `naive` is the sales of the same weekday a week before."""
 
 
 def decode(data: bytes, key: str) -> pa.Table:
-    """The rows (SCORES_SCHEMA) of the object `key`. Raises CorruptError."""
+    """The rows (SCORES_SCHEMA) of an object. Raises CorruptError, which names `key`."""
     try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             return file.read(use_threads=False).cast(SCORES_SCHEMA)

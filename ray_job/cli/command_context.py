@@ -1,22 +1,24 @@
-"""What all commands share: their options, the settings and the bucket, and how answers are told."""
+"""What the commands share: their common options, the settings, the bucket, the clock."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import BaseModel
 
 from ray_job.bucket.errors import InputError
-from ray_job.bucket.storage import Storage, open_bucket
-from ray_job.progress import Progress, progress_for
-from ray_job.settings import Settings, load
+
+if TYPE_CHECKING:
+    from ray_job.bucket.storage import Storage
+    from ray_job.progress import Progress
+    from ray_job.settings import Settings
 
 Bucket = Annotated[
     str | None,
@@ -46,33 +48,37 @@ AsOf = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """A command's surroundings. `now` is the only reading of the clock."""
+    """The surroundings of one command. `now` is its only reading of the clock."""
 
     settings: Settings
     json: bool
     now: datetime
     progress: Progress
 
-    @property
-    def yesterday(self) -> date:
-        """The last day that is complete, where the stores are."""
-        return self.now.astimezone(self.settings.zone).date() - timedelta(days=1)
-
     def storage(self, *, create: bool = False) -> Storage:
-        """The bucket; with `create` a directory is made where there is none."""
+        """The bucket. With `create` a directory that does not exist is made.
+
+        Raises InputError for an address that is no bucket.
+        """
+        from ray_job.bucket.storage import open_bucket
+
         url = self.settings.bucket
         if create and url.strip() and "://" not in url:
             Path(url).mkdir(parents=True, exist_ok=True)
         return open_bucket(url)
 
-    def tell(self, document: BaseModel | dict[str, Any]) -> None:
-        """Print the JSON document, where one was asked for."""
+    def print_json(self, document: Mapping[str, Any]) -> None:
+        """Print the document on standard output, if the command was called with --json."""
         if self.json:
-            told = document.model_dump(mode="json") if isinstance(document, BaseModel) else document
-            sys.stdout.write(json.dumps(told, ensure_ascii=False, indent=1, default=str) + "\n")
+            text = json.dumps(document, ensure_ascii=False, indent=1, default=str)
+            sys.stdout.write(text + "\n")
 
 
-def edge(bucket: str | None, settings: Path | None, *, as_json: bool) -> CommandContext:
+def open_command(bucket: str | None, settings: Path | None, *, as_json: bool) -> CommandContext:
+    """Read the settings and the clock. Raises SettingsError."""
+    from ray_job.progress import progress_for
+    from ray_job.settings import load
+
     return CommandContext(
         settings=load(settings, bucket=bucket),
         json=as_json,
@@ -81,7 +87,7 @@ def edge(bucket: str | None, settings: Path | None, *, as_json: bool) -> Command
     )
 
 
-def day(text: str | None, option: str = "--as-of") -> date | None:
+def parse_date(text: str | None, option: str = "--as-of") -> date | None:
     """A date as it is given on the command line. Raises InputError."""
     if text is None:
         return None
@@ -91,11 +97,11 @@ def day(text: str | None, option: str = "--as-of") -> date | None:
         raise InputError(f"{option} {text}: this is no date (YYYY-MM-DD)") from error
 
 
-def listed(text: str | None) -> list[str] | None:
-    """Store ids separated by commas. Raises InputError where there is none among them."""
+def parse_stores(text: str | None) -> list[str] | None:
+    """Store ids that are separated by commas. Raises InputError if there is none."""
     if text is None:
         return None
     stores = [part.strip() for part in text.split(",") if part.strip()]
     if not stores:
-        raise InputError("--stores: no store id is given")
+        raise InputError("--stores: no store id is given; separate store ids by commas")
     return stores

@@ -1,21 +1,21 @@
-"""The commands that look and change nothing: releases and explain."""
+"""The commands that only read: releases and explain."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ray_job.cli import output
-from ray_job.cli.command_context import AsOf, Bucket, Json, SettingsFile, day, edge
+from ray_job.cli.command_context import AsOf, Bucket, Json, SettingsFile, open_command, parse_date
 
 if TYPE_CHECKING:
-    from ray_job.bucket.pointer import Published
-    from ray_job.bucket.storage import Storage
+    from datetime import tzinfo
+
+    from ray_job.operations.release_list import ListedRelease, ReleaseList
 
 app = typer.Typer()
+
+_COUNTS = ("ok", "closed", "fallback", "failed", "no_data", "carried")
 
 
 @app.command()
@@ -25,74 +25,54 @@ def releases(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """The publications, newest first, with what their receipts say."""
-    from ray_job.bucket import pointer
+    """List the publications, newest first, with figures of their receipts."""
+    from ray_job.operations.release_list import list_releases
 
-    here = edge(bucket, settings, as_json=as_json)
-    storage = here.storage()
-    current, _ = pointer.read(storage)
-    shown = current.history[:last]
-    rows = [
+    command = open_command(bucket, settings, as_json=as_json)
+    listing = list_releases(command.storage(), last)
+    command.print_json(
         {
-            **entry.model_dump(mode="json"),
-            "current": entry.release == current.current,
-            "live_for_its_as_of": current.dates.get(entry.as_of) == entry.release,
-            "bad": entry.release in current.bad,
-            "receipt": receipt,
+            "hold_through": listing.hold_through,
+            "releases": [release.document() for release in listing.releases],
         }
-        for entry, receipt in zip(shown, _receipts(storage, shown), strict=True)
-    ]
-    here.tell({"hold_through": current.hold_through, "releases": rows})
+    )
     if not as_json:
-        output.table(
-            ("release", "as of", "published at", "", *_COUNTS, "seconds", "look at this"),
-            [
-                (
-                    entry.release,
-                    entry.as_of,
-                    entry.published_at.astimezone(here.settings.zone),
-                    next((text for name, text in _MARKS if row[name]), "replaced"),
-                    *_counted(row["receipt"]),
-                )
-                for entry, row in zip(shown, rows, strict=True)
-            ],
-        )
-        if current.hold_through:
-            output.say(f"Publishing is held through {current.hold_through}.")
+        _print_releases(listing, command.settings.zone)
 
 
-_MARKS = (
-    ("current", "current"),
-    ("bad", "marked bad"),
-    ("live_for_its_as_of", "stands for its as-of"),
-)
-_COUNTS = ("ok", "closed", "fallback", "failed", "no_data", "carried")
-_CONCURRENCY = 8
+def _print_releases(listing: ReleaseList, zone: tzinfo) -> None:
+    from ray_job.cli import output
+
+    output.print_table(
+        ("release", "as of", "published at", "", *_COUNTS, "seconds", "warnings"),
+        [
+            (
+                release.published.release,
+                release.published.as_of,
+                release.published.published_at.astimezone(zone),
+                _state(release),
+                *_receipt_cells(release.receipt),
+            )
+            for release in listing.releases
+        ],
+    )
+    if listing.hold_through:
+        output.print_line(f"Publishing is held through {listing.hold_through}.")
 
 
-def _receipts(storage: Storage, shown: Sequence[Published]) -> list[dict[str, Any] | None]:
-    """What matters of the runs' receipts; None where one is gone or was never written."""
-    from ray_job.bucket import receipts
-    from ray_job.bucket.errors import NotFoundError
-
-    def read(entry: Published) -> dict[str, Any] | None:
-        try:
-            found = receipts.read(storage, entry.as_of, entry.run_id)
-        except NotFoundError:
-            return None
-        chosen = {"status", "forced", "hindsight", "stores", "seconds", "cpu_seconds", "cost"}
-        told = found.model_dump(mode="json", include=chosen | {"model_version", "revision"})
-        return {**told, "warnings": () if found.drift is None else found.drift.warnings}
-
-    with ThreadPoolExecutor(_CONCURRENCY) as pool:
-        return list(pool.map(read, shown))
+def _state(release: ListedRelease) -> str:
+    if release.current:
+        return "current"
+    if release.bad:
+        return "marked bad"
+    return "stands for its as-of" if release.live_for_its_as_of else "replaced"
 
 
-def _counted(receipt: dict[str, Any] | None) -> list[Any]:
+def _receipt_cells(receipt: dict[str, Any] | None) -> list[Any]:
     if receipt is None:
         return ["–"] * (len(_COUNTS) + 1) + ["no receipt"]
-    stores = [receipt["stores"][name] for name in _COUNTS]
-    return [*stores, receipt["seconds"], "; ".join(receipt["warnings"])]
+    counts = [receipt["stores"][name] for name in _COUNTS]
+    return [*counts, receipt["seconds"], "; ".join(receipt["warnings"])]
 
 
 @app.command()
@@ -104,40 +84,46 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Where a store's number comes from, or why it has none."""
-    from ray_job.operations import explain as explaining
+    from ray_job.operations.explain import explain as explain_store
 
-    here = edge(bucket, settings, as_json=as_json)
-    told = explaining.explain(here.storage(), here.settings, store, day(as_of), here.now)
-    here.tell(told)
+    command = open_command(bucket, settings, as_json=as_json)
+    explanation = explain_store(
+        command.storage(), command.settings, store, parse_date(as_of), command.now
+    )
+    command.print_json(explanation)
     if not as_json:
-        _tell(told)
+        _print_explanation(explanation)
 
 
-def _tell(told: dict[str, Any]) -> None:
-    simple = [
-        (name.replace("_", " "), output.cell(value))
-        for name, value in told.items()
-        if not isinstance(value, list | dict) and value is not None
-    ]
-    output.table(("", ""), simple)
-    if told["unpublished_runs"]:
-        runs = _picked(told["unpublished_runs"], ("run_id", "as_of", "status", "message"))
-        output.table(("not published", "as of", "", "why"), runs)
-    if told["days"]:
-        output.table(
+def _print_explanation(explanation: dict[str, Any]) -> None:
+    from ray_job.cli.output import cell, print_table
+
+    print_table(
+        ("", ""),
+        [
+            (name.replace("_", " "), cell(value))
+            for name, value in explanation.items()
+            if not isinstance(value, list | dict) and value is not None
+        ],
+    )
+    for key, headings, columns in (
+        (
+            "unpublished_runs",
+            ("not published", "as of", "", "why"),
+            ("run_id", "as_of", "status", "message"),
+        ),
+        (
+            "days",
             ("day", "forecast", "80 % from", "to", "method", "not delivered"),
-            _picked(
-                told["days"],
-                ("target_dates", "predicted", "lower_80", "upper_80", "method", "missing"),
-            ),
-        )
-    if told["parts"]:
-        parts = _picked(told["parts"], ("part", "first_row", "rows"))
-        output.table(("part", "first row", "rows"), parts)
-    if told["input_files"]:
-        files = _picked(told["input_files"], ("key", "rows", "first_date", "last_date"))
-        output.table(("input file", "rows", "first date", "last date"), files)
-
-
-def _picked(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[list[Any]]:
-    return [[row[name] for name in names] for row in rows]
+            ("target_dates", "predicted", "lower_80", "upper_80", "method", "missing"),
+        ),
+        ("parts", ("part", "first row", "rows"), ("part", "first_row", "rows")),
+        (
+            "input_files",
+            ("input file", "rows", "first date", "last date"),
+            ("key", "rows", "first_date", "last_date"),
+        ),
+    ):
+        rows = explanation[key]
+        if rows:
+            print_table(headings, [[row[column] for column in columns] for row in rows])

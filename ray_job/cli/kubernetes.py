@@ -1,4 +1,4 @@
-"""The command that talks to Kubernetes: submit."""
+"""The command that calls Kubernetes: submit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ray_job.cli.command_context import Bucket, Json, SettingsFile, day, edge
+from ray_job.cli.command_context import Bucket, Json, SettingsFile, open_command, parse_date
 
 app = typer.Typer()
 
@@ -26,7 +26,7 @@ def submit(
         bool, typer.Option("--wait", help="Wait for the run; exit with its code.")
     ] = False,
     adhoc: Annotated[
-        bool, typer.Option("--adhoc", help="A run of its own that publishes nothing.")
+        bool, typer.Option("--adhoc", help="A separate run that publishes nothing.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Run again, and publish against gates and holds.")
@@ -35,18 +35,18 @@ def submit(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Create the night's RayJob on Kubernetes, or find it, and wait."""
-    from ray_job import submit as submitting
+    """Create or find the night's RayJob on Kubernetes, and wait for it."""
+    from ray_job.submit import submit as submit_run
 
-    here = edge(bucket, settings, as_json=as_json)
-    code = submitting.submit(
-        here.settings,
-        here.storage() if wait else None,
-        as_of=day(as_of),
+    command = open_command(bucket, settings, as_json=as_json)
+    code = submit_run(
+        command.settings,
+        command.storage() if wait else None,
+        as_of=parse_date(as_of),
         wait=wait,
         adhoc=adhoc,
         force=force,
-        now=here.now,
+        now=command.now,
     )
     if code:
         raise typer.Exit(code)

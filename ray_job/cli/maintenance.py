@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ray_job.bucket.errors import InputError
-from ray_job.cli import output
-from ray_job.cli.command_context import Bucket, Json, SettingsFile, edge
+from ray_job.cli.command_context import Bucket, Json, SettingsFile, open_command
+
+if TYPE_CHECKING:
+    from ray_job.operations.rollback import Rollback
 
 app = typer.Typer()
 
@@ -29,57 +31,64 @@ def rollback(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Go back to an earlier release.
+    """Make an earlier release the current one again.
 
     Publishing is held until the next night.
     """
-    from ray_job.operations import rollback as rolling
+    from ray_job.operations.rollback import rollback as roll_back
 
-    here = edge(bucket, settings, as_json=as_json)
-    done = rolling.rollback(here.storage(), release)
-    here.tell({**asdict(done), "changes_model": done.changes_model})
-    if as_json:
-        return
-    output.say(f"Release {done.release} is current, as of {done.as_of:%A %-d %B %Y}.")
-    for name in done.abandoned:
-        output.say(f"  {name} is marked as bad")
-    if done.hold_through is not None:
-        output.say(
-            f"Publishing is held through {done.hold_through:%A %-d %B %Y}; the next night"
-            " publishes, and so does `storecast run --force`."
+    command = open_command(bucket, settings, as_json=as_json)
+    report = roll_back(command.storage(), release)
+    command.print_json({**asdict(report), "changes_model": report.changes_model})
+    if not as_json:
+        _print_rollback(report)
+
+
+def _print_rollback(report: Rollback) -> None:
+    from ray_job.cli.output import print_line
+
+    print_line(f"Release {report.release} is current, as of {report.as_of:%A %-d %B %Y}.")
+    for name in report.abandoned:
+        print_line(f"  {name} is marked as bad")
+    if report.hold_through is not None:
+        print_line(
+            f"Publishing is held through {report.hold_through:%A %-d %B %Y}. The next night"
+            " publishes again, and so does `storecast run --force`."
         )
-    if done.changes_model:
-        output.say(
-            f"The abandoned release was made by model {done.abandoned_model_version}, this one by"
-            f" {done.model_version}: `storecast promote {done.model_version}` lets the next night"
-            " use it, too."
+    if report.changes_model:
+        print_line(
+            f"Model {report.abandoned_model_version} made the abandoned release, and model"
+            f" {report.model_version} made this one. `storecast promote {report.model_version}`"
+            " makes the next night use the latter."
         )
 
 
 @app.command("clean-up")
 def clean_up(
     older_than: Annotated[
-        str, typer.Option("--older-than", help="An age in days, such as 7d, which is the least.")
+        str, typer.Option("--older-than", help="An age in days, at least 7d.")
     ] = "7d",
     bucket: Bucket = None,
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Delete what nothing reaches any more, and vacuum the histories."""
-    from ray_job.operations import clean_up as cleaning
+    """Delete objects that nothing refers to, and vacuum the histories."""
+    from ray_job.cli.output import print_line
+    from ray_job.operations.clean_up import clean_up as delete_orphans
 
-    here = edge(bucket, settings, as_json=as_json)
-    age = _age(older_than)
-    done = cleaning.clean_up(here.storage(), here.now, age)
-    here.tell(asdict(done))
+    command = open_command(bucket, settings, as_json=as_json)
+    age = _parse_age(older_than)
+    report = delete_orphans(command.storage(), command.now, age)
+    command.print_json(asdict(report))
     if not as_json:
-        output.say(
-            f"Deleted {done.objects:,} objects ({done.bytes:,} bytes) that nothing reaches, and"
-            f" {done.table_files:,} files of histories and context."
+        print_line(
+            f"Deleted {report.objects:,} objects ({report.bytes:,} bytes) that nothing refers to,"
+            f" and {report.table_files:,} files of histories and context."
         )
 
 
-def _age(text: str) -> timedelta:
-    if (found := re.fullmatch(r"(\d{1,5})d", text)) is None:
+def _parse_age(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,5})d", text)
+    if match is None:
         raise InputError(f"--older-than {text}: an age is written in days, such as 7d")
-    return timedelta(days=int(found[1]))
+    return timedelta(days=int(match[1]))

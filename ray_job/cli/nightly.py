@@ -1,41 +1,31 @@
-"""The night's commands: ingest, plan, run."""
+"""The commands of a night: ingest, plan, run."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ray_job.bucket.receipts import Receipt
-from ray_job.bucket.storage import Storage
-from ray_job.cli import output
+from ray_job.bucket.keys import CONTEXT_KINDS
 from ray_job.cli.command_context import (
     AsOf,
     Bucket,
-    CommandContext,
     Json,
     SettingsFile,
     Stores,
-    day,
-    edge,
-    listed,
+    open_command,
+    parse_date,
+    parse_stores,
 )
-from ray_job.events import emit
-from ray_job.ingest.kinds import KINDS
-from ray_job.nightly.prepare import RunRequest
 
 if TYPE_CHECKING:
-    from ray_job.forecasting.task import Executor, Result, RunSpec, Task
+    from ray_job.nightly.prepare import RunPlan
 
 SUBMISSION = "STORECAST_SUBMISSION"
-"""Names the RayJob that this process runs in; see `ray_job.submit`."""
+"""The variable that names the RayJob in which this process runs; see `ray_job.submit`."""
 
 app = typer.Typer()
 
@@ -48,35 +38,41 @@ def ingest(
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help=f"What the FILEs are: {', '.join(KINDS)}.", show_default="sales"),
+        typer.Option(
+            help=f"The kind of the FILEs: {', '.join(('sales', *CONTEXT_KINDS))}.",
+            show_default="sales",
+        ),
     ] = None,
     replace: Annotated[
         bool,
-        typer.Option(help="The FILEs take their stores' earlier rows of their dates out."),
+        typer.Option(help="Remove earlier rows of the same stores on the dates of the FILEs."),
     ] = False,
     bucket: Bucket = None,
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Bring every new raw file in.
+    """Ingest every new raw file.
 
-    All of them in one commit, each file once; a bad one leaves everything as it is.
+    All files go into one commit, and each file is ingested once. If one file is bad, nothing is
+    ingested.
     """
-    from ray_job import ingest as ingesting
+    from ray_job.cli import output
+    from ray_job.ingest import ingest as ingest_files
+    from ray_job.nightly.job_events import ingest_fields
 
-    here = edge(bucket, settings, as_json=as_json)
-    report = ingesting.ingest(
-        here.storage(create=bool(files)),
-        here.settings,
+    command = open_command(bucket, settings, as_json=as_json)
+    report = ingest_files(
+        command.storage(create=bool(files)),
+        command.settings,
         files or (),
         kind=kind,
         replace=replace,
-        now=here.now,
-        progress=here.progress,
+        now=command.now,
+        progress=command.progress,
     )
-    here.tell(output.plain(report))
+    command.print_json(ingest_fields(report))
     if not as_json:
-        output.tell_ingest(report)
+        output.print_ingest(report)
 
 
 @app.command()
@@ -88,13 +84,21 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Print the chunks of a run, without running it."""
-    from ray_job.nightly.prepare import prepare
+    from ray_job.cli import output
+    from ray_job.nightly.prepare import RunRequest, prepare
 
-    here = edge(bucket, settings, as_json=as_json)
-    request = RunRequest(as_of=day(as_of), stores=listed(stores))
-    run_plan = prepare(here.storage(), here.settings, request, here.now)
-    attempts = here.settings.run.attempts_per_as_of
-    chunks = [
+    command = open_command(bucket, settings, as_json=as_json)
+    request = RunRequest(as_of=parse_date(as_of), stores=parse_stores(stores))
+    run_plan = prepare(command.storage(), command.settings, request, command.now)
+    chunks = _chunk_documents(run_plan, command.settings.run.attempts_per_as_of)
+    command.print_json({"as_of": run_plan.as_of.isoformat(), "chunks": chunks})
+    if not as_json:
+        output.print_plan(run_plan.as_of, chunks)
+
+
+def _chunk_documents(run_plan: RunPlan, attempts: int) -> list[dict[str, Any]]:
+    """The chunks as JSON objects. `attempts` is how often a run tries a failed chunk."""
+    return [
         {
             "digest": planned.chunk.digest,
             "stores": planned.chunk.store_ids,
@@ -108,16 +112,13 @@ def plan(
         }
         for planned in run_plan.planned_chunks
     ]
-    here.tell({"as_of": run_plan.as_of.isoformat(), "chunks": chunks})
-    if not as_json:
-        output.tell_plan(run_plan.as_of, chunks)
 
 
 @app.command()
 def run(
-    ingest_first: Annotated[
-        bool, typer.Option("--ingest", help="Bring new raw files in first.")
-    ] = False,
+    ingest_first: Annotated[bool, typer.Option("--ingest", help="Ingest new raw files first.")] = (
+        False
+    ),
     as_of: Annotated[
         str | None,
         typer.Option(
@@ -129,7 +130,7 @@ def run(
     ] = None,
     stores: Stores = None,
     no_publish: Annotated[
-        bool, typer.Option("--no-publish", help="Make the parts, leave the pointer alone.")
+        bool, typer.Option("--no-publish", help="Make the parts, do not move the pointer.")
     ] = False,
     force: Annotated[
         bool, typer.Option(help="Publish against gates and holds; try failed chunks again.")
@@ -140,121 +141,35 @@ def run(
 ) -> None:
     """The nightly job: do what is not done yet, and publish.
 
-    A file that --ingest cannot bring in is left out and named, until it is mended or removed; what
-    is published without it ends with exit code 4.
+    A file that --ingest cannot ingest is left out and named, until somebody repairs or removes it.
+    A release that is published without it gives exit code 4.
     """
-    here = edge(bucket, settings, as_json=as_json)
-    storage = here.storage()
+    from ray_job.cli import output
+    from ray_job.nightly.job import run_job
+    from ray_job.nightly.prepare import RunRequest
+
+    command = open_command(bucket, settings, as_json=as_json)
+    storage = command.storage()
     request = RunRequest(
-        as_of="current" if as_of == "current" else day(as_of),
-        stores=listed(stores),
+        as_of="current" if as_of == "current" else parse_date(as_of),
+        stores=parse_stores(stores),
         publish=not no_publish,
         force=force,
         submission=os.environ.get(SUBMISSION),
     )
-    if ingest_first:
-        from ray_job import ingest as ingesting
-
-        # The hourly run never compacts: new names of files would make new chunks of old data.
-        night = None if request.as_of == "current" else request.as_of or here.yesterday
-        report = ingesting.ingest(
-            storage,
-            here.settings,
-            now=here.now,
-            compact=None if night is None else ingesting.CompactScope(night),
-            leave_out_bad=True,
-            progress=here.progress,
-        )
-        untidy = "INFO" if report.not_compacted is None else "WARNING"
-        emit("ingest_finished", severity="ERROR" if report.bad else untidy, **output.plain(report))
-        if report.not_compacted is not None:
-            sys.stderr.write(f"storecast: not compacted: {report.not_compacted}\n")
-        for one in report.bad:
-            sys.stderr.write(f"storecast: {one.reason}\n")
-        request = replace_fields(request, bad_deliveries=report.bad)
-    receipt = execute(here, storage, request)
-    here.tell(
-        receipt.model_dump(mode="json", include=output.RUN_FIELDS)
-        | {"stores": receipt.stores.model_dump()}
+    receipt = run_job(
+        storage,
+        command.settings,
+        request,
+        ingest_first=ingest_first,
+        now=command.now,
+        clock=time.monotonic,
+        progress=command.progress,
+        on_ingested=output.print_ingest_problems,
     )
+    command.print_json(output.run_document(receipt))
     if not as_json:
-        output.tell_run(receipt)
+        output.print_run(receipt)
+    # Inside a RayJob another code would make KubeRay run the night again; see `ray_job.submit`.
     if request.submission is None and receipt.exit_code:
         raise typer.Exit(receipt.exit_code)
-
-
-class _Ray:
-    """Ray, from the first task on: what is wrong with a request, and that there is nothing to do,
-    is said without starting it."""
-
-    def __init__(self, until: ExitStack) -> None:
-        self._until = until
-        self._executor: Executor | None = None
-
-    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[Result]:
-        if self._executor is None:
-            from ray_job.execution import ray_executor
-
-            self._until.enter_context(ray_executor.cluster())
-            self._executor = ray_executor.RayExecutor()
-        yield from self._executor.run(tasks, spec)
-
-
-def execute(here: CommandContext, storage: Storage, request: RunRequest) -> Receipt:
-    """Run on Ray, and tell the event that monitoring listens to."""
-    from ray_job.nightly.run import run as running
-
-    with ExitStack() as until:
-        receipt = running(
-            storage,
-            here.settings,
-            request,
-            _Ray(until),
-            now=here.now,
-            clock=time.monotonic,
-            progress=here.progress,
-        )
-    emit(
-        "run_finished",
-        severity=_severity(receipt),
-        sentence=output.run_sentence(receipt),
-        status=receipt.status,
-        seconds=receipt.seconds,
-        exit_code=receipt.exit_code,
-        as_of=receipt.as_of.isoformat(),
-        run_id=receipt.run_id,
-        release=receipt.release,
-        stores=receipt.stores.model_dump(),
-        bad_deliveries=[one.reason for one in receipt.bad_deliveries],
-        late_share=receipt.stores.late / max(receipt.stores.expected, 1),
-        **_sanity(receipt),
-    )
-    return receipt
-
-
-def _severity(receipt: Receipt) -> str:
-    if receipt.exit_code:
-        return "ERROR"
-    return "WARNING" if receipt.drift is not None and receipt.drift.warnings else "INFO"
-
-
-def _sanity(receipt: Receipt) -> dict[str, Any]:
-    """What alerts and log-based metrics look at, flat; the receipt has it by region."""
-    found = receipt.drift
-    if found is None:
-        return {}
-    cost = receipt.cost
-    return {
-        "silent_stores": found.silent,
-        "silent_share": found.silent_share,
-        "carried_share": found.carried_share,
-        "fallback_share": found.fallback_share,
-        "missing_weather_share": found.missing_weather_share,
-        "forecast_to_usual": found.total.ratio,
-        "regions": {
-            level.region: level.ratio for level in found.regions if level.ratio is not None
-        },
-        "warnings": found.warnings,
-        "cpu_seconds": receipt.cpu_seconds,
-        "cost_per_1000_stores": None if cost is None else cost.per_1000_stores,
-    }

@@ -1,4 +1,4 @@
-"""The commands that judge: accuracy and compare."""
+"""The commands about the quality of forecasts: accuracy and compare."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ray_job.bucket.freshness import Schedule
-from ray_job.bucket.storage import Storage
-from ray_job.cli import output
-from ray_job.cli.command_context import AsOf, Bucket, CommandContext, Json, SettingsFile, day, edge
+from ray_job.cli.command_context import AsOf, Bucket, Json, SettingsFile, open_command, parse_date
 
 app = typer.Typer()
 
-_FEW = 5
+_LISTED_STORES = 5
 
 
 @app.command()
@@ -29,20 +26,21 @@ def accuracy(
 ) -> None:
     """How good the live forecasts have been, beside last week's number."""
     from ray_job.bucket import pointer
-    from ray_job.evaluation import accuracy as judging
+    from ray_job.evaluation import accuracy as accuracies
 
-    here = edge(bucket, settings, as_json=as_json)
-    storage = here.storage()
+    command = open_command(bucket, settings, as_json=as_json)
+    storage = command.storage()
     current, _ = pointer.read(storage)
-    scores = judging.read(storage, current, days)
+    scores = accuracies.read(storage, current, days)
     if store is not None:
         scores = scores.of(store)
-    found = judging.summarise(scores)
-    detail = judging.by_store(scores) if store is None else judging.day_by_day(scores)
-    here.tell({"store_id": store, **found, "by_store" if store is None else "days_said": detail})
+    summary = accuracies.summarise(scores)
+    details = accuracies.by_store(scores) if store is None else accuracies.day_by_day(scores)
+    details_key = "by_store" if store is None else "days_said"
+    command.print_json({"store_id": store, **summary, details_key: details})
     if not as_json:
-        _tell_accuracy(found, store)
-        (_tell_stores if store is None else _tell_days)(detail)
+        _print_summary(summary, store)
+        (_print_best_and_worst if store is None else _print_days)(details)
 
 
 @app.command()
@@ -55,70 +53,48 @@ def compare(
     settings: SettingsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Two models on the same days, and whether chance explains it.
+    """Compare two models on the same days.
 
-    Neither may have been trained on one of the days.
+    Says whether chance explains the difference. Neither model may have been trained on one of
+    the days.
     """
-    here = edge(bucket, settings, as_json=as_json)
-    found = compared(here, here.storage(), first, second, days, day(as_of))
-    here.tell(found)
+    from ray_job.backtest.model_comparison import compare_models
+
+    command = open_command(bucket, settings, as_json=as_json)
+    comparison = compare_models(
+        command.storage(),
+        command.settings,
+        first,
+        second,
+        days=days,
+        as_of=parse_date(as_of),
+        now=command.now,
+        progress=command.progress,
+    )
+    command.print_json(comparison)
     if not as_json:
-        _tell_comparison(found)
+        print_comparison(comparison)
 
 
-def compared(
-    here: CommandContext,
-    storage: Storage,
-    first: str,
-    second: str,
-    days: int,
-    as_of: date | None = None,
-) -> dict[str, Any]:
-    """`compare.compare` of two registered models, with their names and the days.
+def print_comparison(comparison: dict[str, Any]) -> None:
+    """Print a result of `compare_models`."""
+    from ray_job.cli.output import print_line, print_table
 
-    Raises InputError where there are too few days that neither was trained on.
-    """
-    from ray_job.backtest import compare as comparing
-    from ray_job.backtest import trial
-    from ray_job.data.histories import open_histories, resolve_as_of
-
-    histories = open_histories(storage)
-    models = [trial.load(storage, version) for version in (first, second)]
-    schedule = Schedule(here.settings.zone, here.settings.deadline)
-    last = resolve_as_of(as_of, histories, schedule, here.now)
-    begin, last = comparing.common_days(models[0], models[1], last, days)
-    rows = [
-        trial.run(
-            storage,
-            here.settings,
-            histories,
-            model,
-            begin,
-            last,
-            trial.Conditions(),
-            here.progress,
-        ).result.rows
-        for model in models
-    ]
-    found = comparing.compare(rows[0], rows[1])
-    return {"models": [first, second], "from": str(begin), "to": str(last), **found}
-
-
-def _tell_comparison(found: dict[str, Any]) -> None:
-    one, other = found["models"]
-    test = found["test"]
-    output.say(
-        f"{test['days']} days from {found['from']} to {found['to']}, one day ahead:"
-        f" {one} is off by {found['first']['wape']:.2%} of sales, {other} by"
-        f" {found['second']['wape']:.2%}; {other} was nearer on {test['days_better']} days."
+    first, second = comparison["models"]
+    test = comparison["test"]
+    print_line(
+        f"{test['days']} days from {comparison['from']} to {comparison['to']}, one day ahead:"
+        f" {first} is off by {comparison['first']['wape']:.2%} of sales, {second} by"
+        f" {comparison['second']['wape']:.2%}; {second} was nearer on {test['days_better']} days."
     )
     chance = f"p = {test['p_value']:.3f}; difference {test['low']:+.2%} to {test['high']:+.2%}"
-    if found["better"] is None:
-        output.say(f"That may be chance ({chance}).")
+    if comparison["better"] is None:
+        print_line(f"The difference may be chance ({chance}).")
     else:
-        output.say(f"{other if found['better'] == 'second' else one} is better ({chance}).")
-    output.table(
-        ("days ahead", "rows", f"wape {one}", f"wape {other}", "difference", "p"),
+        better = second if comparison["better"] == "second" else first
+        print_line(f"{better} is better ({chance}).")
+    print_table(
+        ("days ahead", "rows", f"wape {first}", f"wape {second}", "difference", "p"),
         [
             (
                 int(ahead),
@@ -128,36 +104,40 @@ def _tell_comparison(found: dict[str, Any]) -> None:
                 row["test"]["difference"],
                 row["test"]["p_value"],
             )
-            for ahead, row in found["by_days_ahead"].items()
+            for ahead, row in comparison["by_days_ahead"].items()
         ],
     )
 
 
-def _tell_accuracy(found: dict[str, Any], store: str | None) -> None:
-    whose = f"Store {store}" if store else f"{found['stores']:,} stores"
-    span = f"{whose}, {found['first']:%-d %B} to {found['last']:%-d %B %Y}"
-    if not found["rows"]:
-        output.say(f"{span}: nothing but closed days.")
+def _print_summary(summary: dict[str, Any], store: str | None) -> None:
+    from ray_job.cli.output import percent, print_line, print_table
+
+    subject = f"Store {store}" if store else f"{summary['stores']:,} stores"
+    span = f"{subject}, {summary['first']:%-d %B} to {summary['last']:%-d %B %Y}"
+    if not summary["rows"]:
+        print_line(f"{span}: nothing but closed days.")
         return
-    off = _percent(found["wape"])
-    line = f"{span}: ±{off}, inside the 80 % interval on {_percent(found['coverage_80'])} of days"
-    if found["days"]:
+    line = (
+        f"{span}: ±{percent(summary['wape'])}, inside the 80 % interval on"
+        f" {percent(summary['coverage_80'])} of days"
+    )
+    if summary["days"]:
         line += (
-            f"; better than last week's number (±{_percent(found['naive_wape'])})"
-            f" on {found['better_days']} of {found['days']} days"
+            f"; better than last week's number (±{percent(summary['naive_wape'])})"
+            f" on {summary['better_days']} of {summary['days']} days"
         )
-    output.say(f"{line}.")
-    if found["days_without"]:
-        output.say(f"Nothing was scored of {_spans(found['days_without'])}.")
-    output.table(
+    print_line(f"{line}.")
+    if summary["days_without"]:
+        print_line(f"There are no scores of {_date_ranges(summary['days_without'])}.")
+    print_table(
         ("days ahead", "forecasts", "off by", "bias", "inside 80 %"),
         [
             (int(ahead), row["rows"], *_percents(row, "wape", "bias", "coverage_80"))
-            for ahead, row in found["by_days_ahead"].items()
+            for ahead, row in summary["by_days_ahead"].items()
         ],
     )
     if store is None:
-        output.table(
+        print_table(
             ("day", "stores", "off by", "bias", "inside 80 %", "last week's number"),
             [
                 (
@@ -165,17 +145,20 @@ def _tell_accuracy(found: dict[str, Any], store: str | None) -> None:
                     row["rows"],
                     *_percents(row, "wape", "bias", "coverage_80", "naive_wape"),
                 )
-                for row in found["by_day"]
+                for row in summary["by_day"]
             ],
         )
 
 
-def _tell_stores(stores: list[dict[str, Any]]) -> None:
+def _print_best_and_worst(stores: list[dict[str, Any]]) -> None:
+    """`stores` are sorted, the worst one first."""
+    from ray_job.cli.output import print_table
+
     columns = ("days", "off by", "bias", "inside 80 %", "last week's number")
-    few = min(_FEW, len(stores) // 2)
-    for title, rows in (("worst", stores[:few]), ("best", stores[::-1][:few])):
+    number = min(_LISTED_STORES, len(stores) // 2)
+    for title, rows in (("worst", stores[:number]), ("best", stores[::-1][:number])):
         if rows:
-            output.table(
+            print_table(
                 (f"{title} stores", *columns),
                 [
                     (
@@ -188,8 +171,10 @@ def _tell_stores(stores: list[dict[str, Any]]) -> None:
             )
 
 
-def _tell_days(days: list[dict[str, Any]]) -> None:
-    output.table(
+def _print_days(days: list[dict[str, Any]]) -> None:
+    from ray_job.cli.output import percent, print_table
+
+    print_table(
         ("day", "days ahead", "forecast", "80 % from", "to", "sold", "off by", "", "week before"),
         [
             (
@@ -199,7 +184,7 @@ def _tell_days(days: list[dict[str, Any]]) -> None:
                 row["lower_80"],
                 row["upper_80"],
                 row["actual"],
-                _percent(row["error"] / row["actual"]) if row["actual"] > 0 else "–",
+                percent(row["error"] / row["actual"]) if row["actual"] > 0 else "–",
                 "inside" if row["inside"] else "outside",
                 row["naive"],
             )
@@ -208,22 +193,21 @@ def _tell_days(days: list[dict[str, Any]]) -> None:
     )
 
 
-def _spans(days: list[date]) -> str:
-    """Days in a row told by the first and the last of them."""
-    spans: list[list[date]] = []
-    for one in days:
-        if spans and (one - spans[-1][-1]).days == 1:
-            spans[-1].append(one)
+def _date_ranges(days: list[date]) -> str:
+    """`5 Feb to 1 Mar, 3 Mar`: consecutive days are one range. `days` are sorted."""
+    ranges: list[list[date]] = []
+    for day in days:
+        if ranges and (day - ranges[-1][-1]).days == 1:
+            ranges[-1].append(day)
         else:
-            spans.append([one])
+            ranges.append([day])
     return ", ".join(
-        f"{span[0]:%-d %b}" + (f" to {span[-1]:%-d %b}" if len(span) > 1 else "") for span in spans
+        f"{dates[0]:%-d %b}" + (f" to {dates[-1]:%-d %b}" if len(dates) > 1 else "")
+        for dates in ranges
     )
 
 
 def _percents(row: dict[str, Any], *names: str) -> list[str]:
-    return [_percent(row[name]) for name in names]
+    from ray_job.cli.output import percent
 
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return [percent(row[name]) for name in names]

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from ray_job.cli import output
 from ray_job.cli.command_context import Json
 
 app = typer.Typer()
@@ -21,7 +20,7 @@ def token(
     email: Annotated[
         str | None, typer.Option(help="A verified e-mail address.", show_default=False)
     ] = None,
-    minutes: Annotated[int, typer.Option(min=1, help="How long it holds.")] = 60,
+    minutes: Annotated[int, typer.Option(min=1, help="How long the token is valid.")] = 60,
     folder: Annotated[
         Path, typer.Option("--key", help="The directory of the key; made if there is none.")
     ] = Path(".storecast"),
@@ -31,17 +30,21 @@ def token(
 
     Prints the token alone; with --json also the entry for STORECAST_API_ISSUERS.
     """
-    from ray_job.operations import tokens
+    from ray_job.cli.output import print_line
+    from ray_job.operations import development_token
 
-    key = tokens.open_key(folder)
+    key = development_token.open_key(folder)
     now = datetime.now(UTC)
     lifetime = timedelta(minutes=minutes)
-    made = key.token(
-        subject=subject, email=email, audience=tokens.AUDIENCE, now=now, lifetime=lifetime
+    signed = key.token(
+        subject=subject,
+        email=email,
+        audience=development_token.AUDIENCE,
+        now=now,
+        lifetime=lifetime,
     )
     if as_json:
-        expires = (now + lifetime).isoformat()
-        told = {"token": made, "expires_at": expires, "issuers": [key.issuer]}
-        output.say(json.dumps(told))
+        expires_at = (now + lifetime).isoformat()
+        print_line(json.dumps({"token": signed, "expires_at": expires_at, "issuers": [key.issuer]}))
     else:
-        output.say(made)
+        print_line(signed)

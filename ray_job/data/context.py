@@ -1,7 +1,7 @@
-"""The context: what surrounds the series, small enough that every worker gets it whole.
+"""The context: what surrounds the series. It is small, so that every worker gets all of it.
 
-Stores with their region and whatever else describes them, weather and holidays by region and
-day. It is made once per run, from whole tables, and put once into Ray's object store.
+It holds the stores with their regions and descriptions, and weather and holidays by region and day.
+A run makes it once from the whole tables.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 HOLIDAY_REACH = 35
-"""Days before the first and after the last day for which holidays are known as well."""
+"""Holidays are known for so many days before the first day and after the last day, too."""
 
 _NO_STORE = -1
 _USUAL_YEARS = 5
@@ -36,10 +36,11 @@ _USUAL_RECENT = 28
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`regions` has r names; arrays by region have r + 1 rows, the last for stores of no region.
+    """Stores, weather and holidays as arrays.
 
-    That last row holds the mean weather of all regions (marked as missing, unless there is one
-    region only) and the country's own holidays. Arrays by store have one more row, too: NaN.
+    `regions` has r names. Arrays by region have r + 1 rows; the last row is for stores without a
+    region. It holds the mean weather of all regions (marked as missing, unless there is one region
+    only) and the country's own holidays. Arrays by store also have one more row, with NaN or None.
     """
 
     first_day: date
@@ -55,11 +56,11 @@ class Context:
     weather: Floats32
     """(r + 1, days, columns)"""
     weather_missing: Flags
-    """(r + 1, days): the values are the region's usual ones, not delivered for the day."""
+    """(r + 1, days): whether the values are the region's usual ones and were not delivered."""
     holidays: Flags
     """(r + 1, HOLIDAY_REACH + days + HOLIDAY_REACH)"""
-    digest: str
-    """sha256 of all the above."""
+    digest: str = ""
+    """sha256 of all other fields."""
 
     @classmethod
     def build(
@@ -74,11 +75,11 @@ class Context:
     ) -> Context:
         """The context of the days from `first_day` to `last_day`, both included.
 
-        `stores` has columns store_id, region and others; `weather` region, date and numbers (other
-        columns of text are ignored); `holidays` region (null: everywhere), date, holiday. Hand over
-        whole tables: days before `first_day` serve to know the usual weather. Raises InputError for
-        a missing column, a store or a region's day that comes twice, and for an unknown country
-        where holidays are not delivered.
+        `stores` has the columns store_id, region and others; `weather` has region, date and numbers
+        (columns of text are ignored); `holidays` has region (null: all regions), date and holiday.
+        The tables must be whole, since earlier days give the usual weather. Raises InputError for
+        a missing column, for a store or a day of a region that occurs twice, and for an unknown
+        country where no holidays were delivered.
         """
         store_ids, store_regions, numbers, texts = _stores(stores)
         regions = _regions(store_regions, weather, holidays)
@@ -88,18 +89,7 @@ class Context:
         store_region = np.array([*rows, elsewhere], dtype=np.int64)
         values, missing, columns = _weather(weather, place, first_day, last_day)
         flags = _holidays(holidays, place, country, first_day, last_day)
-        digest = _digest(
-            (first_day, last_day, regions, columns, store_ids.tolist()),
-            {name: texts[name].tolist() for name in sorted(texts)},
-            {
-                "region": store_region,
-                "weather": values,
-                "weather missing": missing,
-                "holidays": flags,
-                **{f"store {name}": numbers[name] for name in sorted(numbers)},
-            },
-        )
-        return cls(
+        context = cls(
             first_day=first_day,
             last_day=last_day,
             regions=regions,
@@ -111,26 +101,36 @@ class Context:
             weather=values,
             weather_missing=missing,
             holidays=flags,
-            digest=digest,
+        )
+        return replace(context, digest=_digest(context))
+
+    def without_weather(self) -> Context:
+        """The same context as if no weather had ever been delivered."""
+        return replace(
+            self,
+            weather_columns=(),
+            weather=np.zeros((*self.weather_missing.shape, 0), dtype=np.float32),
+            weather_missing=np.ones_like(self.weather_missing),
+            digest=hashlib.sha256(f"{self.digest} without weather".encode()).hexdigest(),
         )
 
     def rows(self, store_ids: Texts) -> Ints:
-        """Each store's row in the arrays by store; -1, their last row, where it has none."""
+        """Each store's row in the arrays by store; -1 (the last row) for other stores."""
         if not len(self.store_ids) or not len(store_ids):
             return np.full(len(store_ids), _NO_STORE, dtype=np.int64)
-        wanted = store_ids.astype(np.str_)
-        found = np.minimum(np.searchsorted(self.store_ids, wanted), len(self.store_ids) - 1)
-        return np.where(self.store_ids[found] == wanted, found, _NO_STORE)
+        ids = store_ids.astype(np.str_)
+        rows = np.minimum(np.searchsorted(self.store_ids, ids), len(self.store_ids) - 1)
+        return np.where(self.store_ids[rows] == ids, rows, _NO_STORE)
 
     def weather_at(self, day: date) -> Floats32:
-        """(r + 1, columns); NaN for a day outside of the context."""
+        """(r + 1, columns): the weather of a day; NaN for a day outside of the context."""
         column = (day - self.first_day).days
         if 0 <= column < self.weather.shape[1]:
             return np.ascontiguousarray(self.weather[:, column])
         return np.full((len(self.regions) + 1, len(self.weather_columns)), np.nan, np.float32)
 
     def weather_missing_at(self, day: date) -> Flags:
-        """(r + 1,)"""
+        """(r + 1,): whether the weather of a day is not delivered."""
         column = (day - self.first_day).days
         if 0 <= column < self.weather_missing.shape[1]:
             return np.ascontiguousarray(self.weather_missing[:, column])
@@ -149,12 +149,14 @@ def _stores(
 ) -> tuple[npt.NDArray[np.str_], list[str | None], dict[str, Floats], dict[str, Texts]]:
     if table is None:
         return np.array([], dtype=np.str_), [], {}, {}
-    _demand(table, "stores", ("store_id",))
+    _require(table, "stores", ("store_id",))
     table = table.sort_by("store_id")
     ids = _texts(table["store_id"])
     for before, after in itertools.pairwise(ids):
         if before == after:
-            raise InputError(f"stores: store {after!r} comes twice")
+            raise InputError(
+                f"stores: store {after!r} has two rows; deliver one row for each store"
+            )
     regions: list[str | None] = [None] * len(ids)
     if "region" in table.column_names:
         regions = _texts(table["region"])
@@ -176,7 +178,7 @@ def _regions(
     names = set(of_stores)
     for kind, table in (("weather", weather), ("holidays", holidays)):
         if table is not None:
-            _demand(table, kind, ("region", "date"))
+            _require(table, kind, ("region", "date"))
             names |= set(_texts(pc.unique(table["region"])))
     return tuple(sorted(name for name in names if name is not None))
 
@@ -212,7 +214,7 @@ def _weather(
         values[rows, dates - start, index] = _numbers(table[column])
     values[-1] = values[0] if len(place) == 1 else _mean(values[:-1])
     missing = np.isnan(values)
-    # What was filled in is no delivery: it would depend on where the context begins.
+    # Usual values come from delivered ones only, so that they do not depend on `first_day`.
     delivered = values.copy()
     first = first_day.toordinal() - start
     for region, day, column in np.argwhere(missing[:, first : first + days]):
@@ -225,9 +227,9 @@ def _weather(
 
 
 def _usual(history: Floats, day: int) -> float:
-    """What a day's value usually is: the mean of that week in earlier years, else of late.
+    """The usual value of a day: the mean of its week in earlier years, else of the last 28 days.
 
-    Only days before it count, so that a context that reaches further says the same of it.
+    Only earlier days count, so that a longer context gives the same value.
     """
     weeks = [
         history[max(0, day - 364 * year - _USUAL_REACH) : day - 364 * year + _USUAL_REACH + 1]
@@ -252,7 +254,7 @@ def _holidays(
     end = last_day + timedelta(days=HOLIDAY_REACH)
     flags = np.zeros((len(place) + 1, (end - start).days + 1), dtype=np.bool_)
     if table is not None and table.num_rows:
-        _demand(table, "holidays", ("region", "date", "holiday"))
+        _require(table, "holidays", ("region", "date", "holiday"))
         for region, day, name in zip(
             _texts(table["region"]), table["date"].to_pylist(), table["holiday"], strict=True
         ):
@@ -268,27 +270,38 @@ def _holidays(
     return flags
 
 
-def _digest(
-    names: object,
-    texts: Mapping[str, list[str | None]],
-    arrays: Mapping[str, npt.NDArray[np.generic]],
-) -> str:
-    digest = hashlib.sha256(repr((names, texts)).encode())
-    for name, array in arrays.items():
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+def _digest(context: Context) -> str:
+    """The sha256 of every field of the context but the digest itself."""
+    digest = hashlib.sha256()
+    for field in fields(context):
+        if field.name != "digest":
+            _update(digest, field.name, getattr(context, field.name))
     return digest.hexdigest()
 
 
+def _update(digest: hashlib._Hash, name: str, value: object) -> None:
+    """Add a named value: a mapping by its sorted keys, an array of numbers by its bytes."""
+    if isinstance(value, Mapping):
+        digest.update(f"{name} {len(value)}".encode())
+        for key in sorted(value):
+            _update(digest, f"{name} {key}", value[key])
+    elif isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        digest.update(f"{name} {value.dtype.str} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    else:
+        content = value.tolist() if isinstance(value, np.ndarray) else value
+        digest.update(f"{name} {content!r}".encode())
+
+
 def _mean(values: Floats) -> Floats:
-    """The mean along the first axis of what is known; NaN where nothing is."""
+    """The mean along the first axis of known values; NaN where no value is known."""
     known = ~np.isnan(values)
     counts = known.sum(axis=0)
     sums = np.where(known, values, 0.0).sum(axis=0)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def _demand(table: pa.Table, kind: str, columns: Iterable[str]) -> None:
+def _require(table: pa.Table, kind: str, columns: Iterable[str]) -> None:
     for column in columns:
         if column not in table.column_names:
             raise InputError(f"{kind}: the column {column!r} is missing")

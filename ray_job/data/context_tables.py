@@ -20,13 +20,14 @@ CLOSED_FOR_GOOD = "closed_for_good"
 
 @dataclass(frozen=True, slots=True)
 class ContextTables:
-    """The delivered context, None where nothing was delivered."""
+    """The tables of the context; None for a kind of which nothing was delivered."""
 
     stores: pa.Table | None
     weather: pa.Table | None
     holidays: pa.Table | None
 
     def between(self, first_day: date, last_day: date, country: str) -> Context:
+        """The context of the days from `first_day` to `last_day`, both included."""
         return Context.build(
             self.stores,
             self.weather,
@@ -38,13 +39,13 @@ class ContextTables:
 
     @property
     def descriptions(self) -> dict[str, dict[str, object]]:
-        """What the stores table tells of each store."""
+        """The columns of the stores table, by store; values that are null are left out."""
         rows = [] if self.stores is None else self.stores.to_pylist()
-        return {row["store_id"]: _told(row) for row in rows}
+        return {row["store_id"]: _without_nulls(row) for row in rows}
 
     @property
     def regions(self) -> dict[str, str | None]:
-        """The region of each store of the stores table; none where it names none."""
+        """The region of each store of the stores table; empty if the table has no regions."""
         if self.stores is None or "region" not in self.stores.column_names:
             return {}
         return dict(
@@ -52,7 +53,11 @@ class ContextTables:
         )
 
     def expected(self, partitions: Sequence[str]) -> set[str]:
-        """The stores of the stores table that are not closed for good, else every partition."""
+        """The stores that should have a forecast.
+
+        These are the stores of the stores table that are not closed for good; without a stores
+        table, all `partitions`.
+        """
         if self.stores is None:
             return set(partitions)
         ids = self.stores["store_id"].to_pylist()
@@ -62,7 +67,7 @@ class ContextTables:
         return {store for store, mark in zip(ids, marks, strict=True) if not _is_marked(mark)}
 
     def known(self, partitions: Sequence[str]) -> set[str]:
-        """The expected stores and those that are marked as closed for good."""
+        """The expected stores, and those that are closed for good."""
         return set(partitions if self.stores is None else self.stores["store_id"].to_pylist())
 
 
@@ -84,7 +89,7 @@ def _context_table(storage: Storage, kind: str) -> pa.Table | None:
     return pa.concat_tables(pieces, promote_options="default") if pieces else None
 
 
-def _told(row: Mapping[str, object]) -> dict[str, object]:
+def _without_nulls(row: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in row.items() if value is not None and name != "store_id"}
 
 

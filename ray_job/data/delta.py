@@ -1,7 +1,7 @@
 """The Delta tables of the bucket: opening, creating, listing and committing.
 
-Files are written elsewhere, unseen; a commit names them. A handle is a snapshot: it does not move
-when somebody commits, not even by its own commit.
+Other modules write the files; nobody reads a file before a commit names it. A table handle is a
+snapshot: it does not change when a commit is made, not even by its own commit.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ STORE = "store_id"
 APP_ID = "ingest"
 _REWRITE = "rewrite"
 _CHECKPOINT_INTERVAL = "10"
-"""Commits between checkpoints, which hold the same in a seventh of the bytes: a commit of a night's
-100,000 files is 47 MB of JSON, and every opening reads all of them since the last checkpoint."""
+"""Commits between checkpoints. Opening a table reads all commits since the last checkpoint. The
+commit of a night's 100,000 files is 47 MB of JSON; in a checkpoint the same takes a seventh of
+that."""
 _CAUSE = re.compile(r"\s*\n\s*(?:\x1b\[\d+m)*↳(?:\x1b\[\d+m)*\s*")
-"""delta-rs tells each cause of an error on a line of its own, after an arrow in colour."""
+"""delta-rs writes each cause of an error on a line of its own, after a coloured arrow."""
 SALES_SCHEMA = pa.schema(
     [
         (STORE, pa.string()),
@@ -45,12 +46,15 @@ SALES_SCHEMA = pa.schema(
         ("op", pa.string()),
     ]
 )
-"""The columns that every history has; further ones are double or string."""
+"""The columns that every history has. Further columns are double or string."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A file that a commit adds. Without dates and items it has no statistics but its rows."""
+    """A file that a commit adds.
+
+    Without dates and items its only statistic is the number of rows.
+    """
 
     path: str
     store_id: str | None
@@ -63,8 +67,8 @@ class DataFile:
 
 
 @contextmanager
-def _told(root: str) -> Iterator[None]:
-    """Tell delta-rs's errors as ours."""
+def _translated_errors(root: str) -> Iterator[None]:
+    """Raise errors of delta-rs as errors of this project."""
     try:
         yield
     except CommitFailedError as error:
@@ -74,14 +78,14 @@ def _told(root: str) -> Iterator[None]:
 
 
 def _sentence(error: BaseException) -> str:
-    told = _CAUSE.sub(": ", str(error).strip())
-    return told.splitlines()[0] if told else type(error).__name__
+    message = _CAUSE.sub(": ", str(error).strip())
+    return message.splitlines()[0] if message else type(error).__name__
 
 
 def open_table(storage: Storage, root: str) -> DeltaTable | None:
     """The newest snapshot of the table under `root`, None where there is no table."""
     address, options = storage.delta(root)
-    with _told(root):
+    with _translated_errors(root):
         try:
             return DeltaTable(address, storage_options=options)
         except TableNotFoundError:
@@ -91,13 +95,16 @@ def open_table(storage: Storage, root: str) -> DeltaTable | None:
 def open_or_create(
     storage: Storage, root: str, schema: pa.Schema, partition_by: Sequence[str] = ()
 ) -> DeltaTable:
-    """The newest snapshot of the table, made with `schema` if there is none. Safe to race."""
+    """The newest snapshot of the table; a new table with `schema` if there is none.
+
+    Safe when several processes do it at once.
+    """
     table = open_table(storage, root)
     if table is not None:
         return table
     address, options = storage.delta(root)
-    with _told(root):
-        # Refused where somebody else made it first.
+    with _translated_errors(root):
+        # delta-rs refuses this where another process made the table first.
         with suppress(CommitFailedError):
             DeltaTable.create(
                 address,
@@ -116,20 +123,20 @@ def arrow_schema(table: DeltaTable) -> pa.Schema:
 
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """The columns that a file of the histories holds: its store is in its path."""
-    return pa.schema([one for one in schema if one.name != STORE])
+    """The columns that a file of the histories holds; the store id is in its path only."""
+    return pa.schema([field for field in schema if field.name != STORE])
 
 
 def add_columns(table: DeltaTable, fields: Sequence[pa.Field]) -> None:
-    """Commit new columns; older files read as null there. Moves the handle to the newest."""
+    """Commit new columns, which are null in older files. Moves the handle to the newest version."""
     root = table.table_uri
-    with _told(root):
+    with _translated_errors(root):
         table.alter.add_columns(list(Schema.from_arrow(pa.schema(fields)).fields))
         table.update_incremental()
 
 
 def transaction_version(table: DeltaTable, app_id: str) -> int:
-    """The last application transaction of the snapshot, 0 where there was none."""
+    """The last application transaction of the snapshot, 0 where there is none."""
     return table.transaction_version(app_id) or 0
 
 
@@ -144,15 +151,15 @@ def commit(
 ) -> None:
     """Add and remove files in one commit, on top of the snapshot that `table` is.
 
-    With `transaction` (app id, version) the commit is refused where a commit of the same app id
-    came after the snapshot. Of two commits that remove files the second one is refused as well,
-    unless it saw the first. Raises ConflictError then, and may do so where the answer was lost:
-    open the table again and look.
+    With `transaction` (app id, version) the commit is refused if a commit of the same app id came
+    after the snapshot. Of two commits that remove files the second is refused, too, unless its
+    snapshot contains the first. A refused commit raises ConflictError. A commit whose answer was
+    lost may raise it as well: open the table again to see whether it is there.
     """
     transactions = [] if transaction is None else [transaction]
     if removed:
-        # delta-rs itself lets a file be removed twice, and its rows double, if the first commit
-        # says that it changes no data; a transaction that all of these share is refused.
+        # delta-rs accepts two commits that remove the same file, and its rows double, if the first
+        # one changes no data. The second commit of the same application transaction is refused.
         transactions.append((_REWRITE, transaction_version(table, _REWRITE) + 1))
     milliseconds = int(now.timestamp() * 1000)
     actions: list[AddAction | RemoveAction] = [
@@ -166,9 +173,9 @@ def commit(
         for file in removed
     ]
     properties = CommitProperties(
-        app_transactions=[Transaction(*one, milliseconds) for one in transactions] or None
+        app_transactions=[Transaction(*pair, milliseconds) for pair in transactions] or None
     )
-    with _told(table.table_uri):
+    with _translated_errors(table.table_uri):
         table.create_write_transaction(
             actions,
             mode="append",
@@ -183,19 +190,19 @@ def _partition(file: DataFile) -> Mapping[str, str | None]:
 
 
 def _statistics(file: DataFile) -> str:
-    told: dict[str, Any] = {"numRecords": file.rows}
+    statistics: dict[str, Any] = {"numRecords": file.rows}
     if file.first_date is not None and file.last_date is not None:
-        told["minValues"] = {"item_id": file.first_item, "date": file.first_date.isoformat()}
-        told["maxValues"] = {"item_id": file.last_item, "date": file.last_date.isoformat()}
-        told["nullCount"] = {"item_id": 0, "date": 0}
-    return json.dumps(told)
+        statistics["minValues"] = {"item_id": file.first_item, "date": file.first_date.isoformat()}
+        statistics["maxValues"] = {"item_id": file.last_item, "date": file.last_date.isoformat()}
+        statistics["nullCount"] = {"item_id": 0, "date": 0}
+    return json.dumps(statistics)
 
 
 def open_snapshot(storage: Storage, root: str) -> Snapshot | None:
-    """The newest snapshot of the table under `root` for who only reads, None where there is none.
+    """The newest snapshot of the table under `root`, for readers; None where there is no table.
 
-    What delta-rs holds of it is twice as much and takes longer; it is asked where the log has
-    something that is not replayed here.
+    `log_replay` takes half the memory and time of delta-rs, which is used where the log has
+    something that `log_replay` does not support.
     """
     with suppress(UnsupportedLogError):
         return read_log(storage, root)
@@ -225,23 +232,23 @@ def list_files(table: DeltaTable) -> pa.Table:
     arrays = []
     for field in FILES_SCHEMA:
         name = columns[field.name]
-        there = name in actions.column_names
+        is_present = name in actions.column_names
         arrays.append(
-            actions[name].cast(field.type) if there else pa.nulls(actions.num_rows, field.type)
+            actions[name].cast(field.type) if is_present else pa.nulls(actions.num_rows, field.type)
         )
     files = pa.table(arrays, schema=FILES_SCHEMA)
     return files.sort_by([("store_id", "ascending"), ("path", "ascending")])
 
 
 def vacuum(table: DeltaTable, older_than: timedelta) -> list[str]:
-    """Delete the files that no snapshot younger than that names; returns their paths.
+    """Delete the files that no snapshot younger than `older_than` names; returns their paths.
 
-    Files that no commit ever named go as well. What lies in folders named `_…` is spared.
+    Files that no commit ever named are deleted, too. Folders named `_…` are left alone.
     """
     hours = int(older_than.total_seconds() // 3600)
-    with _told(table.table_uri):
-        gone: list[str] = table.vacuum(retention_hours=hours, dry_run=False, full=True)
-    return gone
+    with _translated_errors(table.table_uri):
+        deleted: list[str] = table.vacuum(retention_hours=hours, dry_run=False, full=True)
+    return deleted
 
 
 def partition_key(path: str) -> str:
@@ -250,13 +257,16 @@ def partition_key(path: str) -> str:
 
 
 def partition_keys(paths: pa.ChunkedArray) -> pa.ChunkedArray:
-    """`partition_key` of each: as Python texts, a million of them would take 300 MB."""
+    """`partition_key` of each path, in Arrow: a million of Python's strings would take 300 MB."""
     return pc.binary_join_element_wise(pa.scalar(keys.BATCH_DATA), paths, pa.scalar("/"))
 
 
 def parquet_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
-    """How every file of a table is written: small objects read twice as fast with lz4 and without
-    dictionary, and their pages carry checksums. Statistics are for planning."""
+    """The writer of every file of a table.
+
+    Small objects are read twice as fast with lz4 and without dictionaries. Pages have checksums.
+    Statistics are there for the plan.
+    """
     return pq.ParquetWriter(
         sink,
         schema,

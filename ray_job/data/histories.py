@@ -35,15 +35,15 @@ class Histories:
 
     def categorical(self, names: Sequence[str]) -> list[str]:
         """Which of the columns hold text."""
-        there = [self.columns.field(name) for name in names if name in self.columns.names]
-        return [field.name for field in there if pa.types.is_string(field.type)]
+        fields = [self.columns.field(name) for name in names if name in self.columns.names]
+        return [field.name for field in fields if pa.types.is_string(field.type)]
 
 
 def open_histories(storage: Storage) -> Histories:
-    """The newest snapshot.
+    """The newest snapshot of the histories.
 
     Raises InputError where nothing was ingested yet, and where the table lacks a column that every
-    history has, so that none could be read.
+    history has.
     """
     table = delta.open_snapshot(storage, keys.BATCH_DATA)
     if table is None or table.files.num_rows == 0:

@@ -1,10 +1,11 @@
 """The files of a table's snapshot, replayed from its log as Arrow arrays.
 
-delta-rs holds 0.7 kB for each file, and listing them takes half of that again: a gigabyte and a
-half for 100,000 stores of 16 files. Here a file takes its path and six small values. The protocol
-is Delta's (PROTOCOL.md, "Action Reconciliation"): the newest action on a path decides, an `add`
-puts the file in, a `remove` takes it out. What a table of ours never uses (reader features,
-checkpoints of the second version, parsed statistics) is refused, and delta-rs asked instead.
+delta-rs takes 0.7 kB of memory for each file, and half of that again to list them: 1.5 GB for
+100,000 stores with 16 files each. Here a file takes its path and six small values. The protocol is
+Delta's (PROTOCOL.md, "Action Reconciliation"): the newest action on a path decides; an `add` puts
+the file in, a `remove` takes it out. Features that our own tables never use (reader features,
+checkpoints of version 2, parsed statistics) raise UnsupportedLogError, and the caller uses
+delta-rs.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ FILES_SCHEMA = pa.schema(
         ("last_item", pa.string()),
     ]
 )
-"""A row for each file; `path` is relative to the table's root: `store_id=7/….parquet`."""
+"""One row for each file. `path` is relative to the table's root: `store_id=7/….parquet`."""
 
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _READER_VERSION = 1
 _BLOCK_BYTES = 16 * 2**20
-"""A line of the log is at most so long."""
+"""The longest line of a log that can be read, in bytes."""
 _CHECKPOINT_ROWS = 100_000
 
 _EXTENT = pa.struct([("item_id", pa.string()), ("date", pa.string())])
@@ -70,7 +71,7 @@ _ACTIONS = pa.schema(
 
 
 class UnsupportedLogError(Exception):
-    """The log uses what is not replayed here; delta-rs may know it."""
+    """The log uses a feature that is not supported here; delta-rs may support it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def read(storage: Storage, root: str) -> Snapshot | None:
 
 @dataclass(frozen=True, slots=True)
 class _Log:
-    """What is to be replayed: the newest checkpoint, if there is one, and the commits after it."""
+    """The objects to replay: the newest checkpoint, if there is one, and the commits after it."""
 
     folder: str
     commits: Sequence[int]
@@ -122,17 +123,17 @@ class _Log:
         checkpoints: dict[tuple[int, int], list[str]] = {}
         for info in storage.list(f"{folder}/"):
             name = info.key.removeprefix(f"{folder}/")
-            if found := _COMMIT.fullmatch(name):
-                commits.append(int(found[1]))
-            elif found := _CHECKPOINT.fullmatch(name):
-                of = int(found[3] or 1)
-                checkpoints.setdefault((int(found[1]), of), []).append(info.key)
+            if match := _COMMIT.fullmatch(name):
+                commits.append(int(match[1]))
+            elif match := _CHECKPOINT.fullmatch(name):
+                n_parts = int(match[3] or 1)
+                checkpoints.setdefault((int(match[1]), n_parts), []).append(info.key)
             elif ".checkpoint." in name:
                 raise UnsupportedLogError(f"{info.key}: a checkpoint of another kind")
-        whole = [one for one, parts in checkpoints.items() if len(parts) == one[1]]
-        if not commits and not whole:
+        complete = [version for version, parts in checkpoints.items() if len(parts) == version[1]]
+        if not commits and not complete:
             return None
-        last = max(whole, default=None)
+        last = max(complete, default=None)
         begin = 0 if last is None else last[0] + 1
         after = sorted(version for version in commits if version >= begin)
         if after != list(range(begin, begin + len(after))):
@@ -144,11 +145,11 @@ class _Log:
 
 @dataclass(slots=True)
 class _Replay:
-    """Takes the actions of one version after the other, the newest first."""
+    """Collects the actions of one version after the other, the newest version first."""
 
     added: list[pa.Table] = field(default_factory=list)
-    gone: list[pa.ChunkedArray] = field(default_factory=list)
-    """Paths that the versions taken so far remove."""
+    removed: list[pa.ChunkedArray] = field(default_factory=list)
+    """Paths that the versions so far remove."""
     schema: str | None = None
     transactions: dict[str, int] = field(default_factory=dict)
 
@@ -158,25 +159,25 @@ class _Replay:
                 raise UnsupportedLogError(f"reader version {protocol['minReaderVersion']}")
         for described in _present(actions, "metaData").to_pylist():
             self.schema = self.schema or described["schemaString"]
-        for one in _present(actions, "txn").to_pylist():
-            self.transactions.setdefault(one["appId"], one["version"])
+        for transaction in _present(actions, "txn").to_pylist():
+            self.transactions.setdefault(transaction["appId"], transaction["version"])
         adds = _present(actions, "add")
-        if len(adds) and self.gone:
-            gone = pa.chunked_array([chunk for paths in self.gone for chunk in paths.chunks])
-            removed = pc.is_in(pc.struct_field(adds, "path"), gone)
-            adds = adds.filter(pc.invert(removed))
+        if len(adds) and self.removed:
+            paths = pa.chunked_array([chunk for array in self.removed for chunk in array.chunks])
+            is_removed = pc.is_in(pc.struct_field(adds, "path"), paths)
+            adds = adds.filter(pc.invert(is_removed))
         if len(adds):
             self.added.append(_files(adds, version))
         removes = _present(actions, "remove")
         if len(removes):
-            self.gone.append(pc.struct_field(removes, "path"))
+            self.removed.append(pc.struct_field(removes, "path"))
 
     def snapshot(self, version: int, root: str) -> Snapshot:
         if self.schema is None:
             raise CorruptError(f"{root}: the table's log describes no columns")
         columns = pa.schema(Schema.from_json(self.schema).to_arrow())
         empty = FILES_SCHEMA.append(_VERSION).empty_table()
-        # Small pieces give their memory back as they are copied into the sorted whole.
+        # Each small table frees its memory as soon as it is copied into the sorted one.
         files = _newest_of_each(pa.concat_tables([empty, *self.added]))
         return Snapshot(version, columns, self.transactions, files)
 
@@ -185,7 +186,7 @@ _VERSION = pa.field("version", pa.int64())
 
 
 def _newest_of_each(files: pa.Table) -> pa.Table:
-    """Sorted by store and path; of a file that was added more than once the newest."""
+    """The files sorted by store and path; of repeated entries of a file the newest."""
     keys = [("store_id", "ascending"), ("path", "ascending"), ("version", "ascending")]
     files = files.sort_by(keys)
     if files.num_rows > 1:
@@ -202,10 +203,10 @@ def _commit(storage: Storage, key: str) -> pa.Table:
 
 
 def _checkpoint(storage: Storage, key: str) -> Iterator[pa.Table]:
-    """The actions of a checkpoint's file, in the columns of _ACTIONS; removes don't matter."""
+    """The actions of a checkpoint's file, in the columns of _ACTIONS without `remove`."""
     try:
         with pq.ParquetFile(pa.BufferReader(storage.read(key))) as file:
-            if "stats" not in {one.name for one in file.schema_arrow.field("add").type}:
+            if "stats" not in {child.name for child in file.schema_arrow.field("add").type}:
                 raise UnsupportedLogError(f"{key}: statistics only in columns of their own")
             columns = [
                 *(f"add.{name}" for name in ("path", "partitionValues", "size", "stats")),
@@ -247,21 +248,23 @@ def _files(adds: pa.ChunkedArray, version: int) -> pa.Table:
         stores = pc.map_lookup(partition, pa.scalar("store_id"), "first")
     else:
         stores = pc.struct_field(partition, "store_id")
-    told = pc.fill_null(pc.struct_field(adds, "stats"), "{}").combine_chunks()
-    lines = pa.LargeListArray.from_arrays(pa.array([0, len(told)]), told.cast(pa.large_string()))
+    statistics_json = pc.fill_null(pc.struct_field(adds, "stats"), "{}").combine_chunks()
+    lines = pa.LargeListArray.from_arrays(
+        pa.array([0, len(statistics_json)]), statistics_json.cast(pa.large_string())
+    )
     text = pc.binary_join(lines, pa.scalar("\n", pa.large_string()))[0].as_buffer()
     statistics = _json(pa.BufferReader(text), _STATISTICS, f"statistics of version {version}")
-    least, most = statistics["minValues"], statistics["maxValues"]
+    smallest, largest = statistics["minValues"], statistics["maxValues"]
     return pa.table(
         [
             paths,
             stores,
             pc.struct_field(adds, "size"),
             statistics["numRecords"],
-            pc.struct_field(least, "date").cast(pa.date32()),
-            pc.struct_field(most, "date").cast(pa.date32()),
-            pc.struct_field(least, "item_id"),
-            pc.struct_field(most, "item_id"),
+            pc.struct_field(smallest, "date").cast(pa.date32()),
+            pc.struct_field(largest, "date").cast(pa.date32()),
+            pc.struct_field(smallest, "item_id"),
+            pc.struct_field(largest, "item_id"),
             pa.repeat(pa.scalar(version), len(adds)),
         ],
         schema=FILES_SCHEMA.append(_VERSION),

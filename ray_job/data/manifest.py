@@ -1,14 +1,14 @@
 """Manifests: which raw files each ingest brought in.
 
-An ingest writes its manifest under a number that nobody used, then commits to the histories with
-that number as its application transaction. A manifest counts if the table's transaction leads to
-it: each one names the one that its snapshot of the table had. So one whose ingest died before the
-commit, or lost a race, is never believed, and its number is never used again.
+An ingest writes its manifest under a number that was never used, then commits to the histories with
+this number as its application transaction. Each manifest names the manifest of the table's snapshot
+that it was built on. A manifest counts only if it is in the chain that starts with the table's
+transaction. So the manifest of an ingest that died before its commit, or lost a race, never counts,
+and its number is never used again.
 
-To find out what is known takes few reads, however many ingests there were: beside its own files,
-manifest number i of the chain repeats those of the ones before it, as many as the lowest bit of i
-says (a Fenwick tree), and names the next one to read. What was in stays known when the raw file is
-deleted.
+To read what was brought in takes few requests, however many ingests there were: manifest number i
+of the chain repeats the files of as many earlier ones as the lowest bit of i says (a Fenwick tree),
+and names the next manifest to read. A raw file stays known after it was deleted.
 """
 
 from __future__ import annotations
@@ -55,53 +55,57 @@ class Manifest:
     bytes: int
     stores: int
     repeated: tuple[tuple[str, str, str, int], ...] = ()
-    """(key, generation, checksum, delivered) of the earlier manifests that this one covers."""
+    """(key, generation, checksum, delivered) of the files of earlier manifests that are repeated.
+    """
     newest_sales: date | None = None
-    """The last date that has sales, in this ingest or one that it builds on."""
+    """The last date that has sales, in this ingest or an earlier one."""
 
     def to_json(self) -> builtins.bytes:
         newest = None if self.newest_sales is None else self.newest_sales.isoformat()
-        told = asdict(self) | {"made_at": self.made_at.isoformat(), "newest_sales": newest}
+        document = asdict(self) | {"made_at": self.made_at.isoformat(), "newest_sales": newest}
         delivered = [entry.delivered for entry in self.files]
-        told["delivered"] = [min(delivered), max(delivered)] if delivered else None
-        return json.dumps(told, indent=None, separators=(",", ":")).encode()
+        document["delivered"] = [min(delivered), max(delivered)] if delivered else None
+        return json.dumps(document, indent=None, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, key: str, data: builtins.bytes) -> Manifest:
         try:
-            told: dict[str, Any] = json.loads(data)
-            told.pop("delivered")
-            told["made_at"] = datetime.fromisoformat(told["made_at"])
-            if told["newest_sales"] is not None:
-                told["newest_sales"] = date.fromisoformat(told["newest_sales"])
-            told["files"] = tuple(Entry(**entry) for entry in told["files"])
-            told["repeated"] = tuple(tuple(one) for one in told["repeated"])
-            return cls(**told)
+            document: dict[str, Any] = json.loads(data)
+            document.pop("delivered")
+            document["made_at"] = datetime.fromisoformat(document["made_at"])
+            if document["newest_sales"] is not None:
+                document["newest_sales"] = date.fromisoformat(document["newest_sales"])
+            document["files"] = tuple(Entry(**entry) for entry in document["files"])
+            document["repeated"] = tuple(tuple(entry) for entry in document["repeated"])
+            return cls(**document)
         except (ValueError, TypeError, KeyError) as error:
             raise CorruptError(f"{key}: this is not a manifest of an ingest") from error
 
 
 @dataclass(slots=True)
-class Known:
-    """A raw file that is in: the generation seen last, and every content that was brought in."""
+class KnownFile:
+    """A raw file that was brought in: its last generation, and the checksum of every content."""
 
     generation: str
     checksums: set[str]
 
 
 @dataclass(slots=True)
-class Past:
+class PastIngests:
     """What the ingests up to transaction `number` brought in."""
 
     number: int = 0
     chain: list[Manifest] = field(default_factory=list)
-    files: dict[str, Known] = field(default_factory=dict)
+    files: dict[str, KnownFile] = field(default_factory=dict)
     delivered: set[int] = field(default_factory=set)
 
 
-def read_past(storage: Storage, number: int) -> Past:
-    """What is in as of the table's transaction `number`. Raises CorruptError, or StorageError."""
-    past = Past(number)
+def read_past(storage: Storage, number: int) -> PastIngests:
+    """What was brought in up to the table's transaction `number`.
+
+    Raises CorruptError where a manifest is missing or damaged, or StorageError.
+    """
+    past = PastIngests(number)
     while number:
         key = keys.manifest(number)
         try:
@@ -111,9 +115,12 @@ def read_past(storage: Storage, number: int) -> Past:
         past.chain.append(manifest)
         number = manifest.next
     for manifest in reversed(past.chain):
-        own = ((one.key, one.generation, one.checksum, one.delivered) for one in manifest.files)
+        own = (
+            (entry.key, entry.generation, entry.checksum, entry.delivered)
+            for entry in manifest.files
+        )
         for name, generation, checksum, delivered in (*manifest.repeated, *own):
-            known = past.files.setdefault(name, Known(generation, set()))
+            known = past.files.setdefault(name, KnownFile(generation, set()))
             known.generation = generation
             known.checksums.add(checksum)
             past.delivered.add(delivered)
@@ -121,7 +128,7 @@ def read_past(storage: Storage, number: int) -> Past:
 
 
 def next_manifest(
-    past: Past,
+    past: PastIngests,
     number: int,
     attempt: str,
     files: Sequence[Entry],
@@ -143,7 +150,8 @@ def next_manifest(
             following = manifest.number
             break
         repeated[:0] = manifest.repeated + tuple(
-            (one.key, one.generation, one.checksum, one.delivered) for one in manifest.files
+            (entry.key, entry.generation, entry.checksum, entry.delivered)
+            for entry in manifest.files
         )
     return Manifest(
         number=number,
@@ -163,17 +171,17 @@ def next_manifest(
 
 def write_manifest(
     storage: Storage,
-    past: Past,
+    past: PastIngests,
     attempt: str,
     files: Sequence[Entry],
     stores: int,
     now: datetime,
     newest_sales: date | None = None,
 ) -> Manifest:
-    """Write the manifest that follows `past` under the first number that nobody used.
+    """Write the manifest that follows `past` under the first unused number.
 
-    Only the writer knows the number as its own: a manifest that lies there already belongs to an
-    ingest that died or is about to commit, and is left alone.
+    A manifest that exists under a number already belongs to an ingest that died or is about to
+    commit, and is left alone.
     """
     number = past.number + 1
     while True:
@@ -205,8 +213,8 @@ def is_in(storage: Storage, number: int, manifest: Manifest) -> bool:
 def delivery_times(created: Mapping[str, datetime], taken: Iterable[int]) -> dict[str, int]:
     """When each raw file was delivered, in microseconds since 1970, by key.
 
-    The object's creation time, made later where another delivery has the same: by the order of
-    (created, key) among these files, and later than those of earlier ingests.
+    This is the object's creation time, moved to a later microsecond where another delivery has the
+    same time: in the order of (created, key) among these files, after those of earlier ingests.
     """
     used = set(taken)
     times: dict[str, int] = {}

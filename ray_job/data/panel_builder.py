@@ -1,7 +1,7 @@
-"""Histories: from the rows of a chunk's stores to dense panels.
+"""From the rows of a chunk's stores to dense panels.
 
-Rows are folded in the order of their delivery: `set` replaces, column by column, where it is not
-null; `add` adds to the sales and replaces the rest.
+FileRows are folded in the order of their delivery. The operation `set` replaces, column by column,
+where it is not null. The operation `add` adds to the sales and replaces the other columns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.data.panel import Floats, Floats32, Panel, Texts
-from ray_job.data.partition import DELIVERED, ITEM, OP, Columns, Rows
+from ray_job.data.partition import DELIVERED, ITEM, OP, Columns, FileRows
 
 _EPOCH = date(1970, 1, 1)
 _BLOCK_CELLS = 8_000_000
@@ -27,18 +27,18 @@ Ints = npt.NDArray[np.int64]
 
 
 def panels(
-    stores: Sequence[tuple[str, Sequence[Rows]]],
+    stores: Sequence[tuple[str, Sequence[FileRows]]],
     columns: Columns,
     first_day: date,
     as_of: date,
     last_target: date,
 ) -> Iterator[Panel]:
-    """Dense panels of the stores' series, sorted by (store, item), each of bounded size.
+    """Yield dense panels of the stores' series, sorted by (store, item), each of bounded size.
 
-    Sales after the as-of are not in them. Series without a row between `first_day` and
-    `last_target` have no place. `stores` comes sorted.
+    `stores` is sorted. A panel holds no sales after the as-of. A series without a row between
+    `first_day` and `last_target` is in no panel.
     """
-    rows = _Rows.of(stores, columns, first_day, last_target)
+    rows = ChunkRows.of(stores, columns, first_day, last_target)
     if rows is None:
         return
     n_days = (as_of - first_day).days + 1
@@ -57,7 +57,7 @@ def panels(
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class ChunkRows:
     """The rows of a chunk, flat: each has the index of its series and of its day."""
 
     store_ids: Texts
@@ -65,20 +65,25 @@ class _Rows:
     series: Ints
     days: Ints
     sales: Floats
-    columns: Mapping[str, Floats32]
+    columns: Mapping[str, npt.NDArray[np.floating]]
     adds: npt.NDArray[np.bool_] | None
     delivered: Ints | None
-    """Only where rows add: when each was delivered, in µs."""
+    """When each row was delivered, in µs since 1970; None where no row adds."""
 
     @classmethod
     def of(
         cls,
-        stores: Sequence[tuple[str, Sequence[Rows]]],
+        stores: Sequence[tuple[str, Sequence[FileRows]]],
         columns: Columns,
         first_day: date,
         last_day: date,
-    ) -> _Rows | None:
-        files = [rows for _, theirs in stores for rows in theirs]
+        dtype: type[np.floating] = np.float32,
+    ) -> ChunkRows | None:
+        """The rows of the days from `first_day` to `last_day`, None where there is no such row.
+
+        `columns` become arrays of `dtype`.
+        """
+        files = [rows for _, of_store in stores for rows in of_store]
         if not files:
             return None
         names = ("date", "sales", *columns.names)
@@ -86,28 +91,28 @@ class _Rows:
         first, last = (first_day - _EPOCH).days, (last_day - _EPOCH).days
         dates = _numpy(_column(table, "date").cast(pa.int32()), np.int64)
         inside = (dates >= first) & (dates <= last)
-        everything = bool(inside.all())
+        all_inside = bool(inside.all())
         if not inside.any():
             return None
 
         def values(name: str) -> npt.NDArray[np.float64]:
             array = _floats(_column(table, name), name, columns)
-            return array if everything else array[inside]
+            return array if all_inside else array[inside]
 
         adds: npt.NDArray[np.bool_] | None = _adding(files)
         delivered = None
         if adds is not None:
             delivered, adds = _delivered(files)[inside], adds[inside]
-        owners = np.repeat(np.arange(len(stores)), [len(theirs) for _, theirs in stores])
+        owners = np.repeat(np.arange(len(stores)), [len(of_store) for _, of_store in stores])
         series, store_of, item_of = _series(files, owners, inside)
         store_ids = np.array([store_id for store_id, _ in stores], dtype=np.object_)
         return cls(
             store_ids=store_ids[store_of],
             item_ids=item_of,
             series=series,
-            days=(dates if everything else dates[inside]) - first,
+            days=(dates if all_inside else dates[inside]) - first,
             sales=values("sales"),
-            columns={name: values(name).astype(np.float32) for name in columns.names},
+            columns={name: values(name).astype(dtype) for name in columns.names},
             adds=adds,
             delivered=delivered,
         )
@@ -128,17 +133,17 @@ class _Rows:
         dense = {}
         for name in columns.names:
             dense[name] = np.full(count * n_all, np.nan, dtype=np.float32)
-            _set(dense[name], cells, self.columns[name][rows])
+            set_cells(dense[name], cells, self.columns[name][rows])
         sales = np.full(count * n_all, np.nan)
         if self.adds is None or self.delivered is None:
-            _set(sales, cells, self.sales[rows])
+            set_cells(sales, cells, self.sales[rows])
         else:
-            _fold(sales, cells, self.sales[rows], self.adds[rows], self.delivered[rows])
+            fold_cells(sales, cells, self.sales[rows], self.adds[rows], self.delivered[rows])
         past = np.ascontiguousarray(sales.reshape(count, n_all)[:, :n_days])
         whole = {name: values.reshape(count, n_all) for name, values in dense.items()}
         delivered = _last_known(past)
         if "open" in whole:
-            _close(past, whole["open"][:, :n_days])
+            _fill_closed_days(past, whole["open"][:, :n_days])
         return Panel(
             store_ids=self.store_ids[first : first + count],
             item_ids=self.item_ids[first : first + count],
@@ -158,13 +163,14 @@ def _last_known(sales: Floats) -> Ints:
     return np.where(known.any(axis=1), sales.shape[1] - known.argmax(axis=1), 0)
 
 
-def _close(sales: Floats, opened: Floats32) -> None:
-    """Days that were declared closed are known without a delivery, from the last known day on: 0.
+def _fill_closed_days(sales: Floats, is_open: Floats32) -> None:
+    """Set the sales of days that were declared closed, and not delivered, to 0.
 
-    After a day of which nothing is known they are not, lest the data look newer than they are.
+    This holds for closed days that follow a known day without a gap. After an unknown day it does
+    not, since the data would seem newer than they are.
     """
     unknown = np.isnan(sales)
-    closed = unknown & (opened == 0)
+    closed = unknown & (is_open == 0)
     if not closed.any():
         return
     days = np.arange(1, sales.shape[1] + 1)
@@ -173,8 +179,10 @@ def _close(sales: Floats, opened: Floats32) -> None:
     sales[closed & (known > gap)] = 0.0
 
 
-def _set(dense: npt.NDArray[np.floating], cells: Ints, values: npt.NDArray[np.floating]) -> None:
-    """Of values for the same cell the last that is not NaN counts."""
+def set_cells(
+    dense: npt.NDArray[np.floating], cells: Ints, values: npt.NDArray[np.floating]
+) -> None:
+    """Write values into cells; of several values for a cell the last one that is not NaN counts."""
     known = ~np.isnan(values)
     if known.all():
         dense[cells] = values
@@ -182,44 +190,46 @@ def _set(dense: npt.NDArray[np.floating], cells: Ints, values: npt.NDArray[np.fl
         dense[cells[known]] = values[known]
 
 
-def _fold(
+def fold_cells(
     dense: Floats, cells: Ints, values: Floats, adds: npt.NDArray[np.bool_], delivered: Ints
 ) -> None:
-    """Deliveries one after the other; within one, a cell comes at most once."""
+    """Apply deliveries one after the other. Within one delivery a cell occurs at most once."""
     known = np.flatnonzero(~np.isnan(values))
     known = known[np.argsort(delivered[known], kind="stable")]
     edges = np.flatnonzero(np.diff(delivered[known])) + 1
     for rows in np.split(known, edges):
         setting, adding = rows[~adds[rows]], rows[adds[rows]]
         dense[cells[setting]] = values[setting]
-        there = dense[cells[adding]]
-        dense[cells[adding]] = np.where(np.isnan(there), 0.0, there) + values[adding]
+        before = dense[cells[adding]]
+        dense[cells[adding]] = np.where(np.isnan(before), 0.0, before) + values[adding]
 
 
 def _series(
-    files: Sequence[Rows], owners: Ints, inside: npt.NDArray[np.bool_]
+    files: Sequence[FileRows], owners: Ints, inside: npt.NDArray[np.bool_]
 ) -> tuple[Ints, Ints, Texts]:
-    """Of each row inside its series; of each series the place of its store and its item id.
+    """The series of each row that is inside; the store's place and the item id of each series.
 
     Series are numbered in the order of (store, item). `owners` are the places of the files' stores.
     """
-    begins, items, whose = _runs(files, owners)
+    begins, items, stores = _runs(files, owners)
     counts = np.add.reduceat(inside, begins, dtype=np.int64)
-    some = counts > 0
-    codes = pa.array(items, pa.string()).filter(pa.array(some)).dictionary_encode()
+    is_used = counts > 0
+    codes = pa.array(items, pa.string()).filter(pa.array(is_used)).dictionary_encode()
     names = codes.dictionary
     order = pc.sort_indices(names)
     rank = np.empty(len(names), dtype=np.int64)
     rank[order.to_numpy()] = np.arange(len(names))
     ranks = rank[_numpy(codes.indices, np.int64)]
-    found, of_run = np.unique(whose[some] * len(names) + ranks, return_inverse=True)
+    series_keys, series_of_run = np.unique(
+        stores[is_used] * len(names) + ranks, return_inverse=True
+    )
     ordered = np.array(names.take(order).to_pylist(), dtype=np.object_)
-    series = np.repeat(of_run.astype(np.int64), counts[some])
-    return series, found // len(names), ordered[found % len(names)]
+    series = np.repeat(series_of_run.astype(np.int64), counts[is_used])
+    return series, series_keys // len(names), ordered[series_keys % len(names)]
 
 
-def _runs(files: Sequence[Rows], owners: Ints) -> tuple[Ints, list[str], Ints]:
-    """Rows of one item that follow each other in a file: the first's place, item and store."""
+def _runs(files: Sequence[FileRows], owners: Ints) -> tuple[Ints, list[str], Ints]:
+    """Runs of rows of one item in a file: the place of the first row, the item and the store."""
     begins: list[Ints] = []
     items: list[str] = []
     place = 0
@@ -234,11 +244,11 @@ def _runs(files: Sequence[Rows], owners: Ints) -> tuple[Ints, list[str], Ints]:
             begins.append(place + starts)
             items.extend(ids.take(pa.array(starts)).to_pylist())
         place += rows.table.num_rows
-    return np.concatenate(begins), items, np.repeat(owners, [len(one) for one in begins])
+    return np.concatenate(begins), items, np.repeat(owners, [len(places) for places in begins])
 
 
-def _adding(files: Sequence[Rows]) -> npt.NDArray[np.bool_] | None:
-    """Which rows add; None where none does."""
+def _adding(files: Sequence[FileRows]) -> npt.NDArray[np.bool_] | None:
+    """Which rows have the operation `add`; None if no row has it."""
     if all(rows.constant.get(OP) == "set" for rows in files):
         return None
     flags = []
@@ -248,12 +258,12 @@ def _adding(files: Sequence[Rows]) -> npt.NDArray[np.bool_] | None:
         else:
             adds = pc.equal(_column(rows.table, OP), "add")
             flags.append(adds.to_numpy(zero_copy_only=False))
-    found = np.concatenate(flags)
-    return found if found.any() else None
+    adds_of_rows = np.concatenate(flags)
+    return adds_of_rows if adds_of_rows.any() else None
 
 
-def _delivered(files: Sequence[Rows]) -> Ints:
-    """When each row was delivered, in µs."""
+def _delivered(files: Sequence[FileRows]) -> Ints:
+    """When each row was delivered, in µs since 1970."""
     return np.concatenate(
         [
             np.full(rows.table.num_rows, rows.constant[DELIVERED], dtype=np.int64)
@@ -275,7 +285,7 @@ def _numpy(array: pa.Array, dtype: type[np.int64]) -> Ints:
 
 
 def _floats(array: pa.Array, name: str, columns: Columns) -> Floats:
-    """Numbers as they are, texts as the place of their value among the categories."""
+    """Numbers as they are; texts as the place of their value among the categories, else NaN."""
     if pa.types.is_string(array.type):
         values = list((columns.categories or {}).get(name, ()))
         array = pc.index_in(array, value_set=pa.array(values, pa.string()))

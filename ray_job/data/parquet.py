@@ -17,24 +17,24 @@ from ray_job.bucket.errors import CorruptError, NotFoundError, StorageError
 from ray_job.bucket.storage import Storage
 
 WHOLE_BYTES = 16 * 2**20
-"""Up to this size one request for the whole object beats several for its parts."""
+"""Up to this size, one request for the whole object is faster than several for its parts."""
 _TRIES = 2
 _TAIL_BYTES = 256 * 2**10
-"""What is fetched at first: the footer of most files."""
+"""The bytes at the end that are fetched first; they hold the footer of most files."""
 
 
 def open_part(storage: Storage, key: str) -> pa.BufferReader | RangedFile:
-    """A file of which only a part is wanted: a small one whole. Raises NotFoundError."""
-    there = storage.stat(key)
-    if there is None or there.size <= WHOLE_BYTES:
+    """A file of which a part is to be read; a small file is fetched whole. Raises NotFoundError."""
+    info = storage.stat(key)
+    if info is None or info.size <= WHOLE_BYTES:
         return pa.BufferReader(storage.read(key))
-    return RangedFile(storage, key, there.size)
+    return RangedFile(storage, key, info.size)
 
 
 def fetch_row_groups(
     source: pa.BufferReader | RangedFile, file: pq.ParquetFile, groups: Sequence[int]
 ) -> None:
-    """Get all that these row groups of `file` need from `source` in one request."""
+    """Fetch the bytes of these row groups of `file` from `source` with one request."""
     if not isinstance(source, RangedFile) or not groups:
         return
     columns = [
@@ -43,55 +43,60 @@ def fetch_row_groups(
         for place in range(group.num_columns)
     ]
     begins = [
-        one.dictionary_page_offset if one.has_dictionary_page else one.data_page_offset
-        for one in columns
+        column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+        for column in columns
     ]
-    ends = [begin + one.total_compressed_size for begin, one in zip(begins, columns, strict=True)]
+    ends = [
+        begin + column.total_compressed_size for begin, column in zip(begins, columns, strict=True)
+    ]
     source.fetch(min(begins), max(ends))
 
 
 class RangedFile:
-    """What Arrow asks of a Python file. It keeps the last range that it fetched.
+    """A file object for Arrow that fetches ranges. It keeps the last range that it fetched.
 
-    A range carries no checksum of the storage's: Parquet's own, of the pages, are to be verified.
+    The storage verifies no checksum of a range: readers must verify the checksums of the pages.
     """
 
     def __init__(self, storage: Storage, key: str, size: int) -> None:
         self._storage, self._key, self._size = storage, key, size
-        self._place = 0
-        self._begin, self._held = 0, b""
+        self._position = 0
+        self._begin, self._range = 0, b""
         self.closed = False
 
     def fetch(self, begin: int, end: int) -> None:
-        """Hold the bytes from `begin` on and before `end`. Raises CorruptError for fewer."""
+        """Fetch and keep the bytes from `begin` up to `end`.
+
+        Raises CorruptError if fewer arrive.
+        """
         for _ in range(_TRIES):
             data = self._storage.read_range(self._key, begin, end)
             if len(data) == end - begin:
-                self._begin, self._held = begin, data
+                self._begin, self._range = begin, data
                 return
-        raise CorruptError(
-            f"{self._key}: {len(data)} bytes came where {end - begin} were asked for"
-        )
+        raise CorruptError(f"{self._key}: {len(data)} bytes arrived, {end - begin} were requested")
 
     def read(self, count: int = -1) -> bytes:
-        end = self._size if count < 0 else min(self._place + count, self._size)
-        if end <= self._place:
+        end = self._size if count < 0 else min(self._position + count, self._size)
+        if end <= self._position:
             return b""
-        if not (self._begin <= self._place and end <= self._begin + len(self._held)):
-            # Whoever reads the end begins with its last bytes and goes back from there.
+        if not (self._begin <= self._position and end <= self._begin + len(self._range)):
+            # A reader of the footer starts with its last bytes and then goes back.
             at_end = end > self._size - _TAIL_BYTES
-            self.fetch(min(self._place, self._size - _TAIL_BYTES) if at_end else self._place, end)
-        data = self._held[self._place - self._begin : end - self._begin]
-        self._place = end
+            self.fetch(
+                min(self._position, self._size - _TAIL_BYTES) if at_end else self._position, end
+            )
+        data = self._range[self._position - self._begin : end - self._begin]
+        self._position = end
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
-        self._place = origin + offset
-        return self._place
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = origin + offset
+        return self._position
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
     def readable(self) -> bool:
         return True
@@ -103,11 +108,11 @@ class RangedFile:
         return False
 
     def close(self) -> None:
-        self.closed, self._held = True, b""
+        self.closed, self._range = True, b""
 
 
 def open_parquet(storage: Storage, key: str, size: int) -> pq.ParquetFile:
-    """A Parquet object, whose pages are checked against their checksums when they are read.
+    """A Parquet object whose reader verifies the checksums of pages.
 
     Raises NotFoundError, or CorruptError where its footer cannot be read.
     """
@@ -138,9 +143,9 @@ def read_table(storage: Storage, key: str, size: int) -> pa.Table:
 def read_batches(
     storage: Storage, key: str, size: int, schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    """A Parquet object's rows in the columns of `schema`; those that it lacks are null.
+    """A Parquet object's rows in the columns of `schema`; missing columns are null.
 
-    The object is opened at once, its rows are decoded one batch after the other. Raises
+    The object is opened at once; its rows are decoded batch by batch. Raises
     NotFoundError, or CorruptError where the bytes are not what was written.
     """
     return _decoded(open_parquet(storage, key, size), key, schema)
@@ -155,16 +160,16 @@ def _decoded(file: pq.ParquetFile, key: str, schema: pa.Schema) -> Iterator[pa.R
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The batch in the columns and types of `schema`; those that it lacks are null."""
+    """The batch in the columns and types of `schema`; missing columns are null."""
     if batch.schema.equals(schema):
         return batch
-    there = set(batch.schema.names)
+    present = set(batch.schema.names)
     return pa.RecordBatch.from_arrays(
         [
-            batch.column(one.name).cast(one.type)
-            if one.name in there
-            else pa.nulls(batch.num_rows, one.type)
-            for one in schema
+            batch.column(field.name).cast(field.type)
+            if field.name in present
+            else pa.nulls(batch.num_rows, field.type)
+            for field in schema
         ],
         schema=schema,
     )

@@ -1,8 +1,9 @@
-"""Reading partitions: one store's files as they were delivered, in the order of their delivery.
+"""Reading partitions: the files of one store, in the order of their delivery.
 
-A stored row says what was delivered for a (item, date), when (`delivered_at`) and how (`op`). In
-most files one or more of these three are the same in every row. Such a file says so in its footer,
-so that nobody has to decode them: that is a third of the work of reading a small one.
+A stored row has what was delivered for an (item, date), when (`delivered_at`) and how (`op`). In
+most files some of the columns item_id, delivered_at and op have the same value in every row. The
+file's footer holds this value, so that the column need not be decoded. This saves a third of the
+time that reading a small file takes.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from ray_job.data.parquet import RangedFile, fetch_row_groups, open_part
 from ray_job.plan import ItemRange, RowGroup
 
 ITEM, DELIVERED, OP = "item_id", "delivered_at", "op"
-_ABOUT_ROWS = {ITEM: pa.string(), DELIVERED: pa.timestamp("us", "UTC"), OP: pa.string()}
+ROW_COLUMNS = {ITEM: pa.string(), DELIVERED: pa.timestamp("us", "UTC"), OP: pa.string()}
 REQUIRED = (ITEM, "date", "sales", DELIVERED, OP)
-_FITS: Mapping[str, Callable[[pa.DataType], bool]] = {
+_TYPE_CHECKS: Mapping[str, Callable[[pa.DataType], bool]] = {
     ITEM: pa.types.is_string,
     "date": pa.types.is_date32,
     "sales": lambda kind: pa.types.is_floating(kind) or pa.types.is_integer(kind),
@@ -38,7 +39,7 @@ _TWO = 2
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which further columns a panel gets, and the values that codes stand for in those of text."""
+    """The further columns of a panel. `categories` has the values of each text column, by code."""
 
     known_ahead: tuple[str, ...] = ()
     observed: tuple[str, ...] = ()
@@ -50,39 +51,39 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class FileRows:
     """The rows of a file, or of several.
 
-    `table` has the columns date, sales and those that were asked for, and of item_id, delivered_at
-    and op those that `constant` does not have. A constant delivered_at is in µs since 1970.
+    `table` has the columns date and sales, the requested further ones, and of item_id, delivered_at
+    and op those that `constant` does not have. A constant delivered_at is in µs since 1970, UTC.
     """
 
     table: pa.Table
     constant: Mapping[str, Any] = field(default_factory=dict)
 
     def whole(self) -> pa.Table:
-        """All columns, constants repeated."""
+        """The rows with all columns; constants are repeated."""
         table = self.table
         for name, value in self.constant.items():
-            repeated = pa.repeat(pa.scalar(value), table.num_rows).cast(_ABOUT_ROWS[name])
+            repeated = pa.repeat(pa.scalar(value), table.num_rows).cast(ROW_COLUMNS[name])
             table = table.append_column(name, repeated)
         return table
 
 
 @dataclass(slots=True)
 class Constants:
-    """Finds out which of item_id, delivered_at and op are the same in all rows of a file."""
+    """Collects which of item_id, delivered_at and op are the same in all rows of a file."""
 
     rows: int = 0
     values: dict[str, Any] = field(default_factory=dict)
-    """Of the columns that had one value so far; all three, once there was a row."""
+    """The value of each column that had only one so far."""
     varying: set[str] = field(default_factory=set)
 
     def add(self, rows: pa.RecordBatch) -> None:
         if not rows.num_rows:
             return
         self.rows += rows.num_rows
-        for name in _ABOUT_ROWS:
+        for name in ROW_COLUMNS:
             if name not in self.varying:
                 column = rows.column(name)
                 first = column[0]
@@ -92,26 +93,27 @@ class Constants:
                     self.varying.add(name)
 
     def footer(self) -> dict[bytes, bytes]:
-        """What the file's footer is to say.
+        """The metadata for the file's footer.
 
-        The text is preceded by its CRC-32, as Parquet's checksums do not cover a footer. It names
-        the number of rows, since who adds or takes out rows with Arrow copies the text along.
+        The text is preceded by its CRC-32, since Parquet's checksums do not cover a footer. It has
+        the number of rows, since Arrow copies the text when it rewrites a file with other rows.
         """
-        constant = {name: one for name, one in self.values.items() if name not in self.varying}
-        told = json.dumps({"rows": self.rows, "constant": constant}).encode()
-        return {_FOOTER_KEY: b"%08x %b" % (zlib.crc32(told), told)}
+        constant = {name: value for name, value in self.values.items() if name not in self.varying}
+        text = json.dumps({"rows": self.rows, "constant": constant}).encode()
+        return {_FOOTER_KEY: b"%08x %b" % (zlib.crc32(text), text)}
 
 
 def _constant(footer: pq.FileMetaData, key: str) -> dict[str, Any]:
-    """What the footer tells; nothing where it was written of other rows than there are."""
-    told = (footer.metadata or {}).get(_FOOTER_KEY)
-    if told is None:
+    """The constants in a footer; none where the footer was written for another number of rows."""
+    metadata = (footer.metadata or {}).get(_FOOTER_KEY)
+    if metadata is None:
         return {}
-    checksum, _, text = told.partition(b" ")
+    checksum, _, text = metadata.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         raise CorruptError(f"{key}: the file cannot be read: its footer is damaged")
-    found = json.loads(text)
-    constant: dict[str, Any] = found["constant"] if found.get("rows") == footer.num_rows else {}
+    content = json.loads(text)
+    is_of_these_rows = content.get("rows") == footer.num_rows
+    constant: dict[str, Any] = content["constant"] if is_of_these_rows else {}
     return constant
 
 
@@ -124,112 +126,115 @@ def row_groups(storage: Storage, key: str) -> list[RowGroup]:
         with pq.ParquetFile(open_part(storage, key)) as file:
             column = file.schema_arrow.get_field_index("item_id")
             groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
-            return [RowGroup(one.column(column).statistics.min, one.num_rows) for one in groups]
+            return [
+                RowGroup(group.column(column).statistics.min, group.num_rows) for group in groups
+            ]
     except (pa.ArrowException, OSError, AttributeError) as error:
         raise CorruptError(f"{key}: the file cannot be read: {_first_line(error)}") from error
 
 
 def read_store(
     storage: Storage, paths: Sequence[str], columns: Columns, items: ItemRange | None = None
-) -> list[Rows]:
-    """One store's rows, file by file, in order of delivery: later rows win.
+) -> list[FileRows]:
+    """One store's rows, file by file, in the order of delivery; later rows replace earlier ones.
 
-    Raises CorruptError for bytes that are not a partition, InputError where a column is missing
-    or of another type than expected, NotFoundError where a file is gone.
+    With `items` only the rows of this range of items. Raises CorruptError for bytes that are not a
+    partition, InputError where a column is missing or has another type than expected, NotFoundError
+    where a file does not exist.
     """
-    read = [_read_file(storage, path, columns, items) for path in paths]
-    read = [rows for rows in read if rows.table.num_rows]
-    return read if len(read) < _TWO else _in_order(read)
+    files = [_read_file(storage, path, columns, items) for path in paths]
+    files = [rows for rows in files if rows.table.num_rows]
+    return files if len(files) < _TWO else _in_order(files)
 
 
-def _in_order(files: list[Rows]) -> list[Rows]:
+def _in_order(files: list[FileRows]) -> list[FileRows]:
     spans = [_span(rows) for rows in files]
     order = sorted(range(len(files)), key=lambda k: spans[k])
     if all(spans[a][1] <= spans[b][0] for a, b in itertools.pairwise(order)):
         return [files[k] for k in order]
     names = files[0].whole().column_names
     whole = pa.concat_tables(files[k].whole().select(names) for k in order)
-    return [Rows(whole.sort_by(DELIVERED))]
+    return [FileRows(whole.sort_by(DELIVERED))]
 
 
-def _span(rows: Rows) -> tuple[int, int]:
-    """When the first and the last of them was delivered, in µs."""
+def _span(rows: FileRows) -> tuple[int, int]:
+    """The first and the last time of delivery, in µs since 1970."""
     if DELIVERED in rows.constant:
         return rows.constant[DELIVERED], rows.constant[DELIVERED]
-    found = pc.min_max(rows.table[DELIVERED].cast(pa.int64())).as_py()
-    return found["min"], found["max"]
+    extent = pc.min_max(rows.table[DELIVERED].cast(pa.int64())).as_py()
+    return extent["min"], extent["max"]
 
 
-def _read_file(storage: Storage, key: str, columns: Columns, items: ItemRange | None) -> Rows:
+def _read_file(storage: Storage, key: str, columns: Columns, items: ItemRange | None) -> FileRows:
     if items is None:
         return _decode(pa.BufferReader(storage.read(key)), key, columns, None)
     try:
         return _decode(open_part(storage, key), key, columns, items)
     except CorruptError:
-        # A range has no checksum of the storage's: what was damaged on its way is right now.
+        # The storage verifies no checksum of a range. A second request heals damage in transit.
         return _decode(open_part(storage, key), key, columns, items)
 
 
 def _decode(
     source: pa.BufferReader | RangedFile, key: str, columns: Columns, items: ItemRange | None
-) -> Rows:
+) -> FileRows:
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
             constant = _constant(file.metadata, key)
-            wanted = [name for name in REQUIRED if name not in constant]
+            required = [name for name in REQUIRED if name not in constant]
             groups = list(range(file.num_row_groups))
             if items is not None:
                 groups = _overlapping(file, items)
                 fetch_row_groups(source, file, groups)
             table = file.read_row_groups(
-                groups, columns=[*wanted, *columns.names], use_threads=False
+                groups, columns=[*required, *columns.names], use_threads=False
             )
     except (pa.ArrowException, OSError) as error:
         raise CorruptError(f"{key}: the file cannot be read: {_first_line(error)}") from error
-    there = table.column_names
-    if missing := [name for name in wanted if name not in there]:
+    present = table.column_names
+    if missing := [name for name in required if name not in present]:
         raise InputError(f"{key}: the column {missing[0]!r} is missing")
     _check_types(table, key)
     for name in columns.names:
-        if name not in there:
+        if name not in present:
             is_text = name in (columns.categories or {})
             nulls = pa.nulls(table.num_rows, pa.string() if is_text else pa.float64())
             table = table.append_column(name, nulls)
-    rows = Rows(table, constant)
+    rows = FileRows(table, constant)
     return rows if items is None else _within(rows, items)
 
 
 def _check_types(table: pa.Table, key: str) -> None:
     for name, kind in zip(table.column_names, table.schema.types, strict=True):
-        if name in _FITS and not _FITS[name](kind):
+        if name in _TYPE_CHECKS and not _TYPE_CHECKS[name](kind):
             raise InputError(f"{key}: column {name!r} is of type {kind}")
 
 
 def _overlapping(file: pq.ParquetFile, items: ItemRange) -> list[int]:
     column = file.schema_arrow.get_field_index("item_id")
-    wanted = []
+    groups = []
     for k in range(file.num_row_groups):
-        found = file.metadata.row_group(k).column(column).statistics
-        before = items.end is not None and found.min >= items.end
-        after = items.first is not None and found.max < items.first
+        statistics = file.metadata.row_group(k).column(column).statistics
+        before = items.end is not None and statistics.min >= items.end
+        after = items.first is not None and statistics.max < items.first
         if not before and not after:
-            wanted.append(k)
-    return wanted
+            groups.append(k)
+    return groups
 
 
-def _within(rows: Rows, items: ItemRange) -> Rows:
+def _within(rows: FileRows, items: ItemRange) -> FileRows:
     if ITEM in rows.constant:
         item = rows.constant[ITEM]
         after = items.first is None or item >= items.first
         inside = after and (items.end is None or item < items.end)
-        return rows if inside else Rows(rows.table.slice(0, 0), rows.constant)
+        return rows if inside else FileRows(rows.table.slice(0, 0), rows.constant)
     ids = rows.table[ITEM]
     mask = pa.chunked_array([pa.array(np.ones(len(ids), dtype=np.bool_))])
     if items.first is not None:
         mask = pc.and_(mask, pc.greater_equal(ids, items.first))
     if items.end is not None:
         mask = pc.and_(mask, pc.less(ids, items.end))
-    return Rows(rows.table.filter(mask), rows.constant)
+    return FileRows(rows.table.filter(mask), rows.constant)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Many requests in flight where the storage is far away, one after the other where it is near."""
+"""Requests to the storage: many in flight where it is far away, in sequence where it is local."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from ray_job.bucket.directory import DirectoryStorage
 from ray_job.bucket.storage import Storage
+from ray_job.bucket.storage.directory import DirectoryStorage
 
 _CONNECTIONS = 16
 
@@ -17,26 +17,30 @@ Out = TypeVar("Out")
 
 
 def is_local(storage: Storage) -> bool:
+    """Whether the bucket is a directory of this machine."""
     return isinstance(storage, DirectoryStorage)
 
 
-def in_order(storage: Storage, work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """`work` done on every item, in order, and never many results ahead of who takes them.
+def map_in_order(
+    storage: Storage, function: Callable[[In], Out], items: Iterable[In]
+) -> Iterator[Out]:
+    """Yield `function(item)` for every item, in order.
 
-    On a local disk threads cost more than they give.
+    At most `_CONNECTIONS` results are ahead of the caller. For a local bucket no threads are used,
+    since they cost more than they save.
     """
     if is_local(storage):
-        yield from map(work, items)
+        yield from map(function, items)
         return
-    waiting: deque[Future[Out]] = deque()
+    pending: deque[Future[Out]] = deque()
     with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="requests") as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > _CONNECTIONS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(pool.submit(function, item))
+                if len(pending) > _CONNECTIONS:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for future in waiting:
+            for future in pending:
                 future.cancel()

@@ -1,12 +1,12 @@
-"""forecast_chunk: read, predict, write the part, say what became of each store. Knows no Ray.
+"""forecast_chunk: read a chunk's histories, predict, write the part. Knows no Ray.
 
-One store's bad data costs that store only: a file that cannot be read fails its store, and where
-the computation over the whole chunk raises, the chunk is halved until the culprit stands alone.
+Bad data of a store costs this store only. A file that cannot be read fails its store. Where the
+computation over the whole chunk raises, the chunk is halved until the store that causes it stands
+alone.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import resource
 import time
@@ -19,65 +19,91 @@ import pyarrow as pa
 from threadpoolctl import ThreadpoolController
 
 from ray_job import plan
-from ray_job.bucket import keys, parts
-from ray_job.bucket.errors import (
-    ConflictError,
-    CorruptError,
-    InputError,
-    NotFoundError,
-    StorageError,
-)
-from ray_job.bucket.parts import WrittenPart
+from ray_job.bucket import parts
+from ray_job.bucket.errors import CorruptError, InputError, NotFoundError, StorageError
+from ray_job.bucket.reasons import Outcome, ReasonCode
 from ray_job.bucket.storage import Storage, open_bucket
-from ray_job.data import panel_builder
-from ray_job.data.partition import Columns, Rows, read_store
-from ray_job.data.requests import in_order
-from ray_job.forecasting.part_files import is_final, read
+from ray_job.data.history_block import ChunkHistories, StoreHistory, UnreadStore
+from ray_job.data.panel_builder import panels
+from ray_job.data.partition import Columns, FileRows, read_store
+from ray_job.data.requests import map_in_order
+from ray_job.forecasting.part_files import merge_outputs, write_part
 from ray_job.forecasting.predict import predict_days
 from ray_job.forecasting.store_outcomes import ChunkOutput, StoreOutcomes
-from ray_job.forecasting.task import Cost, Result, RunSpec, Task, failed
+from ray_job.forecasting.task import (
+    ChunkCost,
+    ChunkResult,
+    RunSpec,
+    Task,
+    failed_part,
+    outcomes_without_forecast,
+)
 from ray_job.model.model import Model
 from ray_job.model.model import load as load_model
 from ray_job.model.registry import Artifact
 from ray_job.plan import Chunk
 
 _ABOUT_THE_RUN = (InputError, CorruptError, NotFoundError, SystemError)
-"""What speaks of no store where it comes from: bucket or model, or a process that is damaged."""
+"""Errors that concern no single store, where a run raises them: the bucket or the model is wrong,
+or the process is damaged."""
 
 _SLOW_SECONDS = 60.0
-"""A storage that keeps a chunk waiting this long in vain is not asked for its other stores."""
+"""After a chunk has waited this long for requests that failed, its other stores are not tried."""
 
 
-def forecast_chunk(task: Task, spec: RunSpec) -> Result:
-    """Do one chunk. Idempotent: whoever finds its part written already adopts it.
+def forecast_chunk(task: Task, spec: RunSpec) -> ChunkResult:
+    """Process one chunk. Idempotent: if its part is in the bucket already, the part is adopted.
 
-    Stores whose data is bad are `failed` in the outcomes, and so are those whose files cannot be
-    read. Where the part itself cannot be written all stores are, and there is no part. Raises
-    what is wrong with the bucket or the model as such.
+    Stores whose data is bad, or whose files cannot be read, are `failed` in the outcomes. If the
+    part itself cannot be written, all stores are `failed` and there is no part. Raises what is
+    wrong with the bucket or the model as such.
+    """
+    return forecast_histories(task, spec, read_chunk(task, spec))
+
+
+def read_chunk(task: Task, spec: RunSpec) -> ChunkHistories:
+    """The histories of a chunk's stores. A store that cannot be read is named, with its reason.
+
+    If the chunk cannot be read as a whole, the result has an `error`: `forecast_histories` then
+    reads the chunk again in pieces. Raises what is wrong with the bucket or the model as such.
     """
     began, cpu = time.monotonic(), time.process_time()
     _keep_freed_memory()
     try:
-        storage = _storage(spec.bucket)
-        with _pools(_ArtifactKey(spec.artifact)).limit(limits=_threads()):
-            share = _apart(storage, task.chunk, spec)
-        done = write(storage, task, spec, share)
+        storage = _open_storage(spec.bucket)
+        columns = _columns(_load_model(_ArtifactKey(spec.artifact)))
+        histories, unread = _read_histories(storage, task.chunk, columns)
     except _ABOUT_THE_RUN:
         raise
     except Exception as error:  # noqa: BLE001 - no chunk ends the night of the others
-        done = failed(
-            task.chunk.store_ids,
-            *_told(error),
-            spec.run_id,
-            spec.generated_at,
-            task.attempt + 1,
-        )
-    return Result(
+        return ChunkHistories(task.chunk.digest, (), error=_reason(error)[1])
+    return ChunkHistories(
         digest=task.chunk.digest,
-        done=done,
-        cost=Cost(
-            seconds=time.monotonic() - began,
-            cpu_seconds=time.process_time() - cpu,
+        histories=histories,
+        unread=unread,
+        seconds=time.monotonic() - began,
+        cpu_seconds=time.process_time() - cpu,
+    )
+
+
+def forecast_histories(task: Task, spec: RunSpec, histories: ChunkHistories) -> ChunkResult:
+    """The result of a chunk whose histories were read: predictions, the part, the outcomes."""
+    began, cpu = time.monotonic(), time.process_time()
+    try:
+        storage = _open_storage(spec.bucket)
+        with _thread_pools(_ArtifactKey(spec.artifact)).limit(limits=_threads()):
+            output = _forecast_or_halve(storage, task.chunk, spec, histories)
+        part = write_part(storage, task, spec, output)
+    except _ABOUT_THE_RUN:
+        raise
+    except Exception as error:  # noqa: BLE001 - no chunk ends the night of the others
+        part = failed_part(task.chunk.store_ids, *_reason(error), spec, task.attempt + 1)
+    return ChunkResult(
+        digest=task.chunk.digest,
+        part=part,
+        cost=ChunkCost(
+            seconds=histories.seconds + time.monotonic() - began,
+            cpu_seconds=histories.cpu_seconds + time.process_time() - cpu,
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             rows=task.chunk.rows,
             bytes=task.chunk.bytes,
@@ -86,181 +112,142 @@ def forecast_chunk(task: Task, spec: RunSpec) -> Result:
     )
 
 
-def write(storage: Storage, task: Task, spec: RunSpec, share: ChunkOutput) -> WrittenPart:
-    """Write the part of a chunk, or adopt the one that somebody else wrote meanwhile.
-
-    A rival's part that is broken, or lacks stores that this one has, is passed over.
-    """
-    data = parts.encode(
-        share.rows,
-        share.outcomes,
-        task.chunk.digest,
-        run_id=spec.run_id,
-        generated_at=spec.generated_at.isoformat(),
-    )
-    digest = parts.sha256(data)
-    for attempt in itertools.count(task.attempt):
-        key = keys.part(spec.basis.as_of, task.chunk.digest, attempt)
-        try:
-            storage.create(key, data)
-        except ConflictError:
-            rival = _rival(storage, key, task.chunk.digest, attempt)
-            if rival is None or (is_final(share.outcomes) and not is_final(rival.outcomes)):
-                continue
-            return rival
-        break
-    return WrittenPart(share.outcomes, key, digest, spec.run_id, spec.generated_at, attempt + 1)
+_REASON_CODES: tuple[tuple[type[Exception], ReasonCode], ...] = (
+    (NotFoundError, ReasonCode.GONE),
+    (CorruptError, ReasonCode.CORRUPT),
+    (InputError, ReasonCode.BAD_COLUMN),
+    (StorageError, ReasonCode.STORAGE),
+    (MemoryError, ReasonCode.MEMORY),
+)
+"""The first class that fits decides."""
 
 
-def _rival(storage: Storage, key: str, digest: str, attempt: int) -> WrittenPart | None:
-    try:
-        return read(storage, key, digest, attempt)
-    except CorruptError:
-        return None
-
-
-def merge(shares: Sequence[ChunkOutput]) -> ChunkOutput:
-    """The shares of a chunk's stores as one, with row ranges counted anew."""
-    rows = pa.concat_tables([share.rows for share in shares])
-    offsets = np.cumsum([0, *(share.rows.num_rows for share in shares)])
-    outcomes = [
-        share.outcomes.set_column(
-            share.outcomes.schema.get_field_index("first_row"),
-            "first_row",
-            pa.array(
-                [
-                    None if first is None else first + int(offset)
-                    for first in share.outcomes["first_row"].to_pylist()
-                ],
-                pa.int64(),
-            ),
-        )
-        for share, offset in zip(shares, offsets, strict=False)
-    ]
-    return ChunkOutput(rows, pa.concat_tables(outcomes))
-
-
-def failed_share(stores: Sequence[str], code: str, reason: str) -> ChunkOutput:
-    """Outcomes of stores that failed; no rows."""
-    rows = [_failed(store, code, reason) for store in stores]
-    return ChunkOutput(
-        parts.PART_SCHEMA.empty_table(), pa.Table.from_pylist(rows, parts.OUTCOME_SCHEMA)
-    )
-
-
-def _told(error: Exception) -> tuple[str, str]:
+def _reason(error: Exception) -> tuple[ReasonCode, str]:
     """The reason code and the reason of a store that met this error."""
-    for kind, code in _CODES:
+    for kind, code in _REASON_CODES:
         if isinstance(error, kind):
             return code, str(error) or f"the worker had no memory left ({type(error).__name__})"
-    return "error", f"{type(error).__name__}: {error}"
+    return ReasonCode.ERROR, f"{type(error).__name__}: {error}"
 
 
-_CODES: tuple[tuple[type[Exception], str], ...] = (
-    (NotFoundError, "gone"),
-    (CorruptError, "corrupt"),
-    (InputError, "bad_column"),
-    (StorageError, "storage"),
-    (MemoryError, "memory"),
-)
-"""The first class that fits. `gone`: the table was vacuumed since the plan, or a file was lost."""
+def _forecast_or_halve(
+    storage: Storage, chunk: Chunk, spec: RunSpec, histories: ChunkHistories | None = None
+) -> ChunkOutput:
+    """Forecast all stores together; if this raises, each half by itself, reading included.
 
-
-def _apart(storage: Storage, chunk: Chunk, spec: RunSpec) -> ChunkOutput:
-    """All stores at once; where that raises, each half on its own, reading included.
-
-    A lack of memory has many names: a thread that cannot start, a library that cannot be loaded.
+    `histories` are those of the chunk, None if they are to be read. A lack of memory has many
+    names: a thread that cannot start, a library that cannot be loaded.
     """
     try:
-        return _forecast(storage, chunk, spec)
+        return _forecast(storage, chunk, spec, histories)
     except _ABOUT_THE_RUN:
         raise
-    except Exception as error:  # noqa: BLE001 - told of the store that is left
+    except Exception as error:  # noqa: BLE001 - becomes the reason of the last store that is left
         halves = plan.halves(chunk, spec.basis)
         if halves is None:
-            return failed_share(chunk.store_ids, *_told(error))
-    return merge([_apart(storage, half, spec) for half in halves])
+            return _failed_output(chunk.store_ids, error)
+    return merge_outputs([_forecast_or_halve(storage, half, spec) for half in halves])
 
 
-def _forecast(storage: Storage, chunk: Chunk, spec: RunSpec) -> ChunkOutput:
-    model = _model(_ArtifactKey(spec.artifact))
-    columns = Columns(
-        known_ahead=model.description.inputs.known_ahead,
-        categories=model.description.inputs.categories,
-    )
-    bad: list[dict[str, object]] = []
-    histories: list[tuple[str, Sequence[Rows]]] = []
-    waited = 0.0
+def _forecast(
+    storage: Storage, chunk: Chunk, spec: RunSpec, chunk_histories: ChunkHistories | None
+) -> ChunkOutput:
+    model = _load_model(_ArtifactKey(spec.artifact))
+    columns = _columns(model)
+    if chunk_histories is None or chunk_histories.error is not None:
+        histories, unread = _read_histories(storage, chunk, columns)
+    else:
+        histories, unread = chunk_histories.histories, chunk_histories.unread
+    output = _predict_or_halve(histories, columns, model, spec)
+    if not unread:
+        return output
+    failures = [
+        outcomes_without_forecast([store.store_id], Outcome.FAILED, store.reason_code, store.reason)
+        for store in unread
+    ]
+    outcomes = pa.concat_tables([output.outcomes, *failures]).sort_by("store_id")
+    return ChunkOutput(output.rows, outcomes)
 
-    def asked(one: tuple[str, list[str]]) -> tuple[Sequence[Rows] | Exception, float]:
+
+def _columns(model: Model) -> Columns:
+    """The columns that the model needs beside the sales."""
+    inputs = model.description.inputs
+    return Columns(known_ahead=inputs.known_ahead, categories=inputs.categories)
+
+
+def _read_histories(
+    storage: Storage, chunk: Chunk, columns: Columns
+) -> tuple[Sequence[StoreHistory], Sequence[UnreadStore]]:
+    """The histories of the chunk's stores, and the stores that cannot be read."""
+    histories: list[StoreHistory] = []
+    unread: list[UnreadStore] = []
+    waited_seconds = 0.0
+
+    def read(store: tuple[str, list[str]]) -> tuple[Sequence[FileRows] | Exception, float]:
         began = time.monotonic()
+        paths = store[1]
         try:
-            if waited > _SLOW_SECONDS:
-                raise StorageError(f"{one[1][0]}: not asked for, as the storage did not answer")
-            return read_store(storage, one[1], columns, chunk.items), 0.0
+            if waited_seconds > _SLOW_SECONDS:
+                raise StorageError(f"{paths[0]}: not read, since the storage did not answer")
+            return read_store(storage, paths, columns, chunk.items), 0.0
         except MemoryError:
-            # Whoever else is read already may be the one that is too large.
+            # Another store, which was read before, may be the one that is too large.
             raise
-        except tuple(kind for kind, _ in _CODES) as error:
+        except tuple(kind for kind, _ in _REASON_CODES) as error:
             return error, time.monotonic() - began
 
-    wanted = _paths(chunk)
-    for (store, _), (found, seconds) in zip(wanted, in_order(storage, asked, wanted), strict=True):
-        if isinstance(found, Exception):
-            bad.append(_failed(store, *_told(found)))
-            waited += seconds if isinstance(found, StorageError) else 0.0
+    stores = _paths_by_store(chunk)
+    answers = map_in_order(storage, read, stores)
+    for (store_id, _), (files, seconds) in zip(stores, answers, strict=True):
+        if isinstance(files, Exception):
+            unread.append(UnreadStore(store_id, *_reason(files)))
+            waited_seconds += seconds if isinstance(files, StorageError) else 0.0
         else:
-            histories.append((store, found))
-    share = _halving(histories, columns, model, spec)
-    if not bad:
-        return share
-    outcomes = pa.concat_tables(
-        [share.outcomes, pa.Table.from_pylist(bad, parts.OUTCOME_SCHEMA)]
-    ).sort_by("store_id")
-    return ChunkOutput(share.rows, outcomes)
+            histories.append((store_id, files))
+    return histories, unread
 
 
-def _halving(
-    stores: Sequence[tuple[str, Sequence[Rows]]],
-    columns: Columns,
-    model: Model,
-    spec: RunSpec,
+def _predict_or_halve(
+    histories: Sequence[StoreHistory], columns: Columns, model: Model, spec: RunSpec
 ) -> ChunkOutput:
-    """All at once; where that raises, each half on its own, down to the store that does it."""
+    """Predict all stores together; if this raises, each half by itself, down to one store."""
     try:
-        return _together(stores, columns, model, spec)
+        return _predict(histories, columns, model, spec)
     except Exception as error:
-        if not stores or (isinstance(error, MemoryError) and len(stores) > 1):
+        if not histories or (isinstance(error, MemoryError) and len(histories) > 1):
             raise
-        if len(stores) == 1:
-            return failed_share([stores[0][0]], *_told(error))
-    middle = len(stores) // 2
-    return merge(
-        [_halving(half, columns, model, spec) for half in (stores[:middle], stores[middle:])]
+        if len(histories) == 1:
+            return _failed_output([histories[0][0]], error)
+    middle = len(histories) // 2
+    return merge_outputs(
+        [
+            _predict_or_halve(half, columns, model, spec)
+            for half in (histories[:middle], histories[middle:])
+        ]
     )
 
 
-def _together(
-    stores: Sequence[tuple[str, Sequence[Rows]]],
-    columns: Columns,
-    model: Model,
-    spec: RunSpec,
+def _predict(
+    histories: Sequence[StoreHistory], columns: Columns, model: Model, spec: RunSpec
 ) -> ChunkOutput:
-    on = spec.basis
-    tally = StoreOutcomes([store for store, _ in stores], on, model.description.version)
-    for panel in panel_builder.panels(stores, columns, on.first_day, on.as_of, on.last_day):
+    basis = spec.basis
+    stores = [store for store, _ in histories]
+    outcomes = StoreOutcomes(stores, basis, model.description.version)
+    for panel in panels(histories, columns, basis.first_day, basis.as_of, basis.last_day):
         predictions = predict_days(
-            panel, on.as_of, on.target_dates, spec.context, model, spec.settings
+            panel, basis.as_of, basis.target_dates, spec.context, model, spec.settings
         )
-        tally.add(panel, predictions)
-    return tally.share()
+        outcomes.add(panel, predictions)
+    return outcomes.output()
 
 
-def _failed(store: str, code: str, reason: str) -> dict[str, object]:
-    return {"store_id": store, "outcome": "failed", "reason_code": code, "reason": reason}
+def _failed_output(stores: Sequence[str], error: Exception) -> ChunkOutput:
+    outcomes = outcomes_without_forecast(stores, Outcome.FAILED, *_reason(error))
+    return ChunkOutput(parts.PART_SCHEMA.empty_table(), outcomes)
 
 
-def _paths(chunk: Chunk) -> list[tuple[str, list[str]]]:
+def _paths_by_store(chunk: Chunk) -> list[tuple[str, list[str]]]:
+    """Each store of the chunk with the keys of its files, sorted by store."""
     grouped: dict[str, list[str]] = {}
     for store, path in zip(
         chunk.files["store_id"].to_pylist(), chunk.files["path"].to_pylist(), strict=True
@@ -275,12 +262,12 @@ def _threads() -> int:
 
 @lru_cache(maxsize=1)
 def _keep_freed_memory() -> None:
-    """Let the heap keep what a chunk gives back for the next one, once per process.
+    """Let the heap of this process keep freed memory for the next chunk.
 
     glibc returns freed memory to the system above a threshold of twice the largest block that was
-    ever freed, at most 64 MiB (mallopt(3), M_MMAP_THRESHOLD). In a worker that sees nothing but
-    chunks that is some MiB, and each chunk faults 5,000 pages in again: a twentieth of its time.
-    Elsewhere this does nothing.
+    ever freed, at most 64 MiB (mallopt(3), M_MMAP_THRESHOLD). To free one large block raises this
+    threshold. Without it each chunk faults 5,000 pages in again, a twentieth of its time. With
+    another C library this does nothing.
     """
     np.empty(_LARGEST_BLOCK, np.uint8)
 
@@ -289,13 +276,13 @@ _LARGEST_BLOCK = 31 * 2**20
 
 
 @lru_cache(maxsize=4)
-def _storage(url: str) -> Storage:
+def _open_storage(url: str) -> Storage:
     return open_bucket(url)
 
 
 @dataclass(frozen=True)
 class _ArtifactKey:
-    """Equal for the same artifact, so that a process unpickles it once."""
+    """A hashable artifact: equal for the same one, so that a process unpickles it once."""
 
     artifact: Artifact
 
@@ -307,14 +294,16 @@ class _ArtifactKey:
 
 
 @lru_cache(maxsize=2)
-def _model(key: _ArtifactKey) -> Model:
+def _load_model(key: _ArtifactKey) -> Model:
     artifact = key.artifact
     return load_model(artifact.model, artifact.description, artifact.sha256)
 
 
 @lru_cache(maxsize=2)
-def _pools(key: _ArtifactKey) -> ThreadpoolController:
-    """The thread pools of the libraries that this process has loaded, the model's among them: to
-    look for them takes as long as a dozen small files."""
-    _model(key)
+def _thread_pools(key: _ArtifactKey) -> ThreadpoolController:
+    """The thread pools of all libraries in this process, after the model has loaded its own.
+
+    To search for them takes as long as a dozen small files, so that it is done once.
+    """
+    _load_model(key)
     return ThreadpoolController()

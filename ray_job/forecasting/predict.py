@@ -1,4 +1,4 @@
-"""Predictions of a panel: the one way from history to numbers, for runs and backtests alike."""
+"""Predictions of a panel: the one way from history to numbers, for runs and for backtests."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MODEL, CLOSED, FALLBACK = range(len(METHODS))
 
 _RULE_DAYS = 8
 _RULE_SCALES = 2.0
-"""The simple rule is trusted so much less than the model."""
+"""The simple rule's intervals are at least this many usual spreads wide: it is trusted less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Of n series for h target dates; arrays (n, h) unless said otherwise.
+    """Predictions of n series for h target dates; arrays are (n, h) unless stated otherwise.
 
-    A prediction is NaN where not even the simple rule knows anything; a regressor's NaN or absurd
-    value is left as it is.
+    A prediction is NaN where even the simple rule has no data. A NaN or absurd value of the
+    regressor stays as it is.
     """
 
     target_dates: tuple[date, ...]
@@ -41,7 +41,7 @@ class Predictions:
     method: npt.NDArray[np.int8]
     """Places in METHODS."""
     weather_missing: Flags
-    """The weather is the region's usual one, not a forecast."""
+    """Whether the weather is the region's usual one and not a forecast."""
     known_through: npt.NDArray[np.datetime64]
     """(n,): the newest day with known sales, 0 on a day that was declared closed; NaT if none."""
 
@@ -54,10 +54,10 @@ def predict_days(
     model: Model,
     settings: Settings,
 ) -> Predictions:
-    """What `model` says at the end of `as_of`; nothing of the panel after it is looked at, but for
-    what is known ahead.
+    """The model's predictions at the end of `as_of`, for every series of the panel.
 
-    Raises InputError for a target date beyond that horizon.
+    Of the days after `as_of` only what is known ahead is used. Raises InputError for a target date
+    beyond the model's horizon.
     """
     inputs = model.description.inputs
     for target in target_dates:
@@ -82,10 +82,10 @@ def predict_days(
     )
     for place, target in enumerate(target_dates):
         column = known.column(target)
-        opened = np.ones(panel.n_series, dtype=np.bool_)
+        is_open = np.ones(panel.n_series, dtype=np.bool_)
         if "open" in known.known_ahead and column < known.known_ahead["open"].shape[1]:
-            opened = known.known_ahead["open"][:, column] != 0
-        rows = np.flatnonzero(opened & enough)
+            is_open = known.known_ahead["open"][:, column] != 0
+        rows = np.flatnonzero(is_open & enough)
         if len(rows):
             matrix = features_at(summary, target, context)
             matrix = matrix if len(rows) == len(matrix) else matrix[rows]
@@ -94,19 +94,19 @@ def predict_days(
             made.lower[rows, place], made.upper[rows, place] = model.interval(matrix, predicted)
             made.spread[rows, place] = model.scale(matrix)
             made.method[rows, place] = MODEL
-        rows = np.flatnonzero(opened & ~enough)
+        rows = np.flatnonzero(is_open & ~enough)
         if len(rows):
-            _by_rule(made, rows, place, known, model)
+            _apply_simple_rule(made, rows, place, known, model)
         if inputs.weather:
             missing = context.weather_missing_at(target)
             made.weather_missing[:, place] = missing[summary.regions]
     return made
 
 
-def _by_rule(
+def _apply_simple_rule(
     made: Predictions, rows: npt.NDArray[np.int64], place: int, known: Panel, model: Model
 ) -> None:
-    """The simple rule for `rows`, in place."""
+    """Write the simple rule's predictions of `rows` into `made`."""
     predicted, spread = simple_rule(known, rows, made.target_dates[place])
     calibration = model.description.intervals
     scale = np.fmax(spread, _RULE_SCALES * calibration.usual_spread)
@@ -120,8 +120,8 @@ def _by_rule(
 def simple_rule(known: Panel, rows: npt.NDArray[np.int64], target: date) -> tuple[Floats, Floats]:
     """The mean of the last 8 open days of the target's weekday, else of the last 8 open days.
 
-    Of the chosen series of a panel that ends with the as-of. Returns the mean, NaN where there was
-    no open day, and the standard deviation of the logs of the days it is made of.
+    `rows` chooses series of a panel that ends with the as-of. Returns two arrays of their length:
+    the mean, NaN where there was no open day, and the standard deviation of the logs of these days.
     """
     days = known.sales.shape[1]
     sales = known.sales[rows]
@@ -134,17 +134,17 @@ def simple_rule(known: Panel, rows: npt.NDArray[np.int64], target: date) -> tupl
     chosen &= rank <= _RULE_DAYS
     sales = np.maximum(np.where(chosen, sales, 0.0), 0.0)
     number = chosen.sum(axis=1)
-    some = np.maximum(number, 1)
-    mean = np.where(number > 0, sales.sum(axis=1) / some, np.nan)
+    divisor = np.maximum(number, 1)
+    mean = np.where(number > 0, sales.sum(axis=1) / divisor, np.nan)
     logs = np.log1p(sales)
-    apart = np.where(chosen, logs - (logs.sum(axis=1) / some)[:, None], 0.0)
-    return mean, np.sqrt((apart * apart).sum(axis=1) / some)
+    deviations = np.where(chosen, logs - (logs.sum(axis=1) / divisor)[:, None], 0.0)
+    return mean, np.sqrt((deviations * deviations).sum(axis=1) / divisor)
 
 
 def _days(numbers: Floats, as_of: date) -> npt.NDArray[np.datetime64]:
     """Day numbers (0 is the as-of) as dates; NaN becomes NaT."""
     known = ~np.isnan(numbers)
     days = as_of.toordinal() - date(1970, 1, 1).toordinal()
-    found = np.full(len(numbers), np.datetime64("NaT"), dtype="datetime64[D]")
-    found[known] = (days + numbers[known].astype(np.int64)).astype("datetime64[D]")
-    return found
+    dates = np.full(len(numbers), np.datetime64("NaT"), dtype="datetime64[D]")
+    dates[known] = (days + numbers[known].astype(np.int64)).astype("datetime64[D]")
+    return dates

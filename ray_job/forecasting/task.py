@@ -1,27 +1,24 @@
-"""What executors hand to `forecast_chunk` and get back: the interface that knows no Ray."""
+"""What a chunk needs, and what comes back: the types between plan, executors and forecasting."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 import pyarrow as pa
 
 from ray_job.bucket.parts import OUTCOME_SCHEMA, WrittenPart
+from ray_job.bucket.reasons import Outcome, ReasonCode
 from ray_job.data.context import Context
 from ray_job.model.registry import Artifact
 from ray_job.plan import Basis, Chunk
 from ray_job.settings import Settings
 
-RETRIABLE = frozenset({"storage", "memory", "deadline", "gone"})
-"""Reasons of failure that are not the data's own fault: another attempt may succeed."""
-
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What every chunk of a run needs; workers get it once."""
+    """What every chunk of a run needs. A worker process gets it once."""
 
     bucket: str
     basis: Basis
@@ -34,10 +31,11 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A chunk and which attempt at it this is: the part that it makes is `<digest>-<attempt>`.
+    """A chunk, and the number of this attempt at it: its part is named `<digest>-<attempt>`.
 
-    An executor with processes of its own ends one that is still at it after `deadline_seconds`. It
-    may give a process several chunks at once, which are all lost with it, unless they are `alone`.
+    An executor with processes of its own ends a process that works on the chunk for longer than
+    `deadline_seconds`. It may give one process several chunks, which are all lost with the process.
+    A task that is `alone` gets a process for itself.
     """
 
     chunk: Chunk
@@ -47,8 +45,8 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What a chunk took; `peak_memory_bytes` is that of its whole process."""
+class ChunkCost:
+    """What a chunk took. `peak_memory_bytes` is the peak of its whole process."""
 
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -59,50 +57,38 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """A chunk that was worked through, whatever became of its stores."""
+class ChunkResult:
+    """A chunk that was processed, whatever the outcomes of its stores.
+
+    `adopted`: an earlier run or attempt had made the part.
+    """
 
     digest: str
-    done: WrittenPart
-    cost: Cost = Cost()
+    part: WrittenPart
+    cost: ChunkCost = ChunkCost()
     adopted: bool = False
 
 
-class Executor(Protocol):
-    """Where chunks are worked through."""
-
-    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[Result]:
-        """The results as they come. A task that was lost, with its worker, gives none.
-
-        Each task is tried once: who asks decides what becomes of the lost ones. May raise
-        MemoryError where a single task was lost for want of memory.
-        """
-
-
-def failed(
-    stores: Sequence[str], code: str, reason: str, run_id: str, now: datetime, attempt: int = 1
-) -> WrittenPart:
-    """Outcomes of stores that failed, without a part."""
-    return _without_part("failed", stores, code, reason, run_id, now, attempt)
-
-
-def without_data(stores: Sequence[str], reason: str, run_id: str, now: datetime) -> WrittenPart:
-    """Outcomes of stores that have nothing to make a forecast from."""
-    return _without_part("no_data", stores, "no_data", reason, run_id, now, 1)
-
-
-def _without_part(
-    outcome: str,
-    stores: Sequence[str],
-    code: str,
-    reason: str,
-    run_id: str,
-    now: datetime,
-    attempt: int,
-) -> WrittenPart:
+def outcomes_without_forecast(
+    stores: Sequence[str], outcome: Outcome, reason_code: ReasonCode, reason: str
+) -> pa.Table:
+    """Outcomes (OUTCOME_SCHEMA) of stores that have no forecast, all for the same reason."""
     rows = [
-        {"store_id": store, "outcome": outcome, "reason_code": code, "reason": reason}
+        {"store_id": store, "outcome": outcome, "reason_code": reason_code, "reason": reason}
         for store in stores
     ]
-    table = pa.Table.from_pylist(rows, schema=OUTCOME_SCHEMA)
-    return WrittenPart(table, None, None, run_id, now, attempt)
+    return pa.Table.from_pylist(rows, schema=OUTCOME_SCHEMA)
+
+
+def failed_part(
+    stores: Sequence[str], reason_code: ReasonCode, reason: str, spec: RunSpec, attempt: int = 1
+) -> WrittenPart:
+    """The outcomes of a chunk all of whose stores failed, so that no part was written."""
+    outcomes = outcomes_without_forecast(stores, Outcome.FAILED, reason_code, reason)
+    return WrittenPart(outcomes, None, None, spec.run_id, spec.generated_at, attempt)
+
+
+def part_without_data(stores: Sequence[str], reason: str, spec: RunSpec) -> WrittenPart:
+    """The outcomes of stores that have nothing to make a forecast from."""
+    outcomes = outcomes_without_forecast(stores, Outcome.NO_DATA, ReasonCode.NO_DATA, reason)
+    return WrittenPart(outcomes, None, None, spec.run_id, spec.generated_at)

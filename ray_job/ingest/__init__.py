@@ -1,6 +1,12 @@
-"""ingest: raw files → histories and context. Each raw file once, each ingest one commit."""
+"""ingest: raw files → histories and context tables. Each raw file is read once.
 
-from ray_job.ingest.attempt import IngestReport, ingest
+`ingestion` is the use case, `attempt` one try of it. `reading/` has what happens to raw files,
+`writing/` what happens to the tables. `compaction` joins small files of the histories.
+"""
+
+from ray_job.ingest.attempt import IngestReport
 from ray_job.ingest.compaction import CompactScope, compact
+from ray_job.ingest.ingestion import ingest
+from ray_job.ingest.reading.kinds import KINDS
 
-__all__ = ["CompactScope", "IngestReport", "compact", "ingest"]
+__all__ = ["KINDS", "CompactScope", "IngestReport", "compact", "ingest"]

@@ -1,4 +1,4 @@
-"""Compaction: the many small files of a store become one. No delivery is dropped."""
+"""Compaction: the many small files of a store become one file with the same rows."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ from ray_job.data.delta import (
     stored_schema,
 )
 from ray_job.data.parquet import read_batches
-from ray_job.data.requests import in_order
-from ray_job.ingest.partitions import PartitionWriter
-from ray_job.ingest.workspace import workspace
+from ray_job.data.requests import map_in_order
+from ray_job.ingest.reading.workspace import open_workspace
+from ray_job.ingest.writing.partitions import PartitionWriter
 from ray_job.progress import Progress, SilentProgress
 from ray_job.settings import Settings
 
-_PARTS = 16
+_NIGHTS = 16
+"""Each store has its turn in one of so many nights."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompactScope:
-    """The stores whose turn it is in a night: one sixteenth of all, another one every night."""
+    """The stores whose turn is the night `night`: a sixteenth of all stores."""
 
     night: date
 
     def includes(self, store_id: str) -> bool:
         digest = hashlib.sha256(store_id.encode()).digest()
-        return digest[0] % _PARTS == self.night.toordinal() % _PARTS
+        return digest[0] % _NIGHTS == self.night.toordinal() % _NIGHTS
 
 
 def compact(
@@ -54,32 +55,33 @@ def compact(
     now: datetime,
     progress: Progress | None = None,
 ) -> int:
-    """Rewrite the scope's stores that have too many files, in one commit; how many they were.
+    """Rewrite the stores of the scope that have too many files, in one commit.
 
-    The rows stay the same, sorted as always. Whoever loses a race leaves everything as it is:
-    the next turn comes. Raises NotFoundError or CorruptError where a file cannot be read.
+    The rows and their order stay the same. Returns the number of rewritten stores; 0 if another
+    commit was faster, since the next turn tries again. Raises NotFoundError or CorruptError for a
+    file that cannot be read.
     """
     table = open_table(storage, keys.BATCH_DATA)
     if table is None:
         return 0
-    files = _crowded(list_files(table), scope, settings.ingest.compact_above_files)
+    files = _files_to_join(list_files(table), scope, settings.ingest.compact_above_files)
     if not files:
         return 0
     schema = arrow_schema(table)
     stores = len({file.store_id for file in files})
     with (
-        workspace(settings) as work,
+        open_workspace(settings) as workspace,
         (progress or SilentProgress()).stage("compact", stores, "stores") as stage,
     ):
         rows = _Rows(storage, files, schema)
-        work.connection.register(
+        workspace.connection.register(
             "rows_of_files", pa.RecordBatchReader.from_batches(schema, iter(rows))
         )
         writer = PartitionWriter(
-            storage, stored_schema(schema), settings.ingest.row_group_rows, work.folder
+            storage, stored_schema(schema), settings.ingest.row_group_rows, workspace.folder
         )
         try:
-            ordered = work.stream(
+            ordered = workspace.stream(
                 "SELECT * FROM rows_of_files ORDER BY store_id, item_id, date, delivered_at"
             )
             added = writer.write(ordered, uuid4().hex, stage)
@@ -89,7 +91,7 @@ def compact(
     try:
         commit(table, added, files, changes_data=False, now=now)
     except (ConflictError, StorageError) as error:
-        if _is_in(storage, added):
+        if _is_committed(storage, added):
             return stores
         if isinstance(error, ConflictError):
             return 0
@@ -97,17 +99,21 @@ def compact(
     return stores
 
 
-def _crowded(files: pa.Table, scope: CompactScope, above: int) -> list[DataFile]:
+def _files_to_join(files: pa.Table, scope: CompactScope, above: int) -> list[DataFile]:
+    """All files of the scope's stores that have more than `above` files."""
     counts = files.group_by(STORE).aggregate([([], "count_all")])
     crowded = counts.filter(pc.greater(counts["count_all"], above))[STORE].to_pylist()
-    wanted = [store for store in crowded if scope.includes(store)]
-    chosen = files.filter(pc.is_in(files[STORE], pa.array(wanted, pa.string())))
-    return [DataFile(**row) for row in chosen.to_pylist()]
+    stores = [store for store in crowded if scope.includes(store)]
+    matching = files.filter(pc.is_in(files[STORE], pa.array(stores, pa.string())))
+    return [DataFile(**row) for row in matching.to_pylist()]
 
 
 @dataclass(slots=True)
 class _Rows:
-    """The files' rows, each with its store. What fails is kept: DuckDB would tell it as its own."""
+    """Iterates over the rows of files, with the column of the store.
+
+    `failure` keeps an error of ours, since DuckDB raises it as an error of its own.
+    """
 
     storage: Storage
     files: Sequence[DataFile]
@@ -116,26 +122,28 @@ class _Rows:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         stored = stored_schema(self.schema)
-        place = self.schema.get_field_index(STORE)
+        store_column = self.schema.get_field_index(STORE)
 
         def read(file: DataFile) -> tuple[DataFile, Iterator[pa.RecordBatch]]:
             key = partition_key(file.path)
             return file, read_batches(self.storage, key, file.size, stored)
 
         try:
-            for file, batches in in_order(self.storage, read, self.files):
+            for file, batches in map_in_order(self.storage, read, self.files):
                 for batch in batches:
                     store = pa.repeat(pa.scalar(file.store_id, pa.string()), batch.num_rows)
                     arrays = batch.columns
                     yield pa.RecordBatch.from_arrays(
-                        [*arrays[:place], store, *arrays[place:]], schema=self.schema
+                        [*arrays[:store_column], store, *arrays[store_column:]],
+                        schema=self.schema,
                     )
         except StorecastError as error:
             self.failure = error
             raise
 
 
-def _is_in(storage: Storage, added: Sequence[DataFile]) -> bool:
+def _is_committed(storage: Storage, added: Sequence[DataFile]) -> bool:
+    """Whether the table has the added files, although the answer to the commit was an error."""
     table = open_table(storage, keys.BATCH_DATA)
-    there = set() if table is None else set(list_files(table)["path"].to_pylist())
-    return all(file.path in there for file in added)
+    paths = set() if table is None else set(list_files(table)["path"].to_pylist())
+    return all(file.path in paths for file in added)

@@ -1,9 +1,9 @@
 """80 % intervals, calibrated on held-out days (split conformal prediction, normalised by scale).
 
-All is in logs (log of 1 + sales). A series' scale is its spread, drawn towards the usual one by an
-exponent; the interval of a forecast reaches from `lower` to `upper` scales around it, as many as
-the held-out days showed to be needed for so many days ahead (Lei et al., Distribution-free
-predictive inference for regression, 2018, section 5.2).
+All computations use logs (log of 1 + sales). The scale of a series is its spread, shrunk towards
+the usual spread by an exponent. The interval of a forecast reaches from `lower` to `upper` scales
+around it; these numbers are the quantiles of the errors of held-out days, by days ahead (Lei et
+al., Distribution-free predictive inference for regression, 2018, section 5.2).
 """
 
 from __future__ import annotations
@@ -25,33 +25,34 @@ _EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LARGEST_CORRECTED = 64.0
 _FEW_ROWS = 200
 _RANGE = 4.0
-"""A scale lies within so many times the usual one, and a factor of totals likewise."""
+"""A scale is at most so many times the usual one, and at least one over this; so are factors."""
 
 
 class Calibration(Record):
-    """What `calibrate` found. The defaults are wide: for a model that was never calibrated."""
+    """The result of `calibrate`. The defaults are wide, for a model that was never calibrated."""
 
     usual_spread: float = 0.25
     exponent: float = 0.5
     lower: tuple[float, ...] = (-1.5,)
-    """In scales, by days ahead from 1; at most 0."""
+    """The lower bound in scales, by days ahead from 1; at most 0."""
     upper: tuple[float, ...] = (1.5,)
     correlation: float = 0.5
-    """Between the errors of the items of a store."""
+    """The correlation between the errors of the items of a store."""
     total_lower: float = 1.0
     total_upper: float = 1.0
-    """Factors of `lower` and `upper` for the total of very many items."""
+    """Factors of `lower` and `upper` for the total of a very large number of items."""
     small_sizes: tuple[float, ...] = ()
     small_factors: tuple[float, ...] = ()
-    """What forecasts of about these sizes are multiplied by, lest their totals be biased."""
+    """Forecasts of about these sizes are multiplied by these factors, so that totals are unbiased.
+    """
 
     def scale(self, spread: Floats) -> Floats:
-        """A series' scale from its `series_spread`; the usual one where that is not known."""
+        """The scale of a series from its `series_spread`; the usual one where that is unknown."""
         relative = np.clip(np.nan_to_num(spread / self.usual_spread, nan=1.0), 1 / _RANGE, _RANGE)
         return np.asarray(self.usual_spread * relative**self.exponent, dtype=np.float64)
 
     def corrected(self, predicted: Floats) -> Floats:
-        """`predicted` without the bias that a mean of logs has for slow items."""
+        """`predicted` without the bias that a mean of logs has for items with few sales."""
         if not self.small_sizes:
             return predicted
         factors = np.interp(
@@ -62,7 +63,7 @@ class Calibration(Record):
         return np.asarray(predicted * factors, dtype=np.float64)
 
     def interval(self, predicted: Floats, scale: Floats, days: Floats) -> tuple[Floats, Floats]:
-        """Bounds of `predicted`, of the same shape, never below 0. `days`: since newest sales."""
+        """Bounds of `predicted`, of the same shape, at least 0. `days`: days since newest sales."""
         return (
             _bound(predicted, scale * _by_days(self.lower, days)),
             _bound(predicted, scale * _by_days(self.upper, days)),
@@ -70,21 +71,20 @@ class Calibration(Record):
 
 
 def series_spread(recent: Floats, whole: Floats) -> Floats:
-    """A series' spread (n,): between that of its last days and that of its whole history.
+    """The spread of series (n,): the geometric mean of their recent and their whole spread.
 
-    Recent spread tells series apart best, but a holiday moves that of all series for weeks, and
-    their errors hardly: a calibration in spring made intervals of the summer too narrow by it.
-    Where one of the two is unknown it is the other.
+    The recent spread distinguishes series best, but a holiday changes it for all series for weeks,
+    while their errors hardly change. Where one of the two is unknown, the result is the other.
     """
     both = np.sqrt(recent * whole)
     return np.asarray(np.where(np.isnan(both), np.fmax(recent, whole), both), dtype=np.float64)
 
 
 def interval_terms(predicted: Floats, spread: Floats) -> tuple[Floats, Floats, Floats]:
-    """What to sum over a store's items for `total_interval`, in chunks of any make-up.
+    """The terms that are summed over a store's items for `total_interval`.
 
-    Per row, with p the prediction and s the spread (the scale of the interval): p, (1 + p) s, and
-    ((1 + p) s)²; nothing of rows without prediction.
+    For each row, with the prediction p and the scale s of its interval: p, (1 + p) s, and
+    ((1 + p) s)²; zero for rows without a prediction.
     """
     known = ~np.isnan(predicted)
     p, s = np.where(known, predicted, 0.0), np.where(known, spread, 0.0)
@@ -97,8 +97,8 @@ def total_interval(
 ) -> tuple[Floats, Floats]:
     """The 80 % interval of totals, from the sums of `interval_terms` over a store's items.
 
-    The relative scale of a total is sqrt(ρ (Σps)² + (1 − ρ) Σ(ps)²) / (1 + Σp): items whose errors
-    have the correlation ρ. The total of one item has that item's interval.
+    The relative scale of a total is sqrt(ρ (Σps)² + (1 − ρ) Σ(ps)²) / (1 + Σp), where ρ is the
+    correlation of the items' errors. The total of one item has the interval of this item.
     """
     rho = calibration.correlation
     scale = np.sqrt(rho * sum_ps * sum_ps + (1.0 - rho) * sum_ps2) / (1.0 + sum_p)
@@ -119,12 +119,11 @@ def calibrate(
     series: Ints,
     totals: Ints,
 ) -> Calibration:
-    """The calibration from held-out rows: what was sold, what was predicted, the series' spread.
+    """The calibration from m held-out rows that were not trained on; all arrays are (m,).
 
-    Days ahead of which there are few rows get the bounds of all.
-
-    `series` numbers the series, `totals` the rows: those of one store, as-of and target date share
-    a number. The rows must not have been trained on.
+    `spread` is the `series_spread` of each row's series. `series` numbers the series. `totals`
+    numbers the totals: rows of one store, as-of and target date have the same number. A number of
+    days ahead with few rows gets the bounds of all rows.
     """
     sizes, factors = _small(actual, predicted)
     known = spread[~np.isnan(spread) & (spread > 0)]
@@ -158,7 +157,7 @@ def _with_totals(
     days_ahead: Ints,
     totals: Ints,
 ) -> Calibration:
-    """With the correlation of items and the factors of totals, if any store has several items."""
+    """The calibration with correlation and factors of totals, if stores have several items."""
     _, first, number, counts = np.unique(
         totals, return_index=True, return_inverse=True, return_counts=True
     )
@@ -170,14 +169,18 @@ def _with_totals(
     )
     sold = np.bincount(number, weights=np.maximum(actual, 0.0))
     errors = (np.log1p(sold) - np.log1p(sum_p))[several]
-    together = (sum_ps / (1.0 + sum_p))[several] ** 2
-    apart = (sum_ps2 / (1.0 + sum_p) ** 2)[several]
+    if_equal = (sum_ps / (1.0 + sum_p))[several] ** 2
+    if_independent = (sum_ps2 / (1.0 + sum_p) ** 2)[several]
     item_errors = (np.log1p(np.maximum(actual, 0.0)) - np.log1p(predicted)) / scale
     unit = _variance(item_errors)
-    gap = float(np.mean(together - apart))
-    seen = float(np.mean(np.minimum(errors**2, 9.0 * unit * together))) / unit
-    rho = 0.0 if gap <= 0 else float(np.clip((seen - float(np.mean(apart))) / gap, 0.01, 1.0))
-    total_scale = np.sqrt(rho * together + (1.0 - rho) * apart)
+    gap = float(np.mean(if_equal - if_independent))
+    observed = float(np.mean(np.minimum(errors**2, 9.0 * unit * if_equal))) / unit
+    rho = (
+        0.0
+        if gap <= 0
+        else float(np.clip((observed - float(np.mean(if_independent))) / gap, 0.01, 1.0))
+    )
+    total_scale = np.sqrt(rho * if_equal + (1.0 - rho) * if_independent)
     days = days_ahead[first][several].astype(np.float64)
     low, _ = _quantiles(
         -errors / (total_scale * np.minimum(_by_days(calibration.lower, days), -1e-6))
@@ -195,7 +198,7 @@ def _with_totals(
 
 
 def _small(actual: Floats, predicted: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Sizes of small forecasts, and how much more than that was sold on the mean."""
+    """The mean sizes of small forecasts, and the factors by which mean sales differ from them."""
     sizes, factors = [], []
     edges = [0.0, *(2.0**power for power in range(-2, 7))]
     for low, high in itertools.pairwise(edges):
@@ -211,21 +214,23 @@ def _small(actual: Floats, predicted: Floats) -> tuple[tuple[float, ...], tuple[
 def _most_even(
     candidates: Sequence[Calibration], errors: Floats, spread: Floats, series: Ints
 ) -> Calibration:
-    """The first candidate under which the series' coverages are as even as under any.
+    """The first candidate whose coverage is about as even over the series as the best one's.
 
-    How far they are from what is promised is a mean over series; what lies within its standard
-    error of the least counts as no worse (Breiman et al., Classification and Regression Trees,
-    1984: the one-standard-error rule).
+    The measure is the mean over series of the deviation from 80 %. A candidate within one standard
+    error of the smallest mean counts as equally good (Breiman et al., Classification and Regression
+    Trees, 1984: the one-standard-error rule).
     """
-    found = [_unevenness(errors, one.scale(spread), series) for one in candidates]
-    least, uncertain = min(found)
+    deviations = [_unevenness(errors, candidate.scale(spread), series) for candidate in candidates]
+    least, standard_error = min(deviations)
     return next(
-        one for one, (mean, _) in zip(candidates, found, strict=True) if mean <= least + uncertain
+        candidate
+        for candidate, (mean, _) in zip(candidates, deviations, strict=True)
+        if mean <= least + standard_error
     )
 
 
 def _unevenness(errors: Floats, scale: Floats, series: Ints) -> tuple[float, float]:
-    """How far the series' coverages are from what is promised for each: mean, standard error."""
+    """The deviation of the series' coverages from 80 %: its mean and standard error."""
     scaled = errors / scale
     low, high = _quantiles(scaled)
     rows = np.bincount(series)
@@ -241,13 +246,13 @@ def _quantiles(errors: Floats) -> tuple[float, float]:
 
 
 def _variance(errors: Floats) -> float:
-    """The variance of the middle, as the quantiles of a normal distribution tell it."""
+    """The variance of a normal distribution with the same 10 % and 90 % quantiles."""
     low, high = _quantiles(errors)
     return max(((high - low) / (2 * 1.2816)) ** 2, 1e-12)
 
 
 def _evenness(sum_ps: Floats, sum_ps2: Floats) -> Floats:
-    """1 for one item, 1 / n for n alike."""
+    """1 for a single item, 1 / n for n equal items."""
     squared = sum_ps * sum_ps
     return np.where(
         squared > 0, np.minimum(1.0, sum_ps2 / np.where(squared > 0, squared, 1.0)), 1.0
@@ -255,7 +260,7 @@ def _evenness(sum_ps: Floats, sum_ps2: Floats) -> Floats:
 
 
 def _by_days(values: Sequence[float], days: Floats) -> Floats:
-    """The value for so many days; beyond the last one, on as from the first to the last."""
+    """The value for each number of days; beyond the last value, a linear continuation."""
     last = len(values)
     inside = np.asarray(values)[
         np.clip(np.nan_to_num(days, nan=last), 1, last).astype(np.int64) - 1

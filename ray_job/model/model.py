@@ -1,7 +1,7 @@
-"""The model: a regressor, and the description without which its numbers mean nothing.
+"""The model: a regressor, and the description that gives its numbers a meaning.
 
-An artifact is the regressor as joblib writes it. Unpickling runs code, so that an artifact's bytes
-are believed only if their sha256 is the one that its description and whoever names it agree on.
+An artifact is the regressor as joblib writes it. Unpickling runs code: an artifact is unpickled
+only if its sha256 is the one that both its description and the pointer to the model have.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LIBRARIES = ("scikit-learn", "numpy", "joblib")
 
 
 class Regressor(Protocol):
-    """What scikit-learn calls a fitted regressor: its `predict` takes (n, F) and returns (n,)."""
+    """A fitted regressor of scikit-learn's kind: `predict` takes (n, F) and returns (n,)."""
 
     def predict(self, X: Floats32, /) -> npt.NDArray[np.floating]: ...  # noqa: N803
 
@@ -49,11 +49,11 @@ class TrainedOn(Record):
 
 
 class ModelDescription(Record):
-    """All that is to be known of a model without loading it.
+    """Everything about a model that is known without loading it.
 
-    `target` says what the regressor predicts: "log_ratio" is log(1 + sales) less the feature
-    `baseline`, "sales" the sales themselves. `features` are the columns that the regressor wants,
-    in order; each is one of `feature_names(inputs)`.
+    `target` is what the regressor predicts: "log_ratio" is log(1 + sales) less the feature
+    `baseline`, "sales" are the sales themselves. `features` are the columns that the regressor
+    takes, in their order; each is one of `feature_names(inputs)`.
     """
 
     version: str
@@ -69,7 +69,7 @@ class ModelDescription(Record):
     libraries: dict[str, str] = Field(default_factory=dict)
     settings_digest: str = ""
     sha256: str = ""
-    """Of the artifact; `dump` fills it in."""
+    """Of the artifact; set by `dump`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +77,15 @@ class Model:
     regressor: Regressor
     description: ModelDescription
     columns: npt.NDArray[np.int64]
-    """Places of the regressor's features among those that `features` makes."""
+    """The places of the regressor's features among all features."""
     baseline: int
     spreads: tuple[int, int]
-    """Of the last days, and of the whole history."""
+    """The places of the recent spread and of the whole history's spread."""
     days: int
 
     @classmethod
     def of(cls, regressor: Regressor, description: ModelDescription) -> Self:
-        """Raises InputError, naming it, for a feature that does not exist."""
+        """A model. Raises InputError for a feature that does not exist, and names it."""
         place = {name: index for index, name in enumerate(feature_names(description.inputs))}
         for name in description.features:
             if name not in place:
@@ -100,16 +100,16 @@ class Model:
         )
 
     def predict(self, features: Floats32) -> Floats:
-        """Sales (n,), at least 0, of the rows of what `features_at` makes."""
+        """Sales (n,), at least 0, from rows of `features_at` (n, all features)."""
         if not len(features):
             return np.empty(0)
-        wanted = features
+        columns = features
         if not np.array_equal(self.columns, np.arange(features.shape[1])):
-            wanted = np.ascontiguousarray(features[:, self.columns])
-        found = np.asarray(self.regressor.predict(wanted), dtype=np.float64)
+            columns = np.ascontiguousarray(features[:, self.columns])
+        predicted = np.asarray(self.regressor.predict(columns), dtype=np.float64)
         if self.description.target == "log_ratio":
-            found = np.expm1(found + features[:, self.baseline])
-        return self.description.intervals.corrected(np.maximum(found, 0.0))
+            predicted = np.expm1(predicted + features[:, self.baseline])
+        return self.description.intervals.corrected(np.maximum(predicted, 0.0))
 
     def scale(self, features: Floats32) -> Floats:
         """The scale of each row's interval (n,), relative to its sales."""
@@ -135,10 +135,10 @@ def describe(
     metrics: Mapping[str, float] | None = None,
     settings_digest: str = "",
 ) -> ModelDescription:
-    """The description of a regressor, of one's own or of `training`.
+    """The description of a regressor.
 
-    Without `features` it wants all of `feature_names(inputs)`; without `intervals` they are wide
-    and not calibrated.
+    Without `features` the regressor takes all of `feature_names(inputs)`. Without `intervals` the
+    intervals are wide and not calibrated.
     """
     return ModelDescription(
         version=version,
@@ -165,30 +165,31 @@ def dump(regressor: Regressor, description: ModelDescription) -> tuple[bytes, Mo
 
 
 def load(data: bytes, description: bytes, expected_sha256: str) -> Model:
-    """The model of an artifact's bytes and its description's.
+    """The model from the bytes of an artifact and of its description.
 
-    `expected_sha256` is what the pointer says. Raises CorruptError, before anything is unpickled,
-    where the bytes are not those that description and pointer mean, and InputError where the
-    description names a feature that does not exist. A library of another version is logged.
+    `expected_sha256` is the sha256 in the pointer. Raises CorruptError, before anything is
+    unpickled, where the artifact's sha256 is not the one in the description and in the pointer, and
+    InputError where the description names a feature that does not exist. A library of another
+    version than the one that made the model is logged.
     """
     known = ModelDescription.from_bytes(description, "model.json")
     digest = hashlib.sha256(data).hexdigest()
-    for whose, said in (("its description", known.sha256), ("the pointer", expected_sha256)):
-        if digest != said:
+    for source, expected in (("its description", known.sha256), ("the pointer", expected_sha256)):
+        if digest != expected:
             raise CorruptError(
-                f"model {known.version}: the artifact's sha256 is {digest}, not {said!r} as "
-                f"{whose} says"
+                f"model {known.version}: the artifact's sha256 is {digest}, not {expected!r} as "
+                f"{source} says"
             )
     Model.of(_Unloaded(), known)
-    here = _libraries()
-    for name, then in known.libraries.items():
-        if here.get(name) != then:
+    installed = _libraries()
+    for name, version_then in known.libraries.items():
+        if installed.get(name) != version_then:
             _log.warning(
                 "model %s was made with %s %s, here is %s",
                 known.version,
                 name,
-                then,
-                here.get(name, "none"),
+                version_then,
+                installed.get(name, "none"),
             )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InconsistentVersionWarning)
@@ -197,10 +198,12 @@ def load(data: bytes, description: bytes, expected_sha256: str) -> Model:
 
 
 class _Unloaded:
-    """Stands for a regressor while its description is checked."""
+    """Takes the place of the regressor while the description is checked."""
 
     def predict(self, X: Floats32, /) -> Floats:  # noqa: N803
-        raise NotImplementedError(f"asked for {len(X)} predictions before loading")
+        raise NotImplementedError(
+            f"{len(X)} predictions were requested before the model was loaded"
+        )
 
 
 def _libraries() -> dict[str, str]:

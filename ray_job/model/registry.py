@@ -1,7 +1,7 @@
-"""The registered models of a bucket and which of them is current.
+"""The registered models of a bucket, and which one is current.
 
-An artifact and its description are immutable; `models/current.json` names a version together with
-the sha256 of its artifact, and changes by compare-and-set only.
+An artifact and its description are immutable. `models/current.json` names a version and the sha256
+of its artifact; it is changed by compare-and-set only.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class CurrentModel(Record):
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model's bytes as they lie in the bucket; nothing is unpickled or believed yet.
+    """A model's bytes as they are in the bucket; nothing is unpickled or verified yet.
 
-    `sha256` is what the pointer says of `model`, not what the bytes have.
+    `sha256` is the one that the pointer has for `model`, not the one of the bytes.
     """
 
     version: str
@@ -54,7 +54,7 @@ def register(storage: Storage, version: str, model: bytes, description: bytes) -
 
 
 def current(storage: Storage) -> Promotion | None:
-    """What is current, None where no model was ever promoted."""
+    """The current model, None where no model was ever promoted."""
     try:
         data = storage.read(keys.CURRENT_MODEL)
     except NotFoundError:
@@ -63,7 +63,7 @@ def current(storage: Storage) -> Promotion | None:
 
 
 def history(storage: Storage) -> tuple[Promotion, ...]:
-    """Every promotion, newest first: the first is current."""
+    """All promotions, newest first: the first one is current."""
     return _read(storage)[1]
 
 
@@ -112,7 +112,7 @@ def promote(storage: Storage, version: str, now: datetime) -> Promotion:
 
 def _read(storage: Storage) -> tuple[str | None, tuple[Promotion, ...]]:
     try:
-        found = storage.read_versioned(keys.CURRENT_MODEL)
+        record = storage.read_versioned(keys.CURRENT_MODEL)
     except NotFoundError:
         return None, ()
-    return found.generation, CurrentModel.from_bytes(found.data, keys.CURRENT_MODEL).history
+    return record.generation, CurrentModel.from_bytes(record.data, keys.CURRENT_MODEL).history

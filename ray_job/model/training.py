@@ -1,7 +1,7 @@
-"""Fitting the default model on a panel: what it is trained on, and how it is calibrated.
+"""Fitting the default model on a panel: the training set, the fit, the calibration.
 
-Training asks the same question as the nightly run, of past days: the features as of day a, the
-sales of day a + h. Nothing after the as-of of the training is looked at.
+An example of the training set has the features as of a past day a, and the sales of day a + h: this
+is what the nightly run predicts. Nothing after the as-of of the training is used.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ray_job.model.model import TrainedOn
 from ray_job.settings import Settings
 
 WARM_UP_DAYS = 84
-"""As-ofs with less history than this would teach what no nightly run meets."""
+"""Past as-ofs with less history than this are not used, since no nightly run has so little."""
 
-_MOST_QUESTIONS = 3
-"""Per day: more numbers of days ahead would repeat the same sales, and tell little more."""
+_MOST_EXAMPLES_PER_DAY = 3
+"""More numbers of days ahead would repeat the same sales and add little."""
 _FEWEST_CALIBRATION_DAYS = 7
 _CALIBRATION_ROWS = 350_000
 _LEAF_ROWS = 30
 _EARLY_ROWS = 450_000
 _EARLY_SHARE = 0.6
-"""The model that is only fitted to be calibrated makes do with fewer rows and trees."""
+"""The model that is fitted only for the calibration has fewer rows and trees."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """m past questions with their answers."""
+    """m past days of series: features and sales."""
 
     names: list[str]
     features: Floats32
@@ -68,15 +68,15 @@ class Examples:
 
 
 def scored(panel: Panel) -> Flags:
-    """(n, d): the days that a forecast can be trained on or judged by.
+    """(n, d): the days on which a forecast can be trained or judged.
 
-    The series was open and its sales are known; days on which the whole store sold nothing tell
-    that it was shut, whatever `open` says.
+    The series was open and its sales are known. A day on which the whole store sold nothing does
+    not count: the store was closed, whatever `open` says.
     """
     known = ~np.isnan(panel.sales)
-    opened = panel.known_ahead.get("open")
-    if opened is not None:
-        known &= opened[:, : panel.sales.shape[1]] != 0
+    is_open = panel.known_ahead.get("open")
+    if is_open is not None:
+        known &= is_open[:, : panel.sales.shape[1]] != 0
     _, store = np.unique(panel.store_ids.astype(np.str_), return_inverse=True)
     sold = np.zeros((int(store.max(initial=-1)) + 1, panel.sales.shape[1]), dtype=np.bool_)
     np.logical_or.at(sold, store, panel.sales > 0)
@@ -86,9 +86,10 @@ def scored(panel: Panel) -> Flags:
 def training_set(
     panel: Panel, as_of: date, context: Context, inputs: Inputs, settings: Settings
 ) -> Examples:
-    """Past days up to `as_of`, each asked from random days ahead: `settings.training.rows` at most.
+    """Examples of past days up to `as_of`, with random days ahead: `settings.training.rows` at
+    most.
 
-    Every day is asked equally often, so that none of the few days before a yearly holiday is left
+    Every day occurs equally often, so that none of the few days before a yearly holiday is left
     out. The same arguments give the same rows. Raises InputError where there is nothing to train
     on.
     """
@@ -101,24 +102,27 @@ def training_set(
         raise InputError(
             f"there is nothing to train on up to {as_of}: fewer than {WARM_UP_DAYS + 1} days"
         )
-    wanted = settings.training.rows / one_each
-    asked: dict[int, list[int]] = {}
+    examples_per_day = settings.training.rows / one_each
+    aheads_by_start: dict[int, list[int]] = {}
     for target in targets:
         possible = min(inputs.horizon, target - WARM_UP_DAYS + 1)
-        number = min(_MOST_QUESTIONS, max(1, int(wanted) + int(rng.random() < wanted % 1)))
+        number = min(
+            _MOST_EXAMPLES_PER_DAY,
+            max(1, int(examples_per_day) + int(rng.random() < examples_per_day % 1)),
+        )
         for ahead in rng.permutation(possible)[:number] + 1:
-            asked.setdefault(target - int(ahead), []).append(int(ahead))
-    questions = [
-        (start, sorted(aheads), np.flatnonzero(rng.random(past.n_series) < wanted))
-        for start, aheads in sorted(asked.items())
+            aheads_by_start.setdefault(target - int(ahead), []).append(int(ahead))
+    samples = [
+        (start, sorted(aheads), np.flatnonzero(rng.random(past.n_series) < examples_per_day))
+        for start, aheads in sorted(aheads_by_start.items())
     ]
-    return _ask(panel, answers, questions, context, inputs, settings)
+    return _make_examples(panel, answers, samples, context, inputs, settings)
 
 
 def calibration_days(panel: Panel, as_of: date, settings: Settings) -> int:
-    """How many of the last days are held out: what the settings say, but a third at most.
+    """The number of last days that are held out: the setting, but at most a third of all days.
 
-    Raises InputError where that would be less than a week.
+    Raises InputError where this is less than a week.
     """
     days = min(settings.training.calibration_days, (panel.column(as_of) + 1 - WARM_UP_DAYS) // 3)
     if days < _FEWEST_CALIBRATION_DAYS:
@@ -132,30 +136,30 @@ def calibration_days(panel: Panel, as_of: date, settings: Settings) -> int:
 def calibration_set(
     panel: Panel, as_of: date, days: int, context: Context, inputs: Inputs, settings: Settings
 ) -> Examples:
-    """The last `days` days up to `as_of`, each asked from every number of days ahead.
+    """Examples of the last `days` days up to `as_of`, each with every number of days ahead.
 
-    So that a hard week counts alike for all of them. About `_CALIBRATION_ROWS` rows: of each as-of
-    a random share of the stores, those whole.
+    So a difficult week counts equally for all of them. There are about `_CALIBRATION_ROWS` rows:
+    for each as-of a random fraction of the stores, with all of their items.
     """
     rng = np.random.default_rng(settings.training.seed)
     past = panel.until(as_of)
     last = past.sales.shape[1] - 1
     first = last - days
     names, store = np.unique(past.store_ids.astype(np.str_), return_inverse=True)
-    share = _CALIBRATION_ROWS / max(1, past.n_series * days * inputs.horizon)
-    questions = []
+    fraction = _CALIBRATION_ROWS / max(1, past.n_series * days * inputs.horizon)
+    samples = []
     for start in range(first + 1 - inputs.horizon, last):
         ahead = [h for h in range(1, inputs.horizon + 1) if first < start + h <= last]
-        chosen = rng.random(len(names)) < share
-        questions.append((start, ahead, np.flatnonzero(chosen[store])))
-    return _ask(panel, scored(past), questions, context, inputs, settings)
+        chosen = rng.random(len(names)) < fraction
+        samples.append((start, ahead, np.flatnonzero(chosen[store])))
+    return _make_examples(panel, scored(past), samples, context, inputs, settings)
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
     regressor: HistGradientBoostingRegressor
     features: tuple[str, ...]
-    """What it was fitted on: those that were ever known."""
+    """The features that it was fitted on: those with any known value."""
     inputs: Inputs
     intervals: Calibration
     trained_on: TrainedOn
@@ -173,9 +177,9 @@ def fit(
 ) -> Fitted:
     """The default model for nights after `as_of`, calibrated on the last days before it.
 
-    Fitted twice: once without the calibration days, to see how far off it is on days it has not
-    seen, and once on all. Nothing of the panel after `as_of` is looked at, and the same arguments
-    give the same model. `categories` are those that the panel's codes were made with.
+    The model is fitted twice: once without the calibration days, to measure its errors on days that
+    it was not trained on, and once on all days. Nothing of the panel after `as_of` is used, and the
+    same arguments give the same model. `categories` are those of the panel's codes.
     """
     inputs = Inputs.of(
         panel,
@@ -194,7 +198,7 @@ def fit(
             " them, have no sales to learn from"
         )
     thinned = before[:: max(1, len(before) // _EARLY_ROWS)]
-    early, known = _fitted(examples.at(thinned), settings, _EARLY_SHARE)
+    early, known = _fit_regressor(examples.at(thinned), settings, _EARLY_SHARE)
     predicted = _sales(early, held, known)
     stores = np.unique(panel.store_ids.astype(np.str_), return_inverse=True)[1]
     intervals = calibrate(
@@ -210,7 +214,7 @@ def fit(
             (len(stores), int(np.ptp(held.as_of)) + 1, inputs.horizon + 1),
         ),
     )
-    regressor, known = _fitted(examples, settings)
+    regressor, known = _fit_regressor(examples, settings)
     return Fitted(
         regressor=regressor,
         features=tuple(examples.names[place] for place in known),
@@ -222,35 +226,38 @@ def fit(
             rows=len(examples.sales),
             stores=len(np.unique(stores[examples.series])),
         ),
-        metrics=_measured(held, intervals.corrected(predicted)),
+        metrics=_held_out_metrics(held, intervals.corrected(predicted)),
     )
 
 
-def _ask(
+def _make_examples(
     panel: Panel,
     answers: Flags,
-    questions: Sequence[tuple[int, Sequence[int], Ints]],
+    samples: Sequence[tuple[int, Sequence[int], Ints]],
     context: Context,
     inputs: Inputs,
     settings: Settings,
 ) -> Examples:
-    """The examples of (column of the as-of, days ahead, series); only scored days are answers."""
+    """The examples of `samples`: (column of the as-of, days ahead, series).
+
+    Only days that `answers` (n, d) marks as scored become examples.
+    """
     names = feature_names(inputs)
-    room = sum(
+    n_rows = sum(
         int(answers[series, start + ahead].sum())
-        for start, aheads, series in questions
+        for start, aheads, series in samples
         for ahead in aheads
     )
-    found = Examples(
+    examples = Examples(
         names=names,
-        features=np.empty((room, len(names)), dtype=np.float32),
-        sales=np.empty(room),
-        series=np.empty(room, dtype=np.int64),
-        as_of=np.empty(room, dtype=np.int64),
-        target=np.empty(room, dtype=np.int64),
+        features=np.empty((n_rows, len(names)), dtype=np.float32),
+        sales=np.empty(n_rows),
+        series=np.empty(n_rows, dtype=np.int64),
+        as_of=np.empty(n_rows, dtype=np.int64),
+        target=np.empty(n_rows, dtype=np.int64),
     )
     filled = 0
-    for start, aheads, series in questions:
+    for start, aheads, series in samples:
         as_of = panel.first_day + timedelta(days=start)
         known = panel.window(as_of, settings.lookback_days, inputs.reach)
         if len(series) < panel.n_series:
@@ -261,19 +268,19 @@ def _ask(
             target = as_of + timedelta(days=ahead)
             chosen = answers[series, start + ahead] & enough
             rows = slice(filled, filled + int(chosen.sum()))
-            found.features[rows] = features_at(summary, target, context)[chosen]
-            found.sales[rows] = panel.sales[series[chosen], start + ahead]
-            found.series[rows] = series[chosen]
-            found.as_of[rows] = as_of.toordinal()
-            found.target[rows] = target.toordinal()
+            examples.features[rows] = features_at(summary, target, context)[chosen]
+            examples.sales[rows] = panel.sales[series[chosen], start + ahead]
+            examples.series[rows] = series[chosen]
+            examples.as_of[rows] = as_of.toordinal()
+            examples.target[rows] = target.toordinal()
             filled = rows.stop
-    return found.at(slice(filled))
+    return examples.at(slice(filled))
 
 
-def _fitted(
-    examples: Examples, settings: Settings, share: float = 1.0
+def _fit_regressor(
+    examples: Examples, settings: Settings, tree_fraction: float = 1.0
 ) -> tuple[HistGradientBoostingRegressor, Ints]:
-    """A regressor with that share of the trees, and the columns that it was fitted on.
+    """A regressor with a fraction of the trees, and the columns that it was fitted on.
 
     Columns without any known value are left out: HistGradientBoostingRegressor cannot bin them.
     """
@@ -281,7 +288,7 @@ def _fitted(
     known = np.flatnonzero([bool((~np.isnan(column)).any()) for column in examples.features.T])
     logs = np.log1p(np.maximum(examples.sales, 0.0))
     regressor = HistGradientBoostingRegressor(
-        max_iter=max(1, round(training.trees * share)),
+        max_iter=max(1, round(training.trees * tree_fraction)),
         learning_rate=training.learning_rate,
         max_leaf_nodes=training.leaves,
         min_samples_leaf=_LEAF_ROWS,
@@ -303,11 +310,11 @@ def _chosen(examples: Examples, columns: Ints) -> Floats32:
     return examples.features[:, columns]
 
 
-def _measured(held: Examples, predicted: Floats) -> dict[str, float]:
-    found = {}
+def _held_out_metrics(held: Examples, predicted: Floats) -> dict[str, float]:
+    values = {}
     for ahead in (1, int(held.days_ahead.max())):
         chosen = held.days_ahead == ahead
         for name, value in measures(held.sales[chosen], predicted[chosen]).items():
             if value is not None and name in ("rmspe", "wape", "bias"):
-                found[f"{name}_{ahead}_ahead"] = float(value)
-    return found
+                values[f"{name}_{ahead}_ahead"] = float(value)
+    return values

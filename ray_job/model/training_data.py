@@ -1,4 +1,4 @@
-"""The histories as one panel, for training and backtests: all stores, or a fair share of them."""
+"""The histories as one panel, for training and backtests: all stores, or a sample of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ray_job.data.context import Context
 from ray_job.data.context_tables import open_context
 from ray_job.data.histories import Histories
 from ray_job.data.panel import Panel
-from ray_job.data.partition import Columns, Rows, read_store
+from ray_job.data.partition import Columns, FileRows, read_store
 from ray_job.features import MAX_CATEGORIES
 from ray_job.settings import Settings
 
@@ -29,7 +29,7 @@ _CONCURRENCY = 8
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """`categories` are the values that the panel's codes stand for, per column of text."""
+    """A panel with its context. `categories` has the values of each text column, by code."""
 
     panel: Panel
     context: Context
@@ -46,23 +46,23 @@ def load(
     known_ahead: Sequence[str] | None = None,
     categories: Mapping[str, Sequence[str]] | None = None,
 ) -> TrainingData:
-    """`days` days of history up to `last_sales`, and what is known ahead of a horizon more.
+    """`days` days of history up to `last_sales`, and known-ahead values for a horizon more.
 
-    Where the histories have more rows than `settings.training.history_rows`, the stores with the
-    smallest sha256 of their id are taken until that is reached: always the same ones. Without
-    `categories` they are made: the most frequent values of each column first.
+    If the histories have more rows than `settings.training.history_rows`, stores are taken in the
+    order of the sha256 of their ids until this number is reached, so that the sample is always the
+    same. Without `categories` they are made from the data, the most frequent values first.
     """
     first_day = last_sales - timedelta(days=days - 1)
     last_target = last_sales + timedelta(days=settings.horizon)
-    files = _share(histories.files, settings.training.history_rows)
-    there = [name for name in settings.sales.known_ahead if name in histories.columns.names]
-    wanted = tuple(there if known_ahead is None else known_ahead)
-    columns = Columns(known_ahead=wanted, categories=dict.fromkeys(wanted, ()))
+    files = _sample(histories.files, settings.training.history_rows)
+    existing = [name for name in settings.sales.known_ahead if name in histories.columns.names]
+    names = tuple(existing if known_ahead is None else known_ahead)
+    columns = Columns(known_ahead=names, categories=dict.fromkeys(names, ()))
     stores = _read(storage, files, columns, histories)
     if categories is None:
-        texts = histories.categorical(wanted)
+        texts = histories.categorical(names)
         categories = {name: _values(stores, name) for name in texts}
-    coded = Columns(known_ahead=wanted, categories=categories)
+    coded = Columns(known_ahead=names, categories=categories)
     pieces = list(panel_builder.panels(stores, coded, first_day, last_sales, last_target))
     if not pieces:
         raise InputError(f"there are no rows from {first_day} to {last_sales}")
@@ -70,7 +70,7 @@ def load(
     return TrainingData(_stack(pieces), context, categories)
 
 
-def _share(files: pa.Table, rows: int) -> pa.Table:
+def _sample(files: pa.Table, rows: int) -> pa.Table:
     if pc.sum(files["rows"]).as_py() <= rows:
         return files
     sums = files.group_by("store_id").aggregate([("rows", "sum")]).to_pylist()
@@ -86,7 +86,7 @@ def _share(files: pa.Table, rows: int) -> pa.Table:
 
 def _read(
     storage: Storage, files: pa.Table, columns: Columns, histories: Histories
-) -> list[tuple[str, list[Rows]]]:
+) -> list[tuple[str, list[FileRows]]]:
     by_store: dict[str, list[str]] = {}
     for store, path in zip(files["store_id"].to_pylist(), files["path"].to_pylist(), strict=True):
         by_store.setdefault(store, []).append(path)
@@ -100,13 +100,13 @@ def _read(
         return list(zip(sorted(by_store), files_of, strict=True))
 
 
-def _values(stores: Sequence[tuple[str, Sequence[Rows]]], name: str) -> tuple[str, ...]:
+def _values(stores: Sequence[tuple[str, Sequence[FileRows]]], name: str) -> tuple[str, ...]:
     counted: Counter[str] = Counter()
     for _, files in stores:
         for rows in files:
-            for found in pc.value_counts(rows.table[name]).to_pylist():
-                if found["values"] is not None:
-                    counted[found["values"]] += found["counts"]
+            for row in pc.value_counts(rows.table[name]).to_pylist():
+                if row["values"] is not None:
+                    counted[row["values"]] += row["counts"]
     ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
     return tuple(value for value, _ in ordered[:MAX_CATEGORIES])
 
@@ -128,6 +128,6 @@ def _stack(pieces: Sequence[Panel]) -> Panel:
 
 
 def first_history_day(histories: Histories) -> date | None:
-    """The first day of any file, None where no file tells."""
-    found: date | None = pc.min(histories.files["first_date"]).as_py()
-    return found
+    """The first day of any file, None where the files have no statistics."""
+    first: date | None = pc.min(histories.files["first_date"]).as_py()
+    return first

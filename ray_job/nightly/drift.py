@@ -1,6 +1,6 @@
 """Drift and sanity: whether a night looks like the nights before it. Pure.
 
-Nothing here stops a release, which is for the gates; it is what a person should look at.
+Nothing here stops a release: the gates do that. These are figures for people.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ray_job.settings import Sanity
 _NAMED = 100
 _FEW = 5
 _LEAST_STORES = 5
-"""A region of fewer open stores is shown and never warned of: one store's promotion moves it."""
+"""A region with fewer open stores causes no warning: one store's promotion changes its level."""
 
 
 def drift(
     rows: pa.Table, *, as_of: date, regions: Mapping[str, str | None], limits: Sanity
 ) -> Drift:
-    """The figures of a merged release; `regions` of stores. Stores that nobody expects don't count.
+    """The figures of a merged release; only expected stores count.
 
-    `rows` are of RELEASE_SCHEMA.
+    `rows` are of RELEASE_SCHEMA, `regions` has the region of each store that has one.
     """
-    night = sanity.look(rows, as_of, regions, limits.silent_days)
+    night = sanity.summarise_night(rows, as_of, regions, limits.silent_days)
     expected = max(night.expected, 1)
-    found = Drift(
+    figures = Drift(
         total=night.total,
         regions=night.regions,
         carried_share=night.carried / expected,
@@ -42,7 +42,8 @@ def drift(
         silent_stores=night.silent[:_NAMED],
         data_through=_data_through(rows.filter(rows["expected"]), as_of),
     )
-    return found.model_copy(update={"warnings": tuple(_warnings(found, night.expected, limits))})
+    warnings = tuple(_warnings(figures, night.expected, limits))
+    return figures.model_copy(update={"warnings": warnings})
 
 
 def _data_through(rows: pa.Table, as_of: date) -> dict[date, int]:
@@ -51,29 +52,29 @@ def _data_through(rows: pa.Table, as_of: date) -> dict[date, int]:
     return dict(sorted(days.items()))
 
 
-def _warnings(found: Drift, expected: int, limits: Sanity) -> list[str]:
-    told = []
-    if found.silent and found.silent_share >= limits.silent_share:
-        named = ", ".join(found.silent_stores[:_FEW]) + (" …" if found.silent > _FEW else "")
-        told.append(
-            f"{found.silent} of {expected} stores have sent no sales for {found.silent_days} days"
-            f" or more: {named}"
+def _warnings(figures: Drift, expected: int, limits: Sanity) -> list[str]:
+    sentences = []
+    if figures.silent and figures.silent_share >= limits.silent_share:
+        names = ", ".join(figures.silent_stores[:_FEW]) + (" …" if figures.silent > _FEW else "")
+        sentences.append(
+            f"{figures.silent} of {expected} stores have sent no sales for"
+            f" {figures.silent_days} days or more: {names}"
         )
     for share, limit, what in (
-        (found.carried_share, limits.carried_share, "have no newer forecast than an earlier one"),
-        (found.fallback_share, limits.fallback_share, "are forecast by the simple rule"),
+        (figures.carried_share, limits.carried_share, "have no newer forecast than an earlier one"),
+        (figures.fallback_share, limits.fallback_share, "are forecast by the simple rule"),
         (
-            found.missing_weather_share,
+            figures.missing_weather_share,
             limits.missing_weather_share,
             "lack the weather of a target date",
         ),
     ):
         if share and share >= limit:
-            told.append(f"{share:.1%} of {expected} stores {what}")
-    for level in (found.total, *found.regions):
+            sentences.append(f"{share:.1%} of {expected} stores {what}")
+    for level in (figures.total, *figures.regions):
         if level.ratio is None or (level.region is not None and level.stores < _LEAST_STORES):
             continue
-        if max(level.ratio, 1 / level.ratio) >= limits.level_factor:
+        if sanity.level_factor(level.ratio) >= limits.level_factor:
             where = "in all" if level.region is None else f"in region {level.region}"
-            told.append(f"the forecasts {where} are {level.ratio:.2f} times the usual sales")
-    return told
+            sentences.append(f"the forecasts {where} are {level.ratio:.2f} times the usual sales")
+    return sentences

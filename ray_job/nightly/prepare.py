@@ -1,4 +1,4 @@
-"""Before a run: read the inputs, make the plan, see what is there already."""
+"""Preparing a run: read the inputs, make the plan, find the parts that exist already."""
 
 from __future__ import annotations
 
@@ -30,14 +30,23 @@ from ray_job.model.model import load as load_model
 from ray_job.settings import Settings
 
 CONTEXT_DAYS = timedelta(days=28)
-"""Features look at the context a week around the target date; older weather changes no chunk."""
+"""The days of context before the as-of that a run reads.
+
+Features use the context up to a week around the target date, so that older weather changes no
+chunk.
+"""
 
 _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What is asked for. `as_of` None: the newest date with sales; "current": the live one's."""
+    """What a run is asked to do.
+
+    `as_of` None means the newest date with sales, "current" the as-of of the current release.
+    `bad_deliveries` are files that could not be brought in: the run goes on without them, and its
+    receipt names them.
+    """
 
     as_of: date | Literal["current"] | None = None
     stores: Sequence[str] | None = None
@@ -45,17 +54,18 @@ class RunRequest:
     force: bool = False
     submission: str | None = None
     bad_deliveries: tuple[BadDelivery, ...] = ()
-    """What could not be brought in before: the run goes on without it, and says so."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """A run that is planned and not yet done."""
+    """A run that is planned and not done yet.
+
+    `table_version` is the version of the table of histories, `store_ids` are all stores in it. The
+    files themselves are in the chunks only, since they take much memory.
+    """
 
     table_version: int
-    """Of the histories, whose files the chunks name: a list of all would be held twice."""
     store_ids: list[str]
-    """Of all histories."""
     tables: ContextTables
     model: Model
     spec: RunSpec
@@ -69,16 +79,16 @@ class RunPlan:
 
 
 def new_run_id(as_of: date, now: datetime) -> str:
-    """A label: as-of, time, random."""
+    """A unique label: as-of, time, random digits."""
     return f"{as_of:%Y%m%d}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
 def prepare(storage: Storage, settings: Settings, request: RunRequest, now: datetime) -> RunPlan:
-    """Read the inputs and plan. Writes nothing. Raises InputError where something is missing."""
+    """Read the inputs and plan. Writes nothing. Raises InputError where an input is missing."""
     current, _ = pointer.read(storage)
     histories = open_histories(storage)
     schedule = Schedule(settings.zone, settings.deadline)
-    as_of = resolve_as_of(_given(request, current), histories, schedule, now)
+    as_of = resolve_as_of(_requested_as_of(request, current), histories, schedule, now)
     artifact = registry.load(storage)
     model = load_model(artifact.model, artifact.description, artifact.sha256)
     if model.description.inputs.horizon < settings.horizon:
@@ -100,9 +110,11 @@ def prepare(storage: Storage, settings: Settings, request: RunRequest, now: date
         generated_at=now,
     )
     chunks = _plan_chunks(storage, settings, histories, basis, request.stores)
-    planned_chunks = execute.look(storage, chunks, spec, now, _reachable(storage, current, as_of))
+    planned_chunks = execute.with_existing_parts(
+        storage, chunks, spec, now, _reachable(storage, current, as_of)
+    )
     store_ids = histories.store_ids
-    # To plan a million files takes three times what is left of them, and Arrow would keep it.
+    # Planning a million files takes three times the memory of its result, which Arrow would keep.
     pa.default_memory_pool().release_unused()
     return RunPlan(
         table_version=histories.version,
@@ -117,17 +129,17 @@ def prepare(storage: Storage, settings: Settings, request: RunRequest, now: date
 
 
 def is_hindsight(run_plan: RunPlan, settings: Settings, now: datetime) -> bool:
-    """Whether the run knows what nobody could know on the evening of its as-of.
+    """Whether the run has knowledge that nobody had on the evening of its as-of.
 
-    Its first target date was over, so that the weather is observed and not forecast; or its model
-    has seen later days.
+    This is so if its first target date is over, since its weather is then observed and not
+    forecast, or if its model was trained on later days.
     """
-    over = now.astimezone(settings.zone).date() > run_plan.as_of + _DAY
-    observed = over and run_plan.tables.weather is not None
+    is_over = now.astimezone(settings.zone).date() > run_plan.as_of + _DAY
+    observed = is_over and run_plan.tables.weather is not None
     return observed or run_plan.model.description.as_of > run_plan.as_of
 
 
-def _given(request: RunRequest, current: Pointer) -> date | None:
+def _requested_as_of(request: RunRequest, current: Pointer) -> date | None:
     if request.as_of != "current":
         return request.as_of
     entry = current.current_entry
@@ -137,7 +149,7 @@ def _given(request: RunRequest, current: Pointer) -> date | None:
 
 
 def _reachable(storage: Storage, current: Pointer, as_of: date) -> set[str]:
-    """The parts that the release of this as-of names."""
+    """The keys of the parts that the release of this as-of refers to."""
     name = current.dates.get(as_of)
     entry = None if name is None else current.entry(name)
     if entry is None:
@@ -151,7 +163,7 @@ def _reachable(storage: Storage, current: Pointer, as_of: date) -> set[str]:
 def _basis(
     settings: Settings, as_of: date, artifact: registry.Artifact, context: Context, reach: int
 ) -> plan.Basis:
-    """What all predictions of a run depend on; `reach` is the model's."""
+    """What all predictions of a run depend on, beside the files. `reach` is the model's."""
     return plan.Basis(
         as_of=as_of,
         horizon=settings.horizon,
@@ -168,7 +180,7 @@ def _plan_chunks(
     storage: Storage,
     settings: Settings,
     histories: Histories,
-    on: plan.Basis,
+    basis: plan.Basis,
     stores: Sequence[str] | None,
 ) -> list[plan.Chunk]:
     """The chunks of a run. Raises InputError for a store without a partition."""
@@ -176,14 +188,17 @@ def _plan_chunks(
         unknown = sorted(set(stores) - set(histories.store_ids))
         if unknown:
             raise InputError(f"--stores: store {unknown[0]!r} has no history")
-    files = plan.relevant(histories.files, on, stores)
-    big = plan.oversized(files, settings.plan)
-    groups = {store: _row_groups(storage, path) for store, path in big.items()}
-    return plan.make(files, on, settings.plan, groups)
+    files = plan.relevant(histories.files, basis, stores)
+    oversized = plan.oversized(files, settings.plan)
+    groups = {store: _row_groups(storage, path) for store, path in oversized.items()}
+    return plan.make(files, basis, settings.plan, groups)
 
 
 def _row_groups(storage: Storage, path: str) -> list[plan.RowGroup]:
-    """None where the file cannot be read: whoever works on the store's one chunk says why."""
+    """The row groups of a file; an empty list where it cannot be read.
+
+    The store is then one chunk, whose outcome has the reason.
+    """
     try:
         return partition.row_groups(storage, path)
     except (CorruptError, NotFoundError, StorageError):

@@ -1,4 +1,4 @@
-"""What a run did, as its receipt tells it."""
+"""The receipt of a run: counts, times, cost, failures, gates and versions."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from datetime import UTC, datetime
 
 from ray_job import provenance
 from ray_job.bucket.receipts import ChunkRecord, ChunkTimes, Cost, Receipt, Status
-from ray_job.forecasting.task import Result
+from ray_job.forecasting.task import ChunkResult
 from ray_job.nightly.drift import drift
 from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight
-from ray_job.publishing import merge, publish
+from ray_job.publishing import merge
+from ray_job.publishing.decide import Publication
 from ray_job.settings import Prices
 
 _HOUR = 3600.0
 _GIB = 2.0**30
 
 DONE, NOT_PUBLISHED, WITH_FAILURES = 0, 3, 4
+"""Exit codes."""
 
 _STATUS: Mapping[str, Status] = {
     "published": "published",
@@ -28,27 +30,27 @@ _STATUS: Mapping[str, Status] = {
 }
 
 
-def receipt(
+def make_receipt(
     run_plan: RunPlan,
     request: RunRequest,
-    publication: publish.Publication,
-    results: Sequence[Result],
+    publication: Publication,
+    results: Sequence[ChunkResult],
     stage_seconds: Mapping[str, float],
     seconds: float,
     finished_at: datetime,
 ) -> Receipt:
-    """The receipt, not written yet."""
+    """The receipt of a run; it is not written here."""
     spec, rows = run_plan.spec, publication.rows
     failures = merge.failures(rows.filter(rows["expected"]))
     status = _STATUS[publication.state]
     bad = request.bad_deliveries
     if status == "published" and (failures or bad):
         status = "published_with_failures"
-    stands = publication.state in ("published", "unchanged")
-    code = WITH_FAILURES if failures or (bad and stands) else DONE
+    is_live = publication.state in ("published", "unchanged")
+    code = WITH_FAILURES if failures or (bad and is_live) else DONE
     if status in ("held", "refused"):
         code = NOT_PUBLISHED
-    by_digest = {planned.chunk.digest: planned.chunk for planned in run_plan.planned_chunks}
+    chunks = {planned.chunk.digest: planned.chunk for planned in run_plan.planned_chunks}
     return Receipt(
         run_id=spec.run_id,
         status=status,
@@ -68,11 +70,11 @@ def receipt(
         stores=merge.counts(rows, as_of=run_plan.as_of, run_id=spec.run_id),
         failures=tuple(failures),
         bad_deliveries=bad,
-        chunks=tuple(_chunk_record(by_digest[one.digest].n_stores, one) for one in results),
+        chunks=tuple(_chunk_record(chunks[result.digest].n_stores, result) for result in results),
         rows_read=sum(result.cost.rows for result in results),
         bytes_read=sum(result.cost.bytes for result in results),
         cpu_seconds=round(sum(result.cost.cpu_seconds for result in results), 3),
-        peak_memory_bytes=max((one.cost.peak_memory_bytes for one in results), default=0),
+        peak_memory_bytes=max((result.cost.peak_memory_bytes for result in results), default=0),
         chunk_times=chunk_times(results),
         cost=estimate_cost(results, seconds, spec.settings.prices),
         drift=drift(
@@ -92,10 +94,10 @@ def receipt(
     )
 
 
-def _chunk_record(stores: int, result: Result) -> ChunkRecord:
+def _chunk_record(stores: int, result: ChunkResult) -> ChunkRecord:
     return ChunkRecord(
         digest=result.digest,
-        part=result.done.part,
+        part=result.part.part,
         stores=stores,
         rows=result.cost.rows,
         bytes=result.cost.bytes,
@@ -111,8 +113,8 @@ def _moment(timestamp: float) -> datetime | None:
     return datetime.fromtimestamp(timestamp, UTC) if timestamp else None
 
 
-def chunk_times(results: Sequence[Result]) -> ChunkTimes:
-    """Over the chunks that were done; adopted ones took no time."""
+def chunk_times(results: Sequence[ChunkResult]) -> ChunkTimes:
+    """Times of the chunks that were processed; adopted ones took none."""
     seconds = [result.cost.seconds for result in results if not result.adopted]
     if not seconds:
         return ChunkTimes()
@@ -124,20 +126,20 @@ def chunk_times(results: Sequence[Result]) -> ChunkTimes:
     )
 
 
-def estimate_cost(results: Sequence[Result], seconds: float, prices: Prices) -> Cost | None:
-    """The chunks' CPU time and their processes' memory for as long as the run took, at `prices`.
+def estimate_cost(results: Sequence[ChunkResult], seconds: float, prices: Prices) -> Cost | None:
+    """The cost of the chunks' CPU time, and of their processes' memory during the run, at `prices`.
 
-    `per_1000_stores` is over the stores of the chunks that were done, None where that is nothing.
-    What idles is not in it: what a bill says beyond this is the cluster's starting and waiting.
-    Returns None where no prices are given.
+    `per_1000_stores` refers to the stores of the processed chunks, None where there are none. Idle
+    time is not included: a bill is higher by the starting and waiting of the cluster. Returns None
+    where no prices are given.
     """
     if not (prices.cpu_hour or prices.memory_gib_hour):
         return None
-    done = [result for result in results if not result.adopted]
-    cpu = sum(one.cost.cpu_seconds for one in done) / _HOUR * prices.cpu_hour
-    peak = max((one.cost.peak_memory_bytes for one in done), default=0) / _GIB
+    processed = [result for result in results if not result.adopted]
+    cpu = sum(result.cost.cpu_seconds for result in processed) / _HOUR * prices.cpu_hour
+    peak = max((result.cost.peak_memory_bytes for result in processed), default=0) / _GIB
     memory = peak * seconds / _HOUR * prices.memory_gib_hour
-    stores = sum(one.done.outcomes.num_rows for one in done)
+    stores = sum(result.part.outcomes.num_rows for result in processed)
     total = cpu + memory
     return Cost(
         currency=prices.currency,

@@ -1,4 +1,4 @@
-"""A run: read the inputs, plan, do what is not done yet, publish, leave a receipt."""
+"""A run: prepare, process the chunks that have no part yet, publish, write a receipt."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from ray_job.bucket import receipts
 from ray_job.bucket.errors import ConflictError, NotFoundError
 from ray_job.bucket.parts import WrittenPart
 from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.reasons import ReasonCode
 from ray_job.bucket.receipts import Receipt, Status
 from ray_job.bucket.storage import Storage
 from ray_job.data.panel import Floats
 from ray_job.evaluation import scoring
 from ray_job.execution import execute
-from ray_job.forecasting.task import Executor, Result, without_data
+from ray_job.execution.executor import Executor
+from ray_job.forecasting.task import ChunkResult, part_without_data
 from ray_job.model.intervals import total_interval
-from ray_job.nightly import receipt as account
 from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight, prepare
+from ray_job.nightly.receipt import make_receipt
 from ray_job.progress import Progress
 from ray_job.publishing import publish, release_rows
+from ray_job.publishing.decide import Draft, Publication
 from ray_job.settings import Settings
 
 
 @dataclass(slots=True)
-class Watch:
-    """How long each stage took, in seconds. `clock` counts seconds, from anywhere."""
+class Stopwatch:
+    """The seconds that each stage took. `clock` returns seconds since an arbitrary moment."""
 
     clock: Callable[[], float]
     seconds: dict[str, float] = field(default_factory=dict)
@@ -54,31 +57,32 @@ def run(
     clock: Callable[[], float],
     progress: Progress,
 ) -> Receipt:
-    """Do the run. Its receipt is in the bucket when this returns.
+    """Do a run. Its receipt is in the bucket when this returns.
 
-    Safe to call again after any failure: what is done is adopted. Where everything was published
-    already nothing is written, and the receipt of the run that did it comes back.
+    Idempotent: after any failure another call adopts the parts that exist. If everything was
+    published already, nothing is written, and the receipt of the run that published is returned.
     """
-    watch = Watch(clock)
+    stopwatch = Stopwatch(clock)
     began = clock()
-    with watch.stage("plan"):
+    with stopwatch.stage("plan"):
         run_plan = prepare(storage, settings, request, now)
-    with watch.stage("forecast"):
+    with stopwatch.stage("forecast"):
         results = _execute(storage, run_plan, executor, progress, request)
         if _lost_files(results):
-            # Vacuumed between plan and read: the table's newest snapshot names what replaced them.
-            planned_on = run_plan.table_version
+            # Files were vacuumed after the plan was made. The newest snapshot names their
+            # replacements.
+            planned_version = run_plan.table_version
             run_plan = prepare(storage, settings, request, now)
-            if run_plan.table_version > planned_on:
+            if run_plan.table_version > planned_version:
                 results = _execute(storage, run_plan, executor, progress, request)
-    with watch.stage("publish"):
+    with stopwatch.stage("publish"):
         rows = _rows(run_plan, results, request)
-    with watch.stage("score"):
+    with stopwatch.stage("score"):
         sold = scoring.Sold(*release_rows.sold(rows.combined, run_plan.as_of))
         scores = _scores(storage, settings, run_plan, sold) if request.publish else {}
         written = scoring.write(storage, scores, run_plan.spec.run_id)
-    with watch.stage("publish"):
-        draft = publish.Draft(
+    with stopwatch.stage("publish"):
+        draft = Draft(
             rows=rows.release,
             expected=run_plan.expected,
             known=run_plan.tables.known(run_plan.store_ids),
@@ -92,18 +96,18 @@ def run(
             hindsight=is_hindsight(run_plan, settings, now),
         )
         publication = _publish(storage, draft, settings, request, written)
-    idle = all(result.adopted for result in results) and not scores
+    did_nothing = all(result.adopted for result in results) and not scores
     seconds = clock() - began
-    receipt = account.receipt(
+    receipt = make_receipt(
         run_plan,
         request,
         publication,
         results,
-        watch.seconds,
+        stopwatch.seconds,
         seconds,
         now + timedelta(seconds=seconds),
     ).model_copy(update={"scored": {day: table.num_rows for day, table in scores.items()}})
-    if publication.state == "unchanged" and idle:
+    if publication.state == "unchanged" and did_nothing:
         return _earlier(storage, run_plan.current, receipt)
     receipts.write(storage, receipt)
     return receipt
@@ -121,21 +125,21 @@ def _execute(
     executor: Executor,
     progress: Progress,
     request: RunRequest,
-) -> list[Result]:
+) -> list[ChunkResult]:
     return execute.execute(
         storage, run_plan.planned_chunks, run_plan.spec, executor, progress, force=request.force
     )
 
 
-def _lost_files(results: Sequence[Result]) -> bool:
-    """Whether a file of the plan was gone when it was to be read."""
-    codes = [pc.equal(result.done.outcomes["reason_code"], "gone") for result in results]
+def _lost_files(results: Sequence[ChunkResult]) -> bool:
+    """Whether a file of the plan did not exist any more when it was read."""
+    codes = [pc.equal(result.part.outcomes["reason_code"], ReasonCode.GONE) for result in results]
     return any(pc.any(code).as_py() for code in codes)
 
 
-def _rows(run_plan: RunPlan, results: Sequence[Result], request: RunRequest) -> _Rows:
+def _rows(run_plan: RunPlan, results: Sequence[ChunkResult], request: RunRequest) -> _Rows:
     unplanned = _unplanned(run_plan, request)
-    combined = release_rows.combine([*(result.done for result in results), unplanned])
+    combined = release_rows.combine([*(result.part for result in results), unplanned])
     calibration = run_plan.model.description.intervals
     origin = release_rows.Origin(
         as_of=run_plan.as_of,
@@ -154,13 +158,13 @@ def _rows(run_plan: RunPlan, results: Sequence[Result], request: RunRequest) -> 
 
 
 def _unplanned(run_plan: RunPlan, request: RunRequest) -> WrittenPart:
-    """The stores of the scope none of whose files reaches into the days of the plan."""
+    """The outcomes of requested stores that have no file with a day of the plan."""
     scope = set(run_plan.store_ids if request.stores is None else request.stores)
     for planned in run_plan.planned_chunks:
         scope -= set(planned.chunk.store_ids)
-    on = run_plan.spec.basis
-    reason = f"no sales are known of any open day from {on.first_day} to {on.as_of}"
-    return without_data(sorted(scope), reason, run_plan.spec.run_id, run_plan.spec.generated_at)
+    basis = run_plan.spec.basis
+    reason = f"no sales are known of any open day from {basis.first_day} to {basis.as_of}"
+    return part_without_data(sorted(scope), reason, run_plan.spec)
 
 
 def _scores(
@@ -178,25 +182,25 @@ def _scores(
 
 def _publish(
     storage: Storage,
-    draft: publish.Draft,
+    draft: Draft,
     settings: Settings,
     request: RunRequest,
     accuracy: Mapping[date, str],
-) -> publish.Publication:
+) -> Publication:
     if not request.publish:
         return publish.preview(storage, draft, settings)
     return publish.publish(storage, draft, settings, accuracy)
 
 
 def _earlier(storage: Storage, current: Pointer, receipt: Receipt) -> Receipt:
-    """The receipt of the run that published what stands.
+    """The receipt of the run that published the current release of the as-of.
 
-    If that run died before it wrote one, this run's `receipt` takes its place, under its name. If
-    other deliveries are bad than that run told of, this one tells for itself.
+    If that run died before it wrote a receipt, this run's `receipt` is written under its run id. If
+    other deliveries are bad than the earlier receipt names, this run's own receipt is written.
     """
     entry = None if receipt.release is None else current.entry(receipt.release)
     if entry is None:
-        # Somebody else published it a moment ago.
+        # Another run published it a moment ago.
         receipts.write(storage, receipt)
         return receipt
     with suppress(NotFoundError):
@@ -206,7 +210,7 @@ def _earlier(storage: Storage, current: Pointer, receipt: Receipt) -> Receipt:
         receipts.write(storage, receipt)
         return receipt
     status: Status = "published_with_failures" if receipt.exit_code else "published"
-    instead = receipt.model_copy(
+    substitute = receipt.model_copy(
         update={
             "run_id": entry.run_id,
             "status": status,
@@ -215,5 +219,5 @@ def _earlier(storage: Storage, current: Pointer, receipt: Receipt) -> Receipt:
         }
     )
     with suppress(ConflictError):
-        receipts.write(storage, instead)
+        receipts.write(storage, substitute)
     return receipts.read(storage, entry.as_of, entry.run_id)

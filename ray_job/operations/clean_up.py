@@ -1,9 +1,10 @@
-"""Clean-up: deletes what nothing reaches any more, and vacuums the histories.
+"""Clean-up: deletes orphans under results/, and vacuums the histories.
 
-Reached is what the pointer names, in whatever place, and what the releases that it names refer to.
-Everything else under results/ that is older than seven days is an orphan: a part of a run that was
-never published, a release that lost its race, the receipt of a forgotten run. Runs adopt unreached
-parts only while they are younger than six days, so that nothing is deleted under their hands.
+An object is reachable if the pointer names it, or if a release that the pointer names refers to it.
+Every other object under results/ that is older than seven days is an orphan: a part of a run that
+was never published, a release that lost its race, the receipt of a run that the pointer has
+forgotten. Runs adopt unreachable parts only while these are younger than six days, so that
+clean-up deletes nothing that a run is about to use.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ _TABLES = (keys.BATCH_DATA, *(keys.context(kind) for kind in keys.CONTEXT_KINDS)
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """How many objects under results/ were deleted, and files of the tables as delta-rs counts
-    them: those that earlier clean-ups deleted may be among them."""
+    """`objects` under results/ were deleted, of `bytes` in all.
+
+    `table_files` is the number of files of the tables as delta-rs counts them. Files that earlier
+    clean-ups deleted may be among them.
+    """
 
     objects: int
     bytes: int
@@ -36,16 +40,16 @@ class CleanUp:
 
 
 def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> CleanUp:
-    """Delete orphans that are older. Safe to run beside everything else, and again.
+    """Delete orphans that are older than `older_than`. Idempotent, and safe beside runs.
 
-    Raises InputError for an age below the floor; CorruptError or NotFoundError, having deleted
-    nothing, where a release that the pointer names cannot be read: what it reaches is not known.
+    Raises InputError for an age below FLOOR. Raises CorruptError or NotFoundError, and deletes
+    nothing, if a release that the pointer names cannot be read: its objects are then not known.
     """
     if older_than < FLOOR:
         raise InputError(
-            f"--older-than: {FLOOR.days} days is the least, since runs and readers count on them"
+            f"--older-than: {FLOOR.days} days is the least; runs and readers may use newer objects"
         )
-    # In this order: what was published since the listing is not yet old.
+    # Listing first, then the pointer: what is published in between is not old yet.
     old = [
         info
         for folder in _FOLDERS
@@ -53,8 +57,8 @@ def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> 
         if now - info.created > older_than
     ]
     current, _ = pointer.read(storage)
-    reached = reachable(storage, current)
-    deleted = [info for info in old if info.key not in reached and _delete(storage, info)]
+    kept = reachable(storage, current)
+    deleted = [info for info in old if info.key not in kept and _delete(storage, info)]
     return CleanUp(
         objects=len(deleted),
         bytes=sum(info.size for info in deleted),
@@ -63,22 +67,22 @@ def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> 
 
 
 def reachable(storage: Storage, current: Pointer) -> set[str]:
-    """The keys that the pointer names, and those that its releases do.
+    """The keys that the pointer names, and those that its releases refer to.
 
-    A damaged release that a rollback marked as bad reaches nothing: nobody reads or continues it.
+    A damaged release that a rollback marked as bad refers to nothing: nobody reads it.
     """
-    found = {keys.POINTER, *current.accuracy.values()}
+    reached = {keys.POINTER, *current.accuracy.values()}
     for entry in current.history:
-        found.add(keys.release(entry.release))
-        found.add(keys.receipt(entry.as_of, entry.run_id))
+        reached.add(keys.release(entry.release))
+        reached.add(keys.receipt(entry.as_of, entry.run_id))
         try:
             stores = releases.load(storage, entry.release, entry.sha256).stores
         except (CorruptError, NotFoundError):
             if entry.release in current.bad:
                 continue
             raise
-        found.update(_parts(stores["parts"]))
-    return found
+        reached.update(_parts(stores["parts"]))
+    return reached
 
 
 def _parts(column: object) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Rollback: readers see an earlier release again, and no scheduled run undoes that.
 
-A rollback is a move of the pointer like a publication. What was published after the release that
-readers go back to, for its as-of or a later one, is marked bad: it is no base of later releases and
-stands for no as-of any more. Publishing is held through the newest as-of among them, until
+A rollback moves the pointer, as a publication does. Releases that were published after the target,
+for its as-of or a later one, are marked bad: no later release is based on them, and they are the
+release of no as-of any more. Publishing is held through the newest as-of among them, until
 `--force` or the next night.
 """
 
@@ -19,7 +19,10 @@ from ray_job.bucket.storage import Storage
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """What is current now, what was abandoned for it, and the models of both."""
+    """`release` is current now; `abandoned` were given up for it, newest first.
+
+    `abandoned_model_version` is that of the newest of them.
+    """
 
     release: str
     as_of: date
@@ -30,72 +33,77 @@ class Rollback:
 
     @property
     def changes_model(self) -> bool:
-        """Whether the next night's forecasts would be made by the abandoned release's model.
+        """Whether another model made the newest abandoned release.
 
-        Unknown, and so False, where that release cannot be read.
+        If that is the current model, the next night uses it again. False if the abandoned release
+        cannot be read.
         """
         return self.abandoned_model_version not in (None, self.model_version)
 
 
 def rollback(storage: Storage, release: str | None = None) -> Rollback:
-    """Make `release`, by default the one before the current, current. Idempotent for the same one.
+    """Make `release` current; None is the one before the current one.
 
-    Where others are faster it still goes to the release that it decided for, and no further where
-    its own move landed and only the answer was lost. Raises InputError where there is no such
-    release, or where it is marked bad; CorruptError where its object is damaged, and then changes
-    nothing.
+    Idempotent for a named release. The release is decided once: neither another writer nor a lost
+    acknowledgement makes the call go further back. Raises InputError if there is no such release or
+    if it is marked bad. Raises CorruptError, and changes nothing, if its object is damaged.
     """
-    told: Rollback | None = None
+    report: Rollback | None = None
 
     def change(current: Pointer) -> Pointer | None:
-        nonlocal told
-        if told is not None and told.abandoned and set(told.abandoned) <= set(current.bad):
+        nonlocal report
+        # If all are bad already, the move was made and only its acknowledgement was lost.
+        if report is not None and report.abandoned and set(report.abandoned) <= set(current.bad):
             return None
-        target = _target(current, release if told is None else told.release)
-        left = abandoned(current, target)
-        after = rolled_back(current, target, left)
-        told = Rollback(
+        target = _target(current, release if report is None else report.release)
+        given_up = abandoned(current, target)
+        after = rolled_back(current, target, given_up)
+        report = Rollback(
             release=target.release,
             as_of=target.as_of,
-            abandoned=tuple(one.release for one in left),
+            abandoned=tuple(entry.release for entry in given_up),
             hold_through=after.hold_through,
             model_version=_model(storage, target),
-            abandoned_model_version=_model_if_readable(storage, left[0]) if left else None,
+            abandoned_model_version=(
+                _model_if_readable(storage, given_up[0]) if given_up else None
+            ),
         )
         return after
 
     pointer.move(storage, change)
-    if told is None:
-        raise AssertionError("the pointer was left without a decision")
-    return told
+    if report is None:
+        raise AssertionError("pointer.move did not call for a decision")
+    return report
 
 
 def abandoned(current: Pointer, target: Published) -> list[Published]:
     """The good publications that a rollback to `target` gives up, newest first.
 
-    Those after it for its as-of or a later one; releases for earlier as-ofs stand for themselves.
+    They were published after it, for its as-of or a later one. Releases of earlier as-ofs stay.
     """
     newer = current.history[: current.history.index(target)]
-    return [one for one in newer if one.as_of >= target.as_of and one.release not in current.bad]
+    return [
+        entry for entry in newer if entry.as_of >= target.as_of and entry.release not in current.bad
+    ]
 
 
-def rolled_back(current: Pointer, target: Published, left: list[Published]) -> Pointer:
-    """The pointer after the rollback."""
-    bad = {*current.bad, *(one.release for one in left)}
+def rolled_back(current: Pointer, target: Published, given_up: list[Published]) -> Pointer:
+    """The pointer after the rollback. Pure."""
+    bad = {*current.bad, *(entry.release for entry in given_up)}
     dates: dict[date, str] = {}
-    for one in reversed(current.history):
-        # What was replaced long ago is not brought back for an as-of that is not kept any more.
-        if one.release not in bad and one.as_of in current.dates:
-            dates[one.as_of] = one.release
-    through = [one.as_of for one in left]
+    for entry in reversed(current.history):
+        # An as-of that the pointer has dropped gets no old release again.
+        if entry.release not in bad and entry.as_of in current.dates:
+            dates[entry.as_of] = entry.release
+    held_dates = [entry.as_of for entry in given_up]
     if current.hold_through is not None:
-        through.append(current.hold_through)
+        held_dates.append(current.hold_through)
     return current.model_copy(
         update={
             "current": target.release,
-            "bad": tuple(one.release for one in current.history if one.release in bad),
+            "bad": tuple(entry.release for entry in current.history if entry.release in bad),
             "dates": dict(sorted(dates.items())),
-            "hold_through": max(through, default=None),
+            "hold_through": max(held_dates, default=None),
         }
     )
 
@@ -105,7 +113,7 @@ def _target(current: Pointer, release: str | None) -> Published:
         return _before(current)
     entry = current.entry(release)
     if entry is None:
-        raise InputError(f"{release}: the pointer remembers no such release; `storecast releases`")
+        raise InputError(f"{release}: no such release is known; `storecast releases` lists them")
     if release in current.bad:
         raise InputError(f"{release}: a rollback marked this release as bad")
     return entry
@@ -113,18 +121,22 @@ def _target(current: Pointer, release: str | None) -> Published:
 
 def _before(current: Pointer) -> Published:
     """The release that would be current if the current one had never been published."""
-    now = current.current_entry
-    if now is None:
+    entry = current.current_entry
+    if entry is None:
         raise InputError("nothing was published yet, so there is nothing to go back to")
-    older = current.history[current.history.index(now) + 1 :]
-    good = [one for one in older if one.release not in current.bad and one.as_of <= now.as_of]
+    older = current.history[current.history.index(entry) + 1 :]
+    good = [
+        candidate
+        for candidate in older
+        if candidate.release not in current.bad and candidate.as_of <= entry.as_of
+    ]
     if not good:
-        raise InputError(f"{now.release}: there is no good release before the current one")
-    return max(good, key=lambda one: (one.as_of, -older.index(one)))
+        raise InputError(f"{entry.release}: there is no good release before the current one")
+    return max(good, key=lambda candidate: (candidate.as_of, -older.index(candidate)))
 
 
 def _model_if_readable(storage: Storage, entry: Published) -> str | None:
-    """That a release is damaged may be why it is abandoned."""
+    """None if the release is damaged, which may be why it is abandoned."""
     try:
         return _model(storage, entry)
     except (CorruptError, NotFoundError):

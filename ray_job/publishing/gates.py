@@ -8,12 +8,10 @@ from datetime import date
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ray_job.bucket import sanity
+from ray_job.bucket.reasons import Outcome
 from ray_job.bucket.receipts import Gate
-from ray_job.publishing.merge import late
 from ray_job.settings import Gates as Limits
-
-_FAR_OFF = 1e6
-"""A forecast that is this many times too low or too high; JSON knows no infinity."""
 
 
 def judge(
@@ -26,8 +24,8 @@ def judge(
 ) -> list[Gate]:
     """Every gate with its value, whether it passed or not.
 
-    `rows` are those of the merged release; stores that nobody expects do not count. `known` are the
-    stores that the inputs tell of, those that are closed for good included.
+    `rows` are those of the merged release; only expected stores count. `known` are the stores that
+    are named by the inputs, including those that are closed for good.
     """
     rows = rows.filter(rows["expected"])
     of_night = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
@@ -41,22 +39,22 @@ def judge(
 
 
 def _missing(rows: pa.Table, tonight: pa.Table, as_of: date, limits: Limits) -> Gate:
-    """Expected stores without a forecast of the as-of: at most a share of them, or one.
+    """Expected stores without a forecast of the as-of: at most a fraction of them, or one.
 
-    A store of which nothing was ever delivered does not count, one that lost its data does.
+    A store without any delivery ever does not count. A store that lost its data does.
     """
-    never = pc.and_(pc.equal(rows["outcome"], "no_data"), pc.is_null(rows["as_of"]))
-    counted = rows.num_rows - int(pc.sum(never).as_py() or 0)
+    never_delivered = pc.and_(pc.equal(rows["outcome"], Outcome.NO_DATA), pc.is_null(rows["as_of"]))
+    counted = rows.num_rows - int(pc.sum(never_delivered).as_py() or 0)
     absent = counted - tonight.num_rows
     allowed = max(limits.missing_share * counted, 1.0)
-    told = f"{_number(absent)} of {_number(counted)} stores"
+    stores = f"{_number(absent)} of {_number(counted)} stores"
     return Gate(
         name="missing_stores",
         passed=absent <= allowed and counted > 0,
         value=absent,
         limit=allowed,
         message=(
-            f"{told} have no forecast made from sales through {_day(as_of)}"
+            f"{stores} have no forecast made from sales through {_day(as_of)}"
             if counted
             else "no store has any sales"
         ),
@@ -64,7 +62,7 @@ def _missing(rows: pa.Table, tonight: pa.Table, as_of: date, limits: Limits) -> 
 
 
 def _late(tonight: pa.Table, as_of: date, limits: Limits) -> Gate:
-    n_late = int(pc.sum(late(tonight, as_of)).as_py() or 0)
+    n_late = int(pc.sum(sanity.is_late(tonight, as_of)).as_py() or 0)
     share = n_late / tonight.num_rows if tonight.num_rows else 0.0
     return Gate(
         name="late_stores",
@@ -79,10 +77,10 @@ def _late(tonight: pa.Table, as_of: date, limits: Limits) -> Gate:
 
 
 def _vanished(base: pa.Table | None, known: Collection[str], limits: Limits) -> Gate:
-    """Stores that the base expected and of which the inputs tell nothing any more."""
+    """Stores that the base expected and that the inputs do not name any more."""
     before = [] if base is None else base.filter(base["expected"])["store_id"].to_pylist()
     gone = sorted(set(before) - set(known))
-    named = ", ".join(gone[:5]) + (" …" if len(gone) > 5 else "")  # noqa: PLR2004 - a short list
+    names = ", ".join(gone[:5]) + (" …" if len(gone) > 5 else "")  # noqa: PLR2004 - a short list
     return Gate(
         name="vanished_stores",
         passed=len(gone) <= limits.vanished_stores,
@@ -90,7 +88,7 @@ def _vanished(base: pa.Table | None, known: Collection[str], limits: Limits) -> 
         limit=limits.vanished_stores,
         message=(
             f"{_number(len(gone))} stores were expected before and are not any more, without being"
-            f" marked as closed for good: {named}"
+            f" marked as closed for good: {names}"
             if gone
             else "no store has vanished"
         ),
@@ -100,22 +98,16 @@ def _vanished(base: pa.Table | None, known: Collection[str], limits: Limits) -> 
 def _level(tonight: pa.Table, limits: Limits) -> Gate:
     """Mean forecast per open store within a factor of the same weekday's recent mean.
 
-    Each target date is judged for itself, over the stores that are open then and have sold on that
-    weekday lately; a day on which everything is shut is not judged.
+    Each target date is judged by itself, over the stores that are open on it and have recent sales
+    on its weekday. A day on which all stores are closed is not judged.
     """
-    worst, told = 1.0, "no store is open that was open lately"
-    for k, day in enumerate(_target_dates(tonight)):
-        theirs = tonight.filter(pc.greater(pc.list_value_length(tonight["predicted"]), k))
-        predicted = pc.list_element(theirs["predicted"], k).to_numpy()
-        usual = pc.list_element(theirs["usual"], k).to_numpy()
-        counted = usual > 0
-        if not counted.any():
-            continue
-        ratio = float(predicted[counted].sum() / usual[counted].sum())
-        factor = min(max(ratio, 1 / ratio), _FAR_OFF) if ratio > 0 else _FAR_OFF
+    worst, message = 1.0, "no store is open that was open lately"
+    days = _target_dates(tonight)
+    for place, ratio in sanity.level_ratios(tonight).items():
+        factor = sanity.level_factor(ratio)
         if factor >= worst:
-            worst = factor
-            told = (
+            worst, day = factor, days[place]
+            message = (
                 f"the forecast of {_day(day)} is {ratio:.2f} times what the same stores sold on"
                 f" {day:%A}s lately"
             )
@@ -124,12 +116,12 @@ def _level(tonight: pa.Table, limits: Limits) -> Gate:
         passed=worst <= limits.mean_factor,
         value=worst,
         limit=limits.mean_factor,
-        message=told,
+        message=message,
     )
 
 
 def _target_dates(tonight: pa.Table) -> list[date]:
-    """The days of the longest forecast: kept stores may have been forecast for fewer."""
+    """The days of the longest forecast: a kept store may have a shorter one."""
     return sorted(pc.unique(pc.list_flatten(tonight["target_dates"])).to_pylist())
 
 

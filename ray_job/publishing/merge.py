@@ -1,14 +1,15 @@
-"""What a new release says of each store. Pure: tables in, a table out.
+"""The rows of a new release, made from the base release and a run's rows. Pure.
 
 The base is the release that the new one continues. Store by store:
 
-- a new good forecast replaces the base's, unless the base's is of the same as-of and was made from
-  newer inputs (a higher version of the table);
-- a store that failed keeps the base's forecast, with the new reason, unless that forecast is of the
-  same as-of and was made from newer inputs, of which the failure says nothing;
+- a new good forecast replaces the base's forecast, unless the base's forecast has the same as-of
+  and newer inputs (a higher version of the table);
+- a store that failed keeps the base's forecast and gets the new reason, unless the base's forecast
+  has the same as-of and newer inputs;
 - a store outside of the run's scope keeps the base's row as it is.
 
-What stays from an older as-of is carried: `carried_since` names the first as-of that had to.
+A forecast that stays from an older as-of is carried: `carried_since` is the first as-of for which
+it was carried.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.reasons import COVERED, Outcome, ReasonCode
 from ray_job.bucket.receipts import Failure, StoreCounts
-from ray_job.bucket.releases import COVERED, RELEASE_SCHEMA
+from ray_job.bucket.releases import RELEASE_SCHEMA
+from ray_job.bucket.sanity import is_late
 
 _JUDGEMENT = ("outcome", "reason_code", "reason", "attempt")
 
@@ -66,7 +69,7 @@ def merge(
     judged = both.take(pa.array(np.where(at_new >= 0, at_new, new.num_rows + at_base)))
     for name in _JUDGEMENT:
         merged = _put(merged, name, pc.if_else(newly_failed, judged[name], merged[name]))
-    # What describes a store is always the newest that is known of it.
+    # The description of a store is always the newest one.
     described = pc.coalesce(judged["description"], merged["description"])
     merged = _put(merged, "description", described)
     merged = _put(
@@ -82,27 +85,19 @@ def counts(rows: pa.Table, *, as_of: date, run_id: str) -> StoreCounts:
         row["values"]: row["counts"] for row in pc.value_counts(rows["outcome"]).to_pylist()
     }
     same = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
-    theirs = pc.not_equal(rows["run_id"], run_id)
+    is_of_other_run = pc.not_equal(rows["run_id"], run_id)
     return StoreCounts(
         expected=rows.num_rows,
-        **{
-            name: outcomes.get(name, 0)
-            for name in ("ok", "closed", "fallback", "failed", "no_data")
-        },
+        **{name: outcomes.get(name, 0) for name in Outcome},
         carried=_count(pc.and_(pc.is_valid(rows["as_of"]), pc.invert(same))),
-        kept=_count(pc.and_(same, theirs)),
-        late=_count(late(rows, as_of)),
+        kept=_count(pc.and_(same, is_of_other_run)),
+        late=_count(is_late(rows, as_of)),
     )
 
 
-def late(rows: pa.Table, as_of: date) -> pa.ChunkedArray:
-    """Which rows rest on sales older than the release's as-of."""
-    return pc.fill_null(pc.less(rows["data_through"], pa.scalar(as_of, pa.date32())), False)
-
-
 def failures(rows: pa.Table) -> list[Failure]:
-    """The failed stores of a release, with the as-of of the forecast that they still have."""
-    failed = rows.filter(pc.equal(rows["outcome"], "failed"))
+    """The failed stores of a release, with the as-of of the forecast that they keep."""
+    failed = rows.filter(pc.equal(rows["outcome"], Outcome.FAILED))
     columns = ["store_id", "reason_code", "reason", "attempt", "as_of"]
     return [
         Failure(
@@ -119,7 +114,7 @@ def failures(rows: pa.Table) -> list[Failure]:
 def _align(
     new: pa.Table, base: pa.Table
 ) -> tuple[pa.Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """All store ids, sorted, and the row of each in both tables; -1 where it has none."""
+    """All store ids, sorted, and the row of each store in both tables; -1 where it has none."""
     both = pa.chunked_array([*new["store_id"].chunks, *base["store_id"].chunks], pa.string())
     ids = pc.unique(both)
     ids = ids.take(pc.sort_indices(ids))
@@ -141,7 +136,7 @@ def _numbers(table: pa.Table, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int
 
 
 def _with_missing(rows: pa.Table, expected: Collection[str], ids: pa.Array) -> pa.Table:
-    """Expected stores of which nothing is known: nothing was ever delivered."""
+    """The rows, and one for each expected store that is in neither table (`no_data`)."""
     absent = sorted(set(expected) - set(ids.to_pylist()))
     if not absent:
         return rows
@@ -149,8 +144,8 @@ def _with_missing(rows: pa.Table, expected: Collection[str], ids: pa.Array) -> p
         [
             {
                 "store_id": store,
-                "outcome": "no_data",
-                "reason_code": "no_data",
+                "outcome": Outcome.NO_DATA,
+                "reason_code": ReasonCode.NO_DATA,
                 "reason": "no sales were ever delivered for this store",
                 "expected": True,
             }

@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
 from ray_job.bucket.parts import OUTCOME_SCHEMA, WrittenPart
-from ray_job.bucket.releases import COVERED, PART_REFERENCE, RELEASE_SCHEMA
+from ray_job.bucket.reasons import COVERED, Outcome
+from ray_job.bucket.releases import PART_REFERENCE, RELEASE_SCHEMA
 from ray_job.data.arrays import Floats, matrix
 
 Interval = Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]
-"""From the sums of `intervals.interval_terms` and the days since the newest sales, arrays of shape
-(stores, days), to the bounds of the totals."""
+"""Computes the bounds of totals from four arrays (stores, days): the three sums of
+`intervals.interval_terms`, and the days since the newest sales."""
 
 _TO_JSON = TypeAdapter(Mapping[str, object]).dump_json
 SUMS = ("predicted", "spread", "spread_squared", "usual")
@@ -27,7 +28,7 @@ SUMS = ("predicted", "spread", "spread_squared", "usual")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What all rows of a run have in common, also those of parts that it adopts."""
+    """What all rows of a run have in common, including rows of adopted parts."""
 
     as_of: date
     target_dates: tuple[date, ...]
@@ -36,26 +37,25 @@ class Origin:
 
 
 def combine(chunks: Sequence[WrittenPart]) -> pa.Table:
-    """One row per store, sorted: OUTCOME_SCHEMA with `parts`, `attempt`, `run_id` and
-    `generated_at`.
+    """One row for each store, sorted: OUTCOME_SCHEMA, `parts`, `attempt`, `run_id`, `generated_at`.
 
-    The sums of a store that was cut add up; if one of its chunks failed, the store did.
+    The rows of a store that was cut are added up. If one of its chunks failed, the store failed.
     """
     tables = [_with_parts(chunk) for chunk in chunks if chunk.outcomes.num_rows]
     if not tables:
         return _EMPTY
     table = pa.concat_tables(tables).combine_chunks().sort_by("store_id")
     ids = table["store_id"].to_pylist()
-    cut = [store for store, count in Counter(ids).items() if count > 1]
-    if not cut:
+    cut_stores = [store for store, count in Counter(ids).items() if count > 1]
+    if not cut_stores:
         return table
-    is_cut = pc.is_in(table["store_id"], pa.array(cut, pa.string()))
-    shares: dict[str, list[dict[str, object]]] = {store: [] for store in cut}
+    is_cut = pc.is_in(table["store_id"], pa.array(cut_stores, pa.string()))
+    pieces: dict[str, list[dict[str, object]]] = {store: [] for store in cut_stores}
     for row in table.filter(is_cut).to_pylist():
-        shares[row["store_id"]].append(row)
-    merged = pa.Table.from_pylist([_sum(rows) for rows in shares.values()], schema=table.schema)
-    whole = table.filter(pc.invert(is_cut))
-    return pa.concat_tables([whole, merged]).combine_chunks().sort_by("store_id")
+        pieces[row["store_id"]].append(row)
+    merged = pa.Table.from_pylist([_sum(rows) for rows in pieces.values()], schema=table.schema)
+    uncut = table.filter(pc.invert(is_cut))
+    return pa.concat_tables([uncut, merged]).combine_chunks().sort_by("store_id")
 
 
 def release_rows(
@@ -66,7 +66,7 @@ def release_rows(
 ) -> pa.Table:
     """Rows of RELEASE_SCHEMA for the stores of `combine`'s table; `expected` is still null.
 
-    A row of a failed store names its failure and no forecast.
+    The row of a failed store has its reason and no forecast.
     """
     good = pc.is_in(outcomes["outcome"], pa.array(COVERED))
     table = pa.concat_tables(
@@ -75,15 +75,15 @@ def release_rows(
             _failed_rows(outcomes.filter(pc.invert(good))),
         ]
     ).sort_by("store_id")
-    told = [
+    described = [
         _TO_JSON(descriptions[store]) if store in descriptions else None
         for store in table["store_id"].to_pylist()
     ]
-    return _put(table, "description", pa.array(told, pa.string()))
+    return _put(table, "description", pa.array(described, pa.string()))
 
 
 def sold(outcomes: pa.Table, as_of: date) -> tuple[list[str], npt.NDArray[np.datetime64], Floats]:
-    """What was sold: store ids (n), days (d), oldest first, and totals (n, d); NaN if unknown."""
+    """Past sales: store ids (n), days (d), oldest first, and totals (n, d), NaN where unknown."""
     known = outcomes.filter(pc.greater(pc.list_value_length(outcomes["sold"]), 0))
     if known.num_rows == 0:
         return [], np.array([], dtype="datetime64[D]"), np.empty((0, 0))
@@ -94,30 +94,30 @@ def sold(outcomes: pa.Table, as_of: date) -> tuple[list[str], npt.NDArray[np.dat
 
 def _with_parts(chunk: WrittenPart) -> pa.Table:
     table = chunk.outcomes.cast(OUTCOME_SCHEMA)
-    same = {
+    constants = {
         "attempt": chunk.attempt,
         "run_id": chunk.run_id,
         "generated_at": chunk.generated_at,
     }
     table = table.append_column("parts", _references(table, chunk))
-    for name, value in same.items():
+    for name, value in constants.items():
         scalar = pa.scalar(value, RELEASE_SCHEMA.field(name).type)
         table = table.append_column(name, pa.repeat(scalar, table.num_rows))
     return table
 
 
 def _references(table: pa.Table, chunk: WrittenPart) -> pa.Array:
-    """Of each store that has rows in the chunk's part the place of these, of others nothing."""
+    """For each store the place of its rows in the chunk's part; an empty list without rows."""
     if chunk.part is None:
         return pa.array([[]] * table.num_rows, pa.list_(PART_REFERENCE))
-    there = pc.greater(pc.fill_null(table["rows"], 0), 0)
-    ends = pc.cumulative_sum(pc.cast(there.combine_chunks(), pa.int32()))
-    theirs = table.select(["first_row", "rows"]).filter(there)
+    has_rows = pc.greater(pc.fill_null(table["rows"], 0), 0)
+    ends = pc.cumulative_sum(pc.cast(has_rows.combine_chunks(), pa.int32()))
+    ranges = table.select(["first_row", "rows"]).filter(has_rows)
     values = {
-        "part": pa.repeat(pa.scalar(chunk.part, pa.string()), theirs.num_rows),
-        "first_row": theirs["first_row"].combine_chunks(),
-        "rows": theirs["rows"].combine_chunks(),
-        "sha256": pa.repeat(pa.scalar(chunk.sha256, pa.string()), theirs.num_rows),
+        "part": pa.repeat(pa.scalar(chunk.part, pa.string()), ranges.num_rows),
+        "first_row": ranges["first_row"].combine_chunks(),
+        "rows": ranges["rows"].combine_chunks(),
+        "sha256": pa.repeat(pa.scalar(chunk.sha256, pa.string()), ranges.num_rows),
     }
     fields = list(PART_REFERENCE)
     places = pa.StructArray.from_arrays(
@@ -130,14 +130,20 @@ def _references(table: pa.Table, chunk: WrittenPart) -> pa.Array:
 _EMPTY = _with_parts(
     WrittenPart(OUTCOME_SCHEMA.empty_table(), None, None, "", datetime.fromtimestamp(0, UTC))
 )
-_WORSE = ("failed", "ok", "fallback", "closed", "no_data")
-"""Which outcome of its chunks a cut store gets: the first of these that occurs."""
+_WORST_FIRST = (
+    Outcome.FAILED,
+    Outcome.OK,
+    Outcome.FALLBACK,
+    Outcome.CLOSED,
+    Outcome.NO_DATA,
+)
+"""A store that was cut gets the first of these outcomes that one of its chunks has."""
 
 
-def _sum(shares: Sequence[Mapping[str, object]]) -> dict[str, object]:
-    worst = min(shares, key=lambda row: _WORSE.index(str(row["outcome"])))
-    forecast = [row for row in shares if row["predicted"]]
-    newest = max(shares, key=lambda row: str(row["generated_at"]))
+def _sum(pieces: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    worst = min(pieces, key=lambda row: _WORST_FIRST.index(Outcome(str(row["outcome"]))))
+    forecast = [row for row in pieces if row["predicted"]]
+    newest = max(pieces, key=lambda row: str(row["generated_at"]))
     whole: dict[str, object] = {
         **worst,
         "run_id": newest["run_id"],
@@ -154,14 +160,14 @@ def _sum(shares: Sequence[Mapping[str, object]]) -> dict[str, object]:
             ",".join(sorted({name for text in day for name in str(text).split(",") if name}))
             for day in zip(*(_list(row["missing"]) for row in forecast))  # noqa: B905
         ]
-    totals = [row["sold"] for row in shares if row["sold"]]
+    totals = [row["sold"] for row in pieces if row["sold"]]
     whole["sold"] = _add(totals, nan_is_zero=True).tolist() if totals else []
     for name in ("data_through", "known_through"):
-        through = [row[name] for row in shares if row[name] is not None]
+        through = [row[name] for row in pieces if row[name] is not None]
         whole[name] = max(through, default=None)  # type: ignore[type-var]
     for name in ("rows", "items", "observations"):
-        whole[name] = sum(int(str(row[name] or 0)) for row in shares)
-    whole["parts"] = [part for row in shares for part in _list(row["parts"])]
+        whole[name] = sum(int(str(row[name] or 0)) for row in pieces)
+    whole["parts"] = [part for row in pieces for part in _list(row["parts"])]
     return whole
 
 
@@ -188,7 +194,7 @@ def _good_rows(outcomes: pa.Table, origin: Origin, interval: Interval) -> pa.Tab
         matrix(outcomes["spread_squared"]),
         _days_since_sales(outcomes, origin),
     )
-    same = {
+    constants = {
         "as_of": origin.as_of,
         "model_version": origin.model_version,
         "table_version": origin.table_version,
@@ -201,32 +207,32 @@ def _good_rows(outcomes: pa.Table, origin: Origin, interval: Interval) -> pa.Tab
         "lower_80": _lists(lower),
         "upper_80": _lists(upper),
     }
-    return _table(outcomes, columns, same)
+    return _table(outcomes, columns, constants)
 
 
 def _days_since_sales(outcomes: pa.Table, origin: Origin) -> Floats:
-    """As the intervals of items count them: of the simple rule always the whole horizon."""
+    """(stores, days), as the intervals of items count them: the whole horizon for a fallback."""
     through = outcomes["known_through"].to_numpy().astype("datetime64[D]")
     targets = np.array(origin.target_dates, dtype="datetime64[D]")
     days = (targets[None, :] - through[:, None]).astype(np.float64)
-    by_rule = pc.equal(outcomes["outcome"], "fallback").to_numpy()
-    return np.where(by_rule[:, None], float(len(targets)), days)
+    is_fallback = pc.equal(outcomes["outcome"], Outcome.FALLBACK).to_numpy()
+    return np.where(is_fallback[:, None], float(len(targets)), days)
 
 
 def _failed_rows(outcomes: pa.Table) -> pa.Table:
-    kept = outcomes.select(["store_id", "outcome", "reason_code", "reason", "attempt"])
-    return _table(kept, {}, {})
+    failures = outcomes.select(["store_id", "outcome", "reason_code", "reason", "attempt"])
+    return _table(failures, {}, {})
 
 
 def _table(
-    source: pa.Table, columns: Mapping[str, pa.Array], same: Mapping[str, object]
+    source: pa.Table, columns: Mapping[str, pa.Array], constants: Mapping[str, object]
 ) -> pa.Table:
     arrays = []
     for field in RELEASE_SCHEMA:
         if field.name in columns:
             array = columns[field.name]
-        elif field.name in same:
-            array = pa.repeat(pa.scalar(same[field.name], field.type), source.num_rows)
+        elif field.name in constants:
+            array = pa.repeat(pa.scalar(constants[field.name], field.type), source.num_rows)
         elif field.name in source.column_names:
             array = source[field.name]
         else:

@@ -1,8 +1,7 @@
-"""What generated stores sell, and why: the days, the weather, one store, its items.
+"""The effects that generated sales consist of: calendar, weather, stores and items.
 
-Every random number comes from a stream of its own, keyed by the seed and by what it belongs to (a
-region, a store, a group of items), so that neither the other stores nor the order of the work
-change a series.
+Each region, store and group of items has its own stream of random numbers, whose key contains the
+seed. A series therefore depends neither on other stores nor on the order of computation.
 """
 
 from __future__ import annotations
@@ -23,30 +22,33 @@ REGIONS: Final = (
     *("BB", "BE", "BW", "BY", "HB", "HE", "HH", "MV"),
     *("NI", "NW", "RP", "SH", "SL", "SN", "ST", "TH"),
 )
-"""The German states, by the codes of the `holidays` library."""
+"""The German states, as codes of the library `holidays`."""
 
 OPENED_3_DAYS_AGO: Final = 5
 OPENED_40_DAYS_AGO: Final = 6
 RENOVATED: Final = 7
 CLOSED_NOW: Final = 9
 ITEM_GROUP: Final = 64
-"""Items that share a random stream; a block never cuts a group."""
+"""The number of items that share a stream of random numbers."""
 
 _SUNDAY = 6
 _MEMORY = 20
+"""Days in the past that autoregressive noise depends on."""
 _RENOVATION = (180, 60)
+"""Days before the end of the past."""
 _CLOSED_FOR = 10
 _WEEKDAYS = np.array([0.08, -0.05, -0.08, -0.03, 0.08, 0.12, -0.15])
 _SIZES = {"city": (250, 700), "suburb": (500, 1400), "station": (120, 300)}
 
 
 def stream(seed: int, *key: int) -> np.random.Generator:
-    """The random stream of `key`, the same whatever other streams are used."""
+    """The stream of random numbers of `key`. Other streams do not influence it."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def delivers_with_gaps(number: int) -> bool:
-    return number % 8 == 3  # noqa: PLR2004 - any eighth that spares the first store and the others
+    """Whether whole weeks of the store are missing."""
+    return number % 8 == 3  # noqa: PLR2004 - none of the special stores
 
 
 def is_station(number: int) -> bool:
@@ -54,18 +56,18 @@ def is_station(number: int) -> bool:
 
 
 def _autoregressive(normals: Floats, memory: float) -> Floats:
-    """AR(1) noise of variance 1; shorter than `normals` by `_MEMORY`, where its past is cut."""
+    """AR(1) noise of variance 1. It has `_MEMORY` values fewer than `normals`."""
     weights = np.sqrt(1 - memory**2) * memory ** np.arange(_MEMORY + 1)
     return np.convolve(normals, weights, mode="valid")
 
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """What is the same for all stores of a region; all arrays run over the days, ahead included.
+    """Calendar and weather. The last axis of all arrays is the days, past days and days ahead.
 
-    `closed`, `eve`, `temperature` (°C), `precipitation` (mm) and `wind` (m/s) have the shape
-    (regions, days). `mild` is temperature less what is usual, in units of 10 °C; `holidays` has,
-    by region, the names of the public holidays by date.
+    The shape is (regions, days) for `closed`, `eve`, `temperature` (°C), `mild`, `precipitation`
+    (mm) and `wind` (m/s), else (days,). `mild` is the temperature minus the usual temperature, in
+    units of 10 °C. `holidays` maps dates to names of public holidays, for each region.
     """
 
     dates: Days
@@ -116,13 +118,15 @@ def calendar(seed: int, first: np.datetime64, days: int) -> Calendar:
 
 
 def _public_holidays(region: str, years: Days) -> dict[np.datetime64, str]:
-    wanted = range(int(years[0].astype(np.int64)) + 1970, int(years[-1].astype(np.int64)) + 1971)
-    found = holidays.country_holidays("DE", subdiv=region, years=wanted, language="en_US")
-    return {np.datetime64(day, "D"): name for day, name in found.items()}
+    first, last = (int(year.astype(np.int64)) + 1970 for year in (years[0], years[-1]))
+    names = holidays.country_holidays(
+        "DE", subdiv=region, years=range(first, last + 1), language="en_US"
+    )
+    return {np.datetime64(day, "D"): name for day, name in names.items()}
 
 
 def _weather(random: np.random.Generator, year: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Temperature (°C), its difference from the usual / 10 °C, precipitation (mm), wind (m/s)."""
+    """Temperature (°C), (temperature - usual) / 10 °C, precipitation (mm) and wind (m/s)."""
     offset = random.normal(0, 1)
     warmth, wetness, gusts = random.standard_normal((3, len(year) + _MEMORY))
     amount = random.gamma(0.8, 5.0, len(year))
@@ -136,7 +140,7 @@ def _weather(random: np.random.Generator, year: Floats) -> tuple[Floats, Floats,
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """One store: what the stores table says, and how strongly each effect shows (on the log)."""
+    """A store: its row of the stores table, and the strength of each effect on the log of sales."""
 
     number: int
     region: int
@@ -162,7 +166,7 @@ def store_id(number: int) -> str:
 
 
 def describe(seed: int, number: int, first: np.datetime64, last: np.datetime64) -> Store:
-    """The store `number` (from 1) of a history from `first` to `last`."""
+    """The store `number` (from 1). The past is from `first` to `last`."""
     random = stream(seed, 1, number)
     region = int(random.integers(len(REGIONS)))
     kind = "city" if random.random() < 0.5 else "suburb"  # noqa: PLR2004 - a share
@@ -195,9 +199,9 @@ def describe(seed: int, number: int, first: np.datetime64, last: np.datetime64) 
 
 @dataclass(frozen=True, slots=True)
 class StoreDays:
-    """A store's days. `expected` (currency) leaves the promo out and is 0 on closed days.
+    """The days of a store. `expected` are sales in currency without promos, 0 on closed days.
 
-    `delivered` says which days' rows were ever delivered.
+    Of days that are not `delivered` there are no rows.
     """
 
     store: Store
@@ -207,42 +211,42 @@ class StoreDays:
     delivered: Flags
 
 
-def store_days(seed: int, store: Store, days: Calendar, history: int) -> StoreDays:
-    """The days of `store`; the first `history` of them are past."""
+def store_days(seed: int, store: Store, days: Calendar, past_days: int) -> StoreDays:
+    """The days of `store`. The first `past_days` of them are past."""
     random = stream(seed, 2, store.number)
     count = len(days.dates)
     noise = random.standard_normal((2, count + _MEMORY))
-    where = store.region
-    rain = np.minimum(days.precipitation[where], 20.0) / 10
+    region = store.region
+    rain = np.minimum(days.precipitation[region], 20.0) / 10
     logs = (
         store.level
         + store.trend * (np.arange(count) / 365)
         + store.weekdays[days.weekday]
         + store.yearly * np.cos(2 * np.pi * (days.year - 0.45))
         + 0.35 * days.christmas
-        + 0.18 * days.eve[where]
+        + 0.18 * days.eve[region]
         + store.rain * rain
-        + store.warmth * days.mild[where]
+        + store.warmth * days.mild[region]
         + 0.06 * _autoregressive(noise[0], 0.7)
         + 0.05 * noise[1, _MEMORY:]
     )
     if store.format == "station":
         is_open = np.ones(count, dtype=np.bool_)
     else:
-        is_open = ~days.closed[where] & (days.weekday != _SUNDAY)
+        is_open = ~days.closed[region] & (days.weekday != _SUNDAY)
     if store.number == RENOVATED:
-        begin, end = (max(history - ago, 0) for ago in _RENOVATION)
+        begin, end = (max(past_days - ago, 0) for ago in _RENOVATION)
         is_open[begin:end] = False
     elif store.number == CLOSED_NOW:
-        is_open[max(history - _CLOSED_FOR, 0) :] = False
+        is_open[max(past_days - _CLOSED_FOR, 0) :] = False
     delivered = days.dates >= store.opened
     if delivers_with_gaps(store.number):
-        _cut_gaps(random, delivered[:history])
+        _cut_gaps(random, delivered[:past_days])
     return StoreDays(store, days, np.where(is_open, np.exp(logs), 0.0), is_open, delivered)
 
 
 def _cut_gaps(random: np.random.Generator, delivered: Flags) -> None:
-    """Gaps of 1 to 4 weeks, about one in 200 days; the first and last fortnight are complete."""
+    """Cut gaps of 1 to 4 weeks, about one in 200 days, but none in the first or last two weeks."""
     for _ in range(1 + len(delivered) // 200):
         length = 7 * int(random.integers(1, 5))
         starts = len(delivered) - 28 - length
@@ -253,44 +257,44 @@ def _cut_gaps(random: np.random.Generator, delivered: Flags) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Series of one store, arrays of shape (series, days): `sales` in currency."""
+    """Series of a store, as arrays of shape (series, days). `sales` are in currency."""
 
     sales: Floats
     promo: Flags
     customers: npt.NDArray[np.int32]
 
 
-def whole_store(seed: int, of: StoreDays) -> Series:
-    """The one series of a store without items."""
-    store, promo = of.store, of.calendar.promo
-    sales = (of.expected * np.exp(store.promo * promo)).round(2)
+def whole_store(seed: int, days: StoreDays) -> Series:
+    """The only series of a store without items."""
+    store, promo = days.store, days.calendar.promo
+    sales = (days.expected * np.exp(store.promo * promo)).round(2)
     visits = np.exp(0.03 * stream(seed, 3, store.number).standard_normal(len(sales)))
     customers = (sales / store.basket * visits).round().astype(np.int32)
     return Series(sales[None], promo[None], customers[None])
 
 
 def popularity(seed: int, number: int, items: int) -> Floats:
-    """The items' shares of the store's sales: Zipf's law, in random order."""
+    """The items' shares of the store's sales, by Zipf's law, in random order."""
     shares = np.arange(1, items + 1, dtype=np.float64) ** -0.9
-    scale = np.sqrt(max(1.0, items / 50))  # a wider assortment sells more
+    scale = np.sqrt(max(1.0, items / 50))  # a store with more items sells more
     return stream(seed, 4, number).permutation(shares * (scale / shares.sum()))
 
 
-def item_group(seed: int, of: StoreDays, group: int, shares: Floats) -> Series:
-    """The items of one group, at most `ITEM_GROUP`, with these `shares` of the store's sales.
+def item_group(seed: int, days_of_store: StoreDays, group: int, shares: Floats) -> Series:
+    """The series of the group number `group` of a store's items; `shares` has one for each item.
 
-    Units are Poisson; in a promo week a third of the items are in the promo and sell twice to
-    three times as much; one row in a thousand is a return.
+    Units have a Poisson distribution. In a promo week a third of the items is in the promo and
+    sells two to three times as much. One row in a thousand is a return.
     """
-    random = stream(seed, 5, of.store.number, group)
-    days = of.calendar
+    random = stream(seed, 5, days_of_store.store.number, group)
+    days = days_of_store.calendar
     prices = np.maximum(np.exp(random.normal(1.2, 0.6, ITEM_GROUP)).round(2), 0.29)
     chosen = random.random((ITEM_GROUP, int(days.week[-1]) + 1)) < 1 / 3
     promo = chosen[: len(shares), days.week] & days.promo
     prices = prices[: len(shares), None]
-    uplift = np.where(promo, np.exp(3 * of.store.promo), 1.0)
-    units = random.poisson(of.expected * shares[:, None] / prices * uplift)
-    returned = (random.random(units.shape) < 0.001) & of.open  # noqa: PLR2004 - a share
+    uplift = np.where(promo, np.exp(3 * days_of_store.store.promo), 1.0)
+    units = random.poisson(days_of_store.expected * shares[:, None] / prices * uplift)
+    returned = (random.random(units.shape) < 0.001) & days_of_store.open  # noqa: PLR2004 - a share
     units = np.where(returned, -1 - units // 4, units)
     sales = (units * prices).round(2).astype(np.float64)
     customers = (np.maximum(units, 0) * 9 + 9) // 10

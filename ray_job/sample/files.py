@@ -1,4 +1,4 @@
-"""A generated sample as raw files: laid out as deliveries lie under raw_data/."""
+"""A generated sample as raw files, laid out as below raw_data/."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from ray_job.bucket.errors import InputError
-from ray_job.sample import Sample, SampleSpec, holidays, iter_blocks, stores, weather
+from ray_job.sample.generator import Sample, SampleSpec, holidays, iter_blocks, stores, weather
 
 Format = Literal["csv", "csv.gz", "parquet"]
 
@@ -22,18 +22,18 @@ def write(
     directory: Path,
     *,
     days_per_file: int | None = None,
-    format: Format = "csv",  # noqa: A002 - what a caller calls it
+    format: Format = "csv",  # noqa: A002 - the common name
 ) -> list[Path]:
-    """Write `sample` under `directory`, and return the files: sales first, by date.
+    """Write `sample` below `directory`. Returns the files: sales first, by date.
 
-    Sales are cut by calendar month (`sales-2026-01.csv`), or into files of `days_per_file` days
-    named by the first (`sales-2026-01-05.csv`). Beside them lie `known_ahead.csv`,
-    `weather/weather.csv`, `holidays/holidays.csv` and `stores/stores.csv`; a table without rows is
-    left out. Files of the same names are overwritten; the same sample gives the same bytes.
-    Raises InputError if `days_per_file` is less than 1.
+    There is a file of sales for each calendar month (`sales-2026-01.csv`), or for `days_per_file`
+    days, named by the first (`sales-2026-01-05.csv`). The other tables become `known_ahead.csv`,
+    `weather/weather.csv`, `holidays/holidays.csv` and `stores/stores.csv`, if they have rows. Files
+    of the same names are overwritten. The same sample gives the same bytes. Raises InputError if
+    `days_per_file` is less than 1.
     """
     if days_per_file is not None and days_per_file < 1:
-        raise InputError(f"days_per_file is {days_per_file}: a file holds at least one day")
+        raise InputError(f"days_per_file is {days_per_file}: it must be at least 1")
     written = [
         _write(table, directory / f"sales-{name}", format)
         for name, table in _by_date(sample, days_per_file)
@@ -50,11 +50,11 @@ def write_blocks(
     directory: Path,
     *,
     stores_per_block: int = 500,
-    format: Format = "parquet",  # noqa: A002 - what a caller calls it
+    format: Format = "parquet",  # noqa: A002 - the common name
 ) -> list[Path]:
-    """Write the rows of `generate(spec)` in bounded memory.
+    """Write the rows of `generate(spec)` with bounded memory. Returns the files.
 
-    Files are cut by stores, not by date: `sales-00001.parquet`, `known_ahead-00001.parquet`, ….
+    Each file has all days of some stores: `sales-00001.parquet`, `known_ahead-00001.parquet`, ….
     """
     written: list[Path] = []
     for number, block in enumerate(iter_blocks(spec, stores_per_block), start=1):
@@ -69,6 +69,7 @@ def write_blocks(
 
 
 def _by_date(sample: Sample, days_per_file: int | None) -> Iterator[tuple[str, pa.Table]]:
+    """The sales of each file, with the part of its name that is the date."""
     days = sample.sales["date"].to_numpy().astype("datetime64[D]")
     order = np.argsort(days, kind="stable")
     starts = _first_days(sample.spec, days_per_file)
@@ -79,10 +80,11 @@ def _by_date(sample: Sample, days_per_file: int | None) -> Iterator[tuple[str, p
 
 
 def _first_days(spec: SampleSpec, days_per_file: int | None) -> list[date]:
-    every = [spec.first_day + timedelta(days=day) for day in range(spec.days)]
+    """The first day of each file."""
+    all_days = [spec.first_day + timedelta(days=day) for day in range(spec.days)]
     if days_per_file is None:
-        return [day for day in every if day.day == 1 or day == spec.first_day]
-    return every[::days_per_file]
+        return [day for day in all_days if day.day == 1 or day == spec.first_day]
+    return all_days[::days_per_file]
 
 
 def _write_context(directory: Path, suffix: Format, **tables: pa.Table) -> list[Path]:

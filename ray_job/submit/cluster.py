@@ -1,7 +1,7 @@
 """The Kubernetes cluster: the few calls that `submit` makes, through the official client.
 
-Every method may raise TransientError (nothing is known about the request: it may have landed) or
-ClusterError (the API said no); each can be repeated.
+Every method may raise TransientError (the request may have been carried out or not) or
+ClusterError (the API refused it). Every method may be called again.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/nam
 _RAYJOBS: Final = {"group": "ray.io", "version": "v1", "plural": "rayjobs"}
 _SUBMITTER: Final = "ray-job-submitter"
 """The container in which KubeRay follows the driver's log."""
-_TOO_EARLY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GONE, HTTPStatus.TOO_MANY_REQUESTS)
+_RETRIABLE = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GONE, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 class ClusterError(StorecastError):
-    """The cluster refused, or a RayJob did not do what it was made for."""
+    """The cluster refused a request, or a RayJob failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How patiently to wait, in seconds."""
+    """How long to wait, in seconds."""
 
     watch: float = 30
-    """One watch at the most; after it the state is asked for, whatever the watch said."""
+    """The longest watch. After it the state is read anew."""
     retry: float = 5
-    """Between tries while the API does not answer or hangs up."""
+    """Between two tries while the API does not answer or closes the connection."""
     patience: float = 600
-    """How long the API may be silent."""
+    """How long the API may not answer."""
     heartbeat: float = 60
-    """Between two signs of life."""
+    """Between two events `submit_heartbeat`."""
 
 
 NIGHTLY: Final = Pace()
@@ -66,58 +66,58 @@ class Cluster:
         configuration = client.Configuration()
         try:
             config.load_incluster_config(configuration)
-            there = _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+            active_namespace = _NAMESPACE_FILE.read_text(encoding="utf-8").strip()
         except config.ConfigException:
             try:
                 config.load_kube_config(client_configuration=configuration)
                 _, active = config.list_kube_config_contexts()
             except config.ConfigException as error:
                 raise InputError(f"no Kubernetes cluster is configured: {error}") from error
-            there = active["context"].get("namespace", "default")
+            active_namespace = active["context"].get("namespace", "default")
         configuration.retries = False
         api = client.ApiClient(configuration)
         return cls(
-            namespace or there,
+            namespace or active_namespace,
             client.CustomObjectsApi(api),
             client.BatchV1Api(api),
             client.CoreV1Api(api),
         )
 
     def scheduled_at(self, job: str) -> str | None:
-        """When the CronJob's schedule wanted the Job `job`; None where no schedule made it."""
-        with _told(f"Job {job}"):
-            found = self.batch.read_namespaced_job(job, self.namespace, _request_timeout=30)
-        annotations: dict[str, str] = found.metadata.annotations or {}
+        """The time for which a CronJob's schedule made the Job; None if no schedule made it."""
+        with _translated_errors(f"Job {job}"):
+            resource = self.batch.read_namespaced_job(job, self.namespace, _request_timeout=30)
+        annotations: dict[str, str] = resource.metadata.annotations or {}
         return annotations.get(SCHEDULED_AT)
 
     def template(self) -> Resource:
-        """The RayJob from which others are made. Raises InputError where it was never applied."""
-        found = self.get(TEMPLATE)
-        if found is None:
+        """The RayJob from which others are made. Raises InputError if it was never applied."""
+        resource = self.get(TEMPLATE)
+        if resource is None:
             raise InputError(
                 f"namespace {self.namespace} has no RayJob {TEMPLATE}: apply k8s/ to it first"
             )
-        return found
+        return resource
 
     def get(self, name: str) -> Resource | None:
-        """The RayJob, None where there is none."""
+        """The RayJob; None if there is none."""
         try:
-            with _told(f"RayJob {name}"):
-                found: Resource = self.rayjobs.get_namespaced_custom_object(
+            with _translated_errors(f"RayJob {name}"):
+                resource: Resource = self.rayjobs.get_namespaced_custom_object(
                     **_RAYJOBS, namespace=self.namespace, name=name, _request_timeout=30
                 )
-                return found
+                return resource
         except _MissingError:
             return None
 
     def create(self, rayjob: Resource) -> bool:
-        """Create it, strictly: a field that the cluster does not know is an error.
+        """Create it. A field that the cluster does not know is an error.
 
-        False where one of that name is there already, be it from an earlier try of this call.
+        False if one of that name exists, which may be from an earlier try of this call.
         """
         name = rayjob["metadata"]["name"]
         try:
-            with _told(f"RayJob {name}"):
+            with _translated_errors(f"RayJob {name}"):
                 self.rayjobs.create_namespaced_custom_object(
                     **_RAYJOBS,
                     namespace=self.namespace,
@@ -126,24 +126,24 @@ class Cluster:
                     field_manager="storecast-submit",
                     _request_timeout=30,
                 )
-        except _ThereAlreadyError:
+        except _ExistsError:
             return False
         return True
 
-    def mine(self) -> list[Resource]:
+    def submitted(self) -> list[Resource]:
         """Every RayJob that `submit` made."""
         selector = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
-        with _told("RayJobs"):
-            found = self.rayjobs.list_namespaced_custom_object(
+        with _translated_errors("RayJobs"):
+            listing = self.rayjobs.list_namespaced_custom_object(
                 **_RAYJOBS, namespace=self.namespace, label_selector=selector, _request_timeout=30
             )
-        items: list[Resource] = found["items"]
-        return items
+        rayjobs: list[Resource] = listing["items"]
+        return rayjobs
 
     def delete(self, name: str) -> None:
-        """Delete a RayJob and, in the background, what it owns. Does nothing where it is gone."""
+        """Delete a RayJob and, in the background, what it owns. Does nothing if it is gone."""
         try:
-            with _told(f"RayJob {name}"):
+            with _translated_errors(f"RayJob {name}"):
                 self.rayjobs.delete_namespaced_custom_object(
                     **_RAYJOBS,
                     namespace=self.namespace,
@@ -157,34 +157,34 @@ class Cluster:
     def states(
         self, name: str, pace: Pace, clock: Callable[[], float] = time.monotonic
     ) -> Iterator[Resource | None]:
-        """The RayJob each time it changed and at least every `pace.watch` seconds; None: it's gone.
+        """The RayJob after each change, at least every `pace.watch` seconds. Ends after None.
 
-        Ends after None. Asks, then watches from there; a watch that breaks or is refused costs
-        `pace.retry` seconds, so that polling is what remains. Raises TransientError once nothing
-        was heard for `pace.patience` seconds.
+        None: the RayJob is gone. The method reads the RayJob and then watches its changes. A watch
+        that breaks or is refused costs `pace.retry` seconds, so that polling remains. Raises
+        TransientError if the API did not answer for `pace.patience` seconds.
         """
-        heard = clock()
+        last_answer = clock()
         while True:
             try:
-                found = self.get(name)
-                heard = clock()
-                yield found
+                resource = self.get(name)
+                last_answer = clock()
+                yield resource
             except TransientError:
-                if clock() - heard > pace.patience:
+                if clock() - last_answer > pace.patience:
                     raise
                 time.sleep(pace.retry)
                 continue
-            if found is None:
+            if resource is None:
                 return
             began = clock()
             with suppress(StorecastError):
-                yield from self._changes(found, pace)
+                yield from self._changes(resource, pace)
             if clock() - began < pace.retry:
                 time.sleep(pace.retry)
 
     def _changes(self, rayjob: Resource, pace: Pace) -> Iterator[Resource | None]:
         name = rayjob["metadata"]["name"]
-        with _told(f"RayJob {name}"):
+        with _translated_errors(f"RayJob {name}"):
             for event in watch.Watch().stream(
                 self.rayjobs.list_namespaced_custom_object,
                 **_RAYJOBS,
@@ -197,9 +197,9 @@ class Cluster:
                 yield None if event["type"] == "DELETED" else event["object"]
 
     def driver_log(self, name: str) -> LogStream | None:
-        """What the driver of a RayJob writes; None where its submitter's pod is not there yet."""
-        what = f"the log of RayJob {name}"
-        with _told(what):
+        """What the driver of a RayJob writes; None if its submitter's pod does not run yet."""
+        subject = f"the log of RayJob {name}"
+        with _translated_errors(subject):
             pods = self.core.list_namespaced_pod(
                 self.namespace, label_selector=f"job-name={name}", _request_timeout=30
             ).items
@@ -215,26 +215,26 @@ class Cluster:
                 _preload_content=False,
                 _request_timeout=(10, 300),
             )
-            return LogStream(what, response)
+            return LogStream(subject, response)
 
 
 @dataclass(frozen=True, slots=True)
 class LogStream:
-    """A log that is being followed, from its beginning to the end of the pod."""
+    """A log that is followed, from its beginning to the end of the pod."""
 
-    what: str
+    subject: str
     response: Any
 
     def lines(self) -> Iterator[str]:
         try:
-            with _told(self.what):
+            with _translated_errors(self.subject):
                 for line in self.response:
                     yield line.decode(errors="replace").rstrip("\n")
         finally:
             self.response.close()
             self.response.release_conn()
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         """End `lines`, from another thread."""
         with suppress(OSError, ValueError, RuntimeError):
             self.response.shutdown()
@@ -244,36 +244,36 @@ class _MissingError(ClusterError):
     pass
 
 
-class _ThereAlreadyError(ClusterError):
+class _ExistsError(ClusterError):
     pass
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Tell the client's errors as ours."""
+def _translated_errors(subject: str) -> Iterator[None]:
+    """Raise the client's errors as StorecastErrors about `subject`."""
     try:
         yield
     except client.ApiException as error:
-        raise _refusal(what, error) from error
+        raise _refusal(subject, error) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise TransientError(f"{what}: the Kubernetes API does not answer: {error}") from error
+        raise TransientError(f"{subject}: the Kubernetes API does not answer: {error}") from error
 
 
-def _refusal(what: str, error: Any) -> StorecastError:
-    said = f"{what}: the Kubernetes API answered {error.status} {error.reason}"
+def _refusal(subject: str, error: Any) -> StorecastError:
+    sentence = f"{subject}: the Kubernetes API answered {error.status} {error.reason}"
     if error.status == HTTPStatus.NOT_FOUND:
-        return _MissingError(said)
+        return _MissingError(sentence)
     if error.status == HTTPStatus.CONFLICT:
-        return _ThereAlreadyError(said)
-    if error.status in _TOO_EARLY or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return TransientError(said)
+        return _ExistsError(sentence)
+    if error.status in _RETRIABLE or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return TransientError(sentence)
     if error.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
-        return InputError(f"{said}: {_body(error)}")
-    return ClusterError(f"{said}: {_body(error)}")
+        return InputError(f"{sentence}: {_error_message(error)}")
+    return ClusterError(f"{sentence}: {_error_message(error)}")
 
 
-def _body(error: Any) -> str:
-    """The sentence in the API's answer, which is a Status object unless a proxy made it."""
+def _error_message(error: Any) -> str:
+    """The message of the API's answer: of its Status object, or the text of a proxy."""
     text = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body
     try:
         return str(json.loads(text or "")["message"])

@@ -9,12 +9,12 @@ from contextlib import suppress
 from ray_job.bucket.errors import StorecastError
 from ray_job.submit.cluster import Cluster, LogStream, Pace
 
-_LAST_LINES = 10.0
-"""Seconds that the end of the log may take to arrive after the RayJob ended."""
+_LAST_LINES_SECONDS = 10.0
+"""How long the end of the log may take to arrive after the RayJob ended."""
 
 
 class DriverLog(threading.Thread):
-    """Copies the driver's lines to standard error. A log that breaks off is taken up again."""
+    """Copies the driver's lines to standard error, each once, also after the log breaks off."""
 
     def __init__(self, cluster: Cluster, rayjob_name: str, pace: Pace) -> None:
         super().__init__(name="driver-log", daemon=True)
@@ -23,13 +23,13 @@ class DriverLog(threading.Thread):
         self._pace = pace
         self._ended = threading.Event()
         self._stopped = False
-        self._seen = 0
+        self._copied_lines = 0
         self._log: LogStream | None = None
 
     def run(self) -> None:
-        last = False
-        while not last:
-            last = self._ended.wait(self._pace.retry)
+        is_last = False
+        while not is_last:
+            is_last = self._ended.wait(self._pace.retry)
             with suppress(StorecastError):
                 self._log = None if self._stopped else self._cluster.driver_log(self._rayjob)
                 if self._log is not None:
@@ -39,19 +39,19 @@ class DriverLog(threading.Thread):
         for number, line in enumerate(log.lines()):
             if self._stopped:
                 return
-            if number >= self._seen:
-                self._seen = number + 1
+            if number >= self._copied_lines:
+                self._copied_lines = number + 1
                 sys.stderr.write(line + "\n")
 
     def finish(self) -> None:
-        """Let the last lines arrive."""
+        """Wait for the last lines."""
         self._ended.set()
-        self.join(_LAST_LINES)
+        self.join(_LAST_LINES_SECONDS)
 
     def stop(self) -> None:
-        """Stop at once: a thread that still reads when Python ends can bring it down."""
+        """Stop at once. A thread that still reads when Python ends can crash it."""
         self._stopped = True
         self._ended.set()
         if self._log is not None:
-            self._log.hang_up()
-        self.join(_LAST_LINES)
+            self._log.close()
+        self.join(_LAST_LINES_SECONDS)

@@ -1,4 +1,4 @@
-"""RayJobs as data: their names, how one is made from the template, and what their status means.
+"""RayJobs as data: their names, how they are made from the template, what their status means.
 
 Pure. The states are those of KubeRay's RayJob (ray.io/v1), releases 1.5 to 1.7.
 """
@@ -22,7 +22,7 @@ LONGEST_NAME: Final = 47
 """KubeRay's bound: names of the cluster's services are made from it."""
 LAST_ATTEMPT: Final = 9
 KEPT: Final = timedelta(days=14)
-"""How long a finished RayJob stays to be looked at."""
+"""How long a finished RayJob is kept, so that its status can be read."""
 
 Reason = Literal[
     "succeeded",
@@ -35,7 +35,7 @@ Reason = Literal[
     "deleted",
 ]
 TRANSIENT: Final[frozenset[Reason]] = frozenset({"head_lost", "not_started"})
-"""Ends that say nothing about the night: the same submission may succeed."""
+"""Ends that are no fault of the night: the same submission may succeed."""
 
 _SENTENCES: Final[dict[Reason, str]] = {
     "succeeded": "succeeded",
@@ -62,7 +62,7 @@ _SUPERVISOR_DIED: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a RayJob ended, with the operator's own words."""
+    """How a RayJob ended; `message` is the operator's."""
 
     reason: Reason
     message: str = ""
@@ -72,8 +72,9 @@ class End:
         return self.reason in TRANSIENT
 
     def sentence(self, name: str) -> str:
-        said = self.message.strip().splitlines()[0] if self.message.strip() else ""
-        return f"RayJob {name} {_SENTENCES[self.reason]}{': ' if said else ''}{said}"
+        lines = self.message.strip().splitlines()
+        detail = f": {lines[0]}" if lines else ""
+        return f"RayJob {name} {_SENTENCES[self.reason]}{detail}"
 
 
 def night_name(as_of: date, attempt: int = 1) -> str:
@@ -82,14 +83,14 @@ def night_name(as_of: date, attempt: int = 1) -> str:
 
 
 def adhoc_name(as_of: date, now: datetime, token: str) -> str:
-    """A name of its own; `token` is a few random lower-case letters or digits."""
+    """A name that no other submitter has; `token` is a few random lower-case letters or digits."""
     return f"storecast-adhoc-{as_of:%Y%m%d}-{now:%H%M%S}-{token}"
 
 
 def night_of_schedule(scheduled: str, zone: ZoneInfo) -> date:
     """The as-of of a CronJob's scheduled time (RFC 3339): the day before it, in `zone`.
 
-    Raises ValueError where the text is not such a time.
+    Raises ValueError if the text is not such a time.
     """
     moment = datetime.fromisoformat(scheduled)
     if moment.tzinfo is None:
@@ -98,17 +99,17 @@ def night_of_schedule(scheduled: str, zone: ZoneInfo) -> date:
 
 
 def entrypoint(as_of: date, *, adhoc: bool, force: bool = False) -> str:
-    """What the driver runs. A run for an engineer brings nothing in and publishes nothing."""
+    """The command of the driver. An ad-hoc run ingests nothing and publishes nothing."""
     if adhoc:
         return f"storecast run --as-of {as_of} --no-publish"
     return f"storecast run --ingest --as-of {as_of}" + (" --force" if force else "")
 
 
 def build(template: Resource, name: str, as_of: date, *, entrypoint: str, adhoc: bool) -> Resource:
-    """The RayJob `name` for `as_of`, from the template that lies in the cluster.
+    """The RayJob `name` for `as_of`, made from the template that is in the cluster.
 
-    The driver runs in the head's container and learns from STORECAST_SUBMISSION whose run it is.
-    Raises ValueError where the template has no head container.
+    The driver runs in the head's container and gets the name in STORECAST_SUBMISSION. Raises
+    ValueError if the template has no head container.
     """
     spec = deepcopy(template["spec"])
     spec.pop("suspend", None)
@@ -117,8 +118,10 @@ def build(template: Resource, name: str, as_of: date, *, entrypoint: str, adhoc:
         head = spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f"the template {TEMPLATE} has no container for the head") from error
-    others = [item for item in head.get("env") or [] if item["name"] != "STORECAST_SUBMISSION"]
-    head["env"] = [*others, {"name": "STORECAST_SUBMISSION", "value": name}]
+    variables = [
+        variable for variable in head.get("env") or [] if variable["name"] != "STORECAST_SUBMISSION"
+    ]
+    head["env"] = [*variables, {"name": "STORECAST_SUBMISSION", "value": name}]
     labels = {
         **(template["metadata"].get("labels") or {}),
         **MANAGED_BY,
@@ -134,7 +137,7 @@ def build(template: Resource, name: str, as_of: date, *, entrypoint: str, adhoc:
 
 
 def phase(rayjob: Resource) -> str:
-    """Where a RayJob is, for the heartbeat: the operator's state and Ray's."""
+    """The state of a RayJob, for the heartbeat: the operator's and Ray's."""
     status = rayjob.get("status") or {}
     deployment = status.get("jobDeploymentStatus") or "New"
     job = status.get("jobStatus") or ""
@@ -142,7 +145,7 @@ def phase(rayjob: Resource) -> str:
 
 
 def end(rayjob: Resource) -> End | None:
-    """How a RayJob ended; None while it may still go on, a retry of the operator's included."""
+    """How a RayJob ended; None while it may go on, also by a retry of the operator."""
     status = rayjob.get("status") or {}
     deployment, job = status.get("jobDeploymentStatus"), status.get("jobStatus")
     message = str(status.get("message") or "")
@@ -158,9 +161,9 @@ def end(rayjob: Resource) -> End | None:
 
 
 def _failure(status: Mapping[str, Any], message: str) -> Reason:
-    known = _REASONS.get(str(status.get("reason") or ""))
-    if known is not None:
-        return known
+    reason = _REASONS.get(str(status.get("reason") or ""))
+    if reason is not None:
+        return reason
     if status.get("jobStatus") == "STOPPED":
         return "stopped"
     conditions = (status.get("rayClusterStatus") or {}).get("conditions") or []
@@ -172,7 +175,7 @@ def _failure(status: Mapping[str, Any], message: str) -> Reason:
 
 
 def prunable(rayjobs: Iterable[Resource], now: datetime) -> list[str]:
-    """The names of those that `submit` made, that ended, and that are older than KEPT."""
+    """The names of RayJobs that `submit` made, that have ended and that are older than KEPT."""
     return [
         rayjob["metadata"]["name"]
         for rayjob in rayjobs

@@ -1,4 +1,4 @@
-"""The frontend's contract: committed, kept by the service, and enough for a typed client."""
+"""The OpenAPI document: it is committed, true, and enough for a typed client."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pytest
 from api import openapi
 from api.main import compose
 from ray_job.bucket import receipts
-from tests.api.bucket import STORES, Bucket, StoreSpec
-from tests.api.serving import serve
-from tests.api.test_runs import receipt
-from tests.api.tokens import key_set, serve_keys, token, write_grants
+from tests.api.fixtures.bucket import STORES, Bucket, StoreSpec
+from tests.api.fixtures.records import receipt
+from tests.api.fixtures.serving import serve
+from tests.api.fixtures.tokens import key_set, serve_keys, token, write_grants
 
-HERE = Path(__file__).parent
+TYPESCRIPT = Path(__file__).parent / "typescript"
 
 
 def test_the_committed_document_is_that_of_the_service(tmp_path):
     committed = openapi.COMMITTED.read_text(encoding="utf-8")
     assert committed == openapi.text(compose()), "run `python -m api.openapi`"
-    with serve(str(tmp_path)) as served:
-        assert served.get("/openapi.json").json() == json.loads(committed)
+    with serve(str(tmp_path)) as api:
+        assert api.get("/openapi.json").json() == json.loads(committed)
 
 
 def test_every_operation_is_named_and_every_number_described():
@@ -38,24 +38,24 @@ def test_every_operation_is_named_and_every_number_described():
             assert "description" in schema or field in ("days", "items"), (name, field)
 
 
-def test_whatever_is_sent_the_answer_is_documented(tmp_path):
-    """Schemathesis, all its phases: no 5xx, no undocumented status, header, type or body."""
+def test_every_answer_is_documented(tmp_path):
+    """Schemathesis with all its phases: no 5xx, no undocumented status, header, type or body."""
     bucket = Bucket.make(tmp_path)
     bucket.publish((*STORES, StoreSpec("17", items=("a", "b"))))
     receipts.write(bucket.storage, receipt("run-2026-11-22-a"))
     write_grants(bucket.storage, {"subject": "olga", "stores": "*", "role": "operator"})
     with (
-        serve_keys(key_set("k1")) as keys_of,
-        serve(str(tmp_path), issuers=(keys_of.issuer(),)) as served,
+        serve_keys(key_set("k1")) as key_server,
+        serve(str(tmp_path), issuers=(key_server.issuer(),)) as api,
     ):
         done = subprocess.run(
             [
                 *(Path(sys.executable).parent / "st", "run", openapi.COMMITTED),
-                *("--url", f"http://127.0.0.1:{served.port}"),
+                *("--url", f"http://127.0.0.1:{api.port}"),
                 *("--header", f"Authorization: Bearer {token('olga')}"),
                 *("--phases", "examples,coverage,fuzzing,stateful"),
                 *("--checks", "all"),
-                # A page token or a date may be of the right form and yet speak of nothing.
+                # A page token or a date may be well formed, and the service has nothing for it.
                 *("--exclude-checks", "positive_data_acceptance"),
                 *("--max-examples", "20", "--seed", "1", "--no-color"),
             ],
@@ -73,7 +73,7 @@ def test_a_typed_client_compiles(tmp_path):
     if npm is None:
         pytest.skip("npm is not installed")
     for name in ("package.json", "client.ts"):
-        shutil.copy(HERE / "typescript" / name, tmp_path)
+        shutil.copy(TYPESCRIPT / name, tmp_path)
     installed = subprocess.run(
         [
             *(npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"),

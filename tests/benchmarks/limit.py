@@ -61,7 +61,7 @@ def forecast_chunks(
 
     settings = measured(Path(bucket), horizon)
     run_plan = run.prepare(open_bucket(bucket), settings, RunRequest(), NOW)
-    chunk._model(chunk._ArtifactKey(run_plan.spec.artifact))
+    chunk._load_model(chunk._ArtifactKey(run_plan.spec.artifact))
     chunks = [planned.chunk for planned in run_plan.planned_chunks]
     barrier.wait()
     began, cpu, done, peak = time.monotonic(), time.process_time(), 0, 0

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ray_job.bucket.storage import open_bucket
-from ray_job.execution import ray_executor
-from ray_job.forecasting.task import Executor, Result, RunSpec, Task
+from ray_job.datasets import cluster, executor
+from ray_job.execution.executor import Executor
+from ray_job.forecasting.task import ChunkResult, RunSpec, Task
 from ray_job.nightly import run
 from ray_job.nightly.prepare import RunRequest
 from ray_job.progress import SilentProgress
@@ -31,13 +32,13 @@ class TimedExecutor:
     executor: Executor | None = None
     start_seconds: float = 0.0
     start_cpu_seconds: float = 0.0
-    results: list[Result] = field(default_factory=list)
+    results: list[ChunkResult] = field(default_factory=list)
 
-    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[Result]:
+    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
         if self.executor is None:
             began, cpu = time.monotonic(), cpu_seconds()
-            self.until.enter_context(ray_executor.cluster())
-            self.executor = ray_executor.RayExecutor()
+            self.until.enter_context(cluster.cluster())
+            self.executor = executor.RayExecutor()
             self.start_seconds = time.monotonic() - began
             self.start_cpu_seconds = cpu_seconds() - cpu
         for result in self.executor.run(tasks, spec):

@@ -14,6 +14,7 @@ import pytest
 from ray_job import __main__ as command_line
 from ray_job.bucket import keys, receipts
 from ray_job.ingest import CompactScope
+from ray_job.ingest.reading.shapes import EMPTY_FILE
 from tests.support.faults import rewritten
 from tests.support.shop import DAY, LAST, STORES, generations
 
@@ -22,26 +23,26 @@ HEADER = "store_id,date,sales\n"
 
 @pytest.fixture
 def storecast(shop, monkeypatch, capsys):
-    """Run a command as `main` does; returns its exit code and what it said."""
+    """Run a command as `main` does; returns its exit code, standard output and standard error."""
 
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["storecast", *map(str, words)])
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["storecast", *map(str, arguments)])
         for name, value in chains_settings(shop).items():
             monkeypatch.setenv(name, value)
         try:
             command_line.main()
-        except SystemExit as done:
-            said = capsys.readouterr()
-            return int(done.code or 0), said.out, said.err
+        except SystemExit as end:
+            output = capsys.readouterr()
+            return int(end.code or 0), output.out, output.err
         raise AssertionError("the command did not exit")
 
     return run
 
 
 def environment(shop):
-    """The environment of a command in a process of its own."""
-    others = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    return others | chains_settings(shop)
+    """The environment of a command in its own process."""
+    inherited = {name: v for name, v in os.environ.items() if not name.startswith("RAY_")}
+    return inherited | chains_settings(shop)
 
 
 def chains_settings(shop):
@@ -70,22 +71,22 @@ BAD_FILES = {
 }
 
 
-@pytest.mark.parametrize("what", BAD_FILES)
-def test_bad_files(storecast, shop, tmp_path, what):
-    name, content, told = BAD_FILES[what]
+@pytest.mark.parametrize("problem", BAD_FILES)
+def test_bad_files(storecast, shop, tmp_path, problem):
+    name, content, named = BAD_FILES[problem]
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     table = generations(shop.storage, keys.BATCH_DATA)
     code, out, err = storecast("ingest", path)
     assert (code, out) == (2, "")
     (line,) = [line for line in err.splitlines() if line.startswith("storecast: ")]
-    assert told in line
+    assert named in line
     assert name in line
     assert generations(shop.storage, keys.BATCH_DATA) == table
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "named"),
     [
         (("ingest", "x.csv", "--kind", "gossip"), "gossip"),
         (("run", "--as-of", "2999-01-01"), "2999-01-01"),
@@ -107,38 +108,38 @@ def test_bad_files(storecast, shop, tmp_path, what):
         (("run", "--settings", "/nowhere.toml"), "/nowhere.toml"),
     ],
 )
-def test_wrong_use(storecast, shop, words, told):
+def test_wrong_use(storecast, shop, arguments, named):
     before = generations(shop.storage)
-    code, out, err = storecast(*words)
+    code, out, err = storecast(*arguments)
     assert (code, out) == (2, "")
-    assert told in err.splitlines()[-1]
+    assert named in err.splitlines()[-1]
     assert generations(shop.storage) == before
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("arguments", "code"),
     [(("run", "--as-of", "2999-01-01"), 2), (("run", "--as-of", str(LAST), "--json"), 0)],
 )
-def test_no_ray_is_started_for_nothing(shop, words, code):
-    """What is wrong with a request, and that all is done already, is said before Ray starts."""
-    done = shop.run()
+def test_no_ray_is_started_for_nothing(shop, arguments, code):
+    """A run with a wrong request, or with nothing left to do, ends without Ray."""
+    earlier = shop.run()
     script = (
         "import sys; from ray_job.__main__ import main\n"
         "try: main()\n"
         "finally: assert 'ray' not in sys.modules, 'ray was loaded'"
     )
-    command = [sys.executable, "-c", script, *words]
-    told = subprocess.run(
+    command = [sys.executable, "-c", script, *arguments]
+    process = subprocess.run(
         command, env=environment(shop), capture_output=True, text=True, check=False, timeout=60
     )
-    assert (told.returncode, "ray was loaded" in told.stderr) == (code, False), told.stderr
+    assert (process.returncode, "ray was loaded" in process.stderr) == (code, False), process.stderr
     if code == 0:
-        assert json.loads(told.stdout)["run_id"] == done.run_id
+        assert json.loads(process.stdout)["run_id"] == earlier.run_id
 
 
 def events(err, name):
-    told = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
-    return [one for one in told if one.get("event") == name]
+    entries = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+    return [entry for entry in entries if entry.get("event") == name]
 
 
 def test_settings_with_an_unknown_key(storecast, tmp_path):
@@ -163,25 +164,24 @@ def test_a_model_of_other_bytes(storecast, shop):
     assert "sha256" in err
 
 
-def test_keeping_the_bucket(storecast, shop):
+def test_rollback_releases_and_clean_up(storecast, shop):
     shop.run(LAST - DAY)
     shop.run(LAST)
     code, out, _ = storecast("rollback", "--json")
-    told = json.loads(out)
-    assert (code, told["as_of"], told["hold_through"]) == (0, str(LAST - DAY), str(LAST))
-    assert told["changes_model"] is False
+    rollback = json.loads(out)
+    assert (code, rollback["as_of"], rollback["hold_through"]) == (0, str(LAST - DAY), str(LAST))
+    assert rollback["changes_model"] is False
     code, out, _ = storecast("releases", "--json")
-    told_of = json.loads(out)["releases"]
-    assert [one["bad"] for one in told_of] == [True, False]
-    assert [one["receipt"]["stores"]["ok"] for one in told_of] == [8, 8]
-    shop.storage.delete(
-        (key := keys.receipt(LAST, told_of[0]["run_id"])), shop.storage.stat(key).generation
-    )
+    releases = json.loads(out)["releases"]
+    assert [release["bad"] for release in releases] == [True, False]
+    assert [release["receipt"]["stores"]["ok"] for release in releases] == [8, 8]
+    key = keys.receipt(LAST, releases[0]["run_id"])
+    shop.storage.delete(key, shop.storage.stat(key).generation)
     code, out, _ = storecast("releases", "--last", "1")
     assert (code, "marked bad" in out, "no receipt" in out) == (0, True, True)
     code, out, _ = storecast("clean-up", "--json")
     assert (code, json.loads(out)["objects"]) == (0, 0)
-    code, out, _ = storecast("rollback", told["release"])
+    code, out, _ = storecast("rollback", rollback["release"])
     assert (code, "is current, as of Friday 27 March 2026" in out) == (0, True)
 
 
@@ -197,44 +197,47 @@ def receipts_of(shop, night=LAST):
 
 
 def _receipt_files(shop, night):
-    found = Path(shop.storage.url, keys.receipts_of(night)).glob("*.json")
-    return sorted(found, key=lambda path: path.stat().st_mtime_ns)
+    paths = Path(shop.storage.url, keys.receipts_of(night)).glob("*.json")
+    return sorted(paths, key=lambda path: path.stat().st_mtime_ns)
 
 
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.timeout(200)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
 def test_a_night_goes_on_without_a_bad_delivery(storecast, shop):
-    """What is good is used; what is bad is named every night until it is mended."""
+    """Good files are ingested. A bad file is named every night until somebody repairs it."""
     night = ("run", "--ingest", "--as-of", LAST, "--json")
     shop.run(LAST - DAY)
     drop(shop, "good.csv", f"{HEADER}s002,{LAST},4321\n")
     drop(shop, "bad.csv", f"{HEADER}s003,{LAST},many\n")
-    wrong = 'raw_data/bad.csv: row 2: the column sales is "many", which is not a number'
+    wrong = (
+        'raw_data/bad.csv: row 2: the column sales has the value "many", which is not a number:'
+        " correct it or leave it empty"
+    )
     code, out, err = storecast(*night)
-    told = json.loads(out)
-    assert (code, told["published"], told["stores"]["failed"]) == (4, True, 0)
-    assert told["bad_deliveries"] == [{"key": "raw_data/bad.csv", "reason": wrong}]
+    document = json.loads(out)
+    assert (code, document["published"], document["stores"]["failed"]) == (4, True, 0)
+    assert document["bad_deliveries"] == [{"key": "raw_data/bad.csv", "reason": wrong}]
     assert f"storecast: {wrong}" in err.splitlines()
     (finished,) = events(err, "run_finished")
     assert (finished["severity"], finished["bad_deliveries"]) == ("ERROR", [wrong])
     (receipt,) = receipts_of(shop)
     assert (receipt.status, receipt.exit_code) == ("published_with_failures", 4)
-    assert [one.reason for one in receipt.bad_deliveries] == [wrong]
+    assert [delivery.reason for delivery in receipt.bad_deliveries] == [wrong]
     assert len(shop.partition_files("s002")) > len(shop.partition_files("s003"))
-    # The same again says the same, and writes nothing.
+    # The same run again gives the same result, and writes nothing.
     before = generations(shop.storage)
     code, out, err = storecast(*night)
     assert (code, json.loads(out)["run_id"]) == (4, receipt.run_id)
     assert f"storecast: {wrong}" in err.splitlines()
     assert generations(shop.storage) == before
-    # Another bad file on a night that stands: nothing changes but what is said.
+    # Another bad file after the night was published: only the messages change.
     drop(shop, "worse.csv", "")
     code, out, _ = storecast(*night)
     assert (code, json.loads(out)["status"]) == (4, "unchanged")
-    assert [len(one.bad_deliveries) for one in receipts_of(shop)] == [1, 2]
+    assert [len(receipt.bad_deliveries) for receipt in receipts_of(shop)] == [1, 2]
     assert shop.pointer.current == receipt.release
-    # Mended and removed, the night is whole.
+    # One file is repaired and the other removed: the night is complete.
     Path(shop.storage.url, "raw_data/worse.csv").unlink()
     drop(shop, "bad.csv", f"{HEADER}s003,{LAST},1234\n")
     code, out, err = storecast(*night)
@@ -260,7 +263,7 @@ def with_lists_for_sales(table):
 def test_a_damaged_history_whose_turn_it_is_to_be_compacted(
     storecast, shop, monkeypatch, damage, code_of_store
 ):
-    """It costs its own store the night, and no other."""
+    """Its own store has no new forecast; all other stores have one."""
     monkeypatch.setenv("STORECAST_INGEST__COMPACT_ABOVE_FILES", "1")
     night = LAST - DAY
     (turn,) = [store for store in STORES if CompactScope(night).includes(store)]
@@ -269,29 +272,31 @@ def test_a_damaged_history_whose_turn_it_is_to_be_compacted(
     before = shop.partition_files(turn)
     shop.tamper(before[0], damage)
     code, out, err = storecast("run", "--ingest", "--as-of", night, "--json")
-    told = json.loads(out)
-    assert (code, told["published"], told["stores"]["failed"]) == (4, True, 1)
+    document = json.loads(out)
+    assert (code, document["published"], document["stores"]["failed"]) == (4, True, 1)
     (finished,) = events(err, "ingest_finished")
     assert finished["severity"] == "WARNING"
     assert f"storecast: not compacted: {finished['not_compacted']}" in err.splitlines()
     assert before[0] in finished["not_compacted"]
     (receipt,) = receipts_of(shop, night)
-    assert [(one.store_id, one.reason_code) for one in receipt.failures] == [(turn, code_of_store)]
+    assert [(failure.store_id, failure.reason_code) for failure in receipt.failures] == [
+        (turn, code_of_store)
+    ]
     assert shop.partition_files(turn) == before
 
 
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
 def test_a_bad_delivery_and_a_gate(storecast, shop):
-    """What is not published keeps its exit code: the gate is what has to be seen first."""
+    """The gate decides the exit code: a release that is not published is the more urgent news."""
     shop.run(LAST - DAY)
     for store in ("s003", "s004"):
         for key in shop.partition_files(store):
             shop.tamper(key, lambda _: b"")
     drop(shop, "bad.csv", "")
     code, out, _ = storecast("run", "--ingest", "--as-of", LAST, "--json")
-    told = json.loads(out)
-    assert (code, told["status"], len(told["bad_deliveries"])) == (3, "refused", 1)
+    document = json.loads(out)
+    assert (code, document["status"], len(document["bad_deliveries"])) == (3, "refused", 1)
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -314,26 +319,26 @@ def test_ingest_by_hand_is_all_or_nothing(storecast, shop):
     drop(shop, "bad.csv", "")
     table = generations(shop.storage, keys.BATCH_DATA)
     code, _, err = storecast("ingest")
-    assert (code, err.splitlines()[-1]) == (2, "storecast: raw_data/bad.csv: the file is empty")
+    assert (code, err.splitlines()[-1]) == (2, f"storecast: raw_data/bad.csv: {EMPTY_FILE}")
     assert generations(shop.storage, keys.BATCH_DATA) == table
 
 
 @pytest.mark.timeout(120)
 def test_the_exit_codes_of_a_real_run(shop):
-    """Everything as an engineer types it, on a Ray that the command starts."""
+    """The command as an engineer types it, on a Ray that it starts itself."""
     shop.run(LAST - DAY)
     for key in shop.partition_files("s003"):
         shop.tamper(key, lambda _: b"")
     command = [sys.executable, "-m", "ray_job", "run", "--as-of", str(LAST), "--json"]
-    done = subprocess.run(
+    process = subprocess.run(
         command, env=environment(shop), capture_output=True, text=True, check=False, timeout=110
     )
-    assert done.returncode == 4, done.stderr
-    told = json.loads(done.stdout)
-    assert told["published"] is True
-    assert told["stores"]["failed"] == 1
-    assert [one["store_id"] for one in told["failures"]] == ["s003"]
-    (finished,) = events(done.stderr, "run_finished")
+    assert process.returncode == 4, process.stderr
+    document = json.loads(process.stdout)
+    assert document["published"] is True
+    assert document["stores"]["failed"] == 1
+    assert [failure["store_id"] for failure in document["failures"]] == ["s003"]
+    (finished,) = events(process.stderr, "run_finished")
     assert (finished["status"], finished["exit_code"]) == ("published_with_failures", 4)
     assert datetime.fromisoformat(finished["time"]) <= datetime.now(UTC)
     assert Path(shop.storage.url, keys.POINTER).exists()

@@ -114,7 +114,9 @@ def test_gaps_are_days_of_which_nothing_is_known(shop, other):
 def test_nan_and_infinity_are_no_sales(shop, value):
     shop.run(LAST - DAY)
     before = generations(shop.storage)
-    with pytest.raises(InputError, match=rf'late\.csv: row 2: .*sales is "{value}", which is not'):
+    with pytest.raises(
+        InputError, match=rf'late\.csv: row 2: .*has the value "{value}", which is not'
+    ):
         shop.deliver(f"store_id,date,sales\n{NEW},{LAST},{value}\n")
     assert generations(shop.storage) == before
 

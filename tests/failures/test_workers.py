@@ -3,7 +3,7 @@
 import pytest
 
 from ray_job.bucket.errors import StorecastError
-from ray_job.execution.ray_executor import RayExecutor
+from ray_job.datasets.executor import RayExecutor
 from ray_job.settings import Run
 from tests.fake_gcs import Crash, Fault
 from tests.support.shop import DAY, LAST, generations

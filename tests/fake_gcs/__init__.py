@@ -14,6 +14,7 @@ function deadlocks against a thread of the same process; `open_input_stream` doe
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -46,6 +47,10 @@ __all__ = [
     "spawned",
 ]
 
+# google-cloud-storage asks for the metadata of each bucket in a background thread, for traces that
+# nobody reads. On a busy machine such a request arrives in the next test and meets its faults.
+os.environ["DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"] = "true"
+
 
 class FakeGcs(Service):
     """A `Service` with an address, and a test's short cuts into its buckets.
@@ -62,7 +67,7 @@ class FakeGcs(Service):
     @classmethod
     @contextmanager
     def serve(cls, *buckets: str) -> Iterator[FakeGcs]:
-        """Serve on a free port of 127.0.0.1 from a thread, with these buckets."""
+        """Serve on a port of 127.0.0.1 of its own from a thread, with these buckets."""
         gcs = cls()
         for name in buckets:
             gcs.create_bucket(name)
@@ -79,7 +84,11 @@ class FakeGcs(Service):
         return f"http://127.0.0.1:{self.port}"
 
     def reset(self) -> None:
-        """As new: no buckets, no objects, no faults, an empty log, the real time."""
+        """As new: no buckets, no objects, no faults, an empty log, the real time.
+
+        Requests that came before are not carried out any more; their connections are closed.
+        """
+        self.epoch += 1
         for name in self.store.bucket_names():
             self.store.drop_bucket(name, with_objects=True)
         self.uploads.clear()

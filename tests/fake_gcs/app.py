@@ -24,6 +24,10 @@ _BODILESS: Final = frozenset({"GET", "HEAD", "DELETE"})
 _REASONS: Final = {403: "forbidden", 429: "tooManyRequests"}
 
 
+class _OutdatedError(Exception):
+    """The service was reset since the request came: an earlier test sent it."""
+
+
 class App:
     """Serves one `Service`; the server puts a connection's transport into the scope."""
 
@@ -33,6 +37,7 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
+        epoch = self.service.epoch
         body = b"" if method in _BODILESS else await _body(receive)
         if body is None:
             return
@@ -50,14 +55,20 @@ class App:
             request = Request(method, "json", "unknown", "", "", {}, {}, body)
             await self._send(refused(refusal, request), request, send)
             return
-        fault = service.faults.strike(request)
-        await self._pause(service.latency)
-        if fault is None:
-            await self._send(await self._carried_out(request), request, send)
-        elif not await self._spoilt(fault, request, send):
-            await _close(scope, receive, abruptly=fault.kind != "truncate")
+        request.epoch = epoch
+        fault = service.faults.strike(request) if service.serves(request) else None
+        try:
+            await self._pause(service.latency)
+            if fault is None:
+                await self._send(await self._carried_out(request), request, send)
+            elif not await self._spoilt(fault, request, send):
+                await _close(scope, receive, abruptly=fault.kind != "truncate")
+        except _OutdatedError:
+            await _close(scope, receive, abruptly=True)
 
     async def _carried_out(self, request: Request) -> Answer:
+        if request.epoch != self.service.epoch:
+            raise _OutdatedError
         if self.service.hooked:
             return await asyncio.to_thread(self.service.carry_out, request)
         return self.service.carry_out(request)

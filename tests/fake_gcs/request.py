@@ -25,7 +25,7 @@ class Request:
     """`op` is what is asked, in one word for both APIs; `key` is the object written or read.
 
     `resource` and `content` are the two halves of a body that brings an object's metadata,
-    its bytes, or both.
+    its bytes, or both. `epoch` counts the resets of the service before the request came.
     """
 
     method: str
@@ -39,6 +39,7 @@ class Request:
     source: tuple[str, str] = ("", "")
     resource: dict[str, Any] = field(default_factory=dict)
     content: bytes = b""
+    epoch: int = 0
 
     def number(self, name: str) -> int | None:
         """A query parameter that is a whole number, or None."""

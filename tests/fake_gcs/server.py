@@ -65,16 +65,31 @@ def config(app: App) -> uvicorn.Config:
     )
 
 
+_held_ports: list[socket.socket] = []
+"""Sockets that are bound and never listen. They keep ports from being used again."""
+
+
 def listen(port: int = 0) -> socket.socket:
-    """A socket on 127.0.0.1; port 0 takes a free one."""
-    sock = socket.socket()
+    """A socket on 127.0.0.1; port 0 takes a free one.
+
+    Until this process ends nobody else gets the port, also after the socket is closed. So a client
+    that outlives its server never meets another server.
+    """
+    held = _bound(port)
+    _held_ports.append(held)
+    return _bound(held.getsockname()[1])
+
+
+def _bound(port: int) -> socket.socket:
+    # The protocol must be named: asyncio sets TCP_NODELAY only on sockets that name TCP.
+    sock = socket.socket(proto=socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", port))
     return sock
 
 
 class ServerThread:
-    """The application on a free port of 127.0.0.1, until `stop`."""
+    """The application on a port of 127.0.0.1 of its own, until `stop`."""
 
     def __init__(self, app: App) -> None:
         self._app = app

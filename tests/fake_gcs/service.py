@@ -53,9 +53,17 @@ class Service:
         self.log = Log()
         self.faults = Faults()
         self.uploads = Uploads()
+        self.epoch = 0
         self._json = JsonApi(store, self.uploads)
         self._xml = XmlApi(store, self.uploads)
         self.calm()
+
+    def serves(self, request: Request) -> bool:
+        """Whether the request is for a bucket of this service, or for none.
+
+        A stray request for another bucket must not meet the fault that a test has prepared.
+        """
+        return not request.bucket or request.bucket in self.store.bucket_names()
 
     def calm(self) -> None:
         """Back to a storage where nothing goes wrong; the objects and the log stay."""

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from ray_job import settings
-from ray_job.bucket.directory import DirectoryStorage
+from ray_job.bucket.storage.directory import DirectoryStorage
 from ray_job.submit import rayjob, submit
 from tests.fake_kubernetes.objects import Place
 from tests.fake_kubernetes.server import FakeKubernetes
-from tests.k8s import kuberay
-from tests.k8s.manifests import K8S, TEMPLATE, read
-from tests.k8s.submitting import HASTY, NAMESPACE, NIGHT, NOW, place, rayjobs
+from tests.k8s.support import kuberay
+from tests.k8s.support.manifests import K8S, TEMPLATE, read
+from tests.k8s.support.submissions import FAST, NAMESPACE, NIGHT, NOW, rayjob_place, rayjobs
 
 
 @pytest.fixture
@@ -48,55 +48,56 @@ def kubeconfig(fake, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def storage(tmp_path):
+def receipt_storage(tmp_path):
+    """A bucket that is empty until a test leaves a receipt in it."""
     (tmp_path / "bucket").mkdir()
     return DirectoryStorage.open(tmp_path / "bucket")
 
 
 @pytest.fixture
-def hand_in(kubeconfig, storage):
-    """Call `submit`; every default may be replaced."""
+def submit_night(kubeconfig, receipt_storage):
+    """Calls `submit` for NIGHT and waits, unless its arguments are replaced."""
 
     def call(**changes):
-        given = {"as_of": NIGHT, "wait": True, "adhoc": False, "now": NOW, "pace": HASTY}
-        return submit(settings.load(None), storage, **{**given, **changes})
+        defaults = {"as_of": NIGHT, "wait": True, "adhoc": False, "now": NOW, "pace": FAST}
+        return submit(settings.load(None), receipt_storage, **{**defaults, **changes})
 
     return call
 
 
 @pytest.fixture
 def operator(fake):
-    """What KubeRay does: give each new RayJob statuses, one after the other."""
+    """Acts as KubeRay: gives each new RayJob the statuses, one after the other."""
     threads = []
-    done = threading.Event()
+    ended = threading.Event()
 
     def start(*statuses, before=lambda _name: None):
-        seen = rayjobs(fake) | {rayjob.TEMPLATE}
+        handled = rayjobs(fake) | {rayjob.TEMPLATE}
 
-        def work():
-            while not done.wait(0.01):
-                for found in fake.objects.list("rayjobs.ray.io", NAMESPACE):
-                    name = found["metadata"]["name"]
-                    if name in seen:
+        def operate():
+            while not ended.wait(0.01):
+                for resource in fake.objects.list("rayjobs.ray.io", NAMESPACE):
+                    name = resource["metadata"]["name"]
+                    if name in handled:
                         continue
-                    seen.add(name)
+                    handled.add(name)
                     before(name)
                     for status in statuses:
-                        fake.objects.set_status(place(name), status)
+                        fake.objects.set_status(rayjob_place(name), status)
 
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=operate)
         thread.start()
         threads.append(thread)
 
     yield start
-    done.set()
+    ended.set()
     for thread in threads:
         thread.join()
 
 
 @pytest.fixture(scope="session")
-def parsed(tmp_path_factory):
-    """Give command lines to gcloud's parser, in one process of its own Python."""
+def parse_gcloud(tmp_path_factory):
+    """Parses lists of arguments with gcloud's parser, in one process of its own Python."""
     gcloud = shutil.which("gcloud")
     if gcloud is None:
         pytest.skip("gcloud is not installed, and it is what reads its commands")
@@ -106,8 +107,8 @@ def parsed(tmp_path_factory):
         pytest.skip(f"{root} is no Google Cloud SDK with a Python of its own")
 
     def parse(lines):
-        done = subprocess.run(
-            [python, Path(__file__).parent / "gcloud_parser.py", root],
+        process = subprocess.run(
+            [python, Path(__file__).parent / "support" / "gcloud_parser.py", root],
             input=json.dumps(lines),
             env={
                 **os.environ,
@@ -119,6 +120,6 @@ def parsed(tmp_path_factory):
             text=True,
             timeout=200,
         )
-        return json.loads(done.stdout)
+        return json.loads(process.stdout)
 
     return parse

@@ -8,9 +8,9 @@ import httpx
 import pytest
 import yaml
 
-from tests.api.bucket import ZONE, Bucket, StoreSpec
-from tests.api.tokens import AUDIENCE, ISSUER, bearer, key_set, token, write_grants
-from tests.k8s.containers import (
+from tests.api.fixtures.bucket import ZONE, Bucket, StoreSpec
+from tests.api.fixtures.tokens import AUDIENCE, ISSUER, bearer, key_set, token, write_grants
+from tests.k8s.support.containers import (
     free_port,
     image,
     inspected,
@@ -19,7 +19,7 @@ from tests.k8s.containers import (
     running,
     wait_for,
 )
-from tests.k8s.manifests import of_kind
+from tests.k8s.support.manifests import of_kind
 
 LARGEST = 400_000_000
 
@@ -56,9 +56,9 @@ def settings(port):
     }
 
 
-def check_answers(port, tell):
+def check_answers(port, diagnosis):
     address = f"http://127.0.0.1:{port}"
-    assert wait_for(f"{address}/readyz", tell).json()["ready"] is True
+    assert wait_for(f"{address}/readyz", diagnosis).json()["ready"] is True
     path = f"{address}/v1/stores/17/forecast"
     assert httpx.get(path).status_code == 401
     forecast = httpx.get(path, headers=bearer(token(now=datetime.now(UTC))))
@@ -99,16 +99,16 @@ def test_it_answers_read_only_and_stops_when_told(api_image, mounted):
 
 
 def test_the_deployment_answers(api_image, mounted, tmp_path):
-    """What kustomize builds, with this machine's image, bucket, keys and port."""
+    """The Deployment of kustomize, with the local image, bucket, keys and port."""
     port = free_port()
     (deployment,) = of_kind("prod", "Deployment").values()
     deployment = json.loads(json.dumps(deployment))
-    (data,) = (
-        item
-        for name, item in of_kind("prod", "ConfigMap").items()
+    (config_map,) = (
+        resource
+        for name, resource in of_kind("prod", "ConfigMap").items()
         if name.startswith("storecast-api")
     )
-    data = {**data, "data": {**data["data"], **settings(port)}}
+    config_map = {**config_map, "data": {**config_map["data"], **settings(port)}}
     spec = deployment["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     container["image"] = api_image
@@ -119,11 +119,11 @@ def test_the_deployment_answers(api_image, mounted, tmp_path):
     del container["ports"]  # the network is the machine's
     container["volumeMounts"].append({"name": "live", "mountPath": "/live", "readOnly": True})
     spec["volumes"].append({"name": "live", "hostPath": {"path": str(mounted)}})
-    played = tmp_path / "played.yaml"
-    played.write_text(yaml.safe_dump_all([data, deployment]))
-    started = podman("kube", "play", "--network=host", played, check=False)
+    manifest = tmp_path / "played.yaml"
+    manifest.write_text(yaml.safe_dump_all([config_map, deployment]))
+    started = podman("kube", "play", "--network=host", manifest, check=False)
     try:
         assert started.returncode == 0, started.stderr
         check_answers(port, lambda: podman("pod", "ps").stdout)
     finally:
-        podman("kube", "down", played, check=False)
+        podman("kube", "down", manifest, check=False)

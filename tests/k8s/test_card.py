@@ -11,9 +11,9 @@ import pytest
 
 from ray_job import settings
 from ray_job.submit import rayjob
-from tests.k8s.command_line import parse
-from tests.k8s.manifests import K8S, ROOT, built, of_kind
-from tests.k8s.pods import bytes_of, pods, ray_clusters
+from tests.k8s.support.command_line import parse
+from tests.k8s.support.manifests import K8S, ROOT, built, of_kind
+from tests.k8s.support.pods import bytes_of, pods, ray_clusters
 
 CARD = (K8S / "README.md").read_text()
 DOCUMENTS = {name: (K8S / name).read_text() for name in ("README.md", "REQUIREMENTS.md")}
@@ -31,12 +31,12 @@ def lines(program):
     blocks = re.findall(r"```sh\n(.*?)```", told, flags=re.DOTALL)
     every = [line for block in blocks for line in block.splitlines()]
     # In a pipe, a substitution, or behind Ray's `--` a command begins in the middle of a line.
-    found = [
+    commands = [
         re.split(r" [|#] |\)| &$", line[match.start(1) :])[0]
         for line in every
         for match in re.finditer(rf"(?:^|\$\(|-- )({program} )", line)
     ]
-    return [shlex.split(line) for line in found]
+    return [shlex.split(line) for line in commands]
 
 
 @pytest.mark.parametrize("command", lines("storecast"), ids=" ".join)
@@ -44,12 +44,12 @@ def test_storecast_s_commands_parse(command):
     parse(command)
 
 
-def test_gcloud_s_commands_parse(parsed):
+def test_gcloud_s_commands_parse(parse_gcloud):
     commands = [command[1:] for command in lines("gcloud")]
     assert commands
-    for command, answer in zip(commands, parsed(commands), strict=True):
-        assert answer["code"] == 1, f"{command}: {answer['said']}"
-        assert "active account" in answer["said"]
+    for command, answer in zip(commands, parse_gcloud(commands), strict=True):
+        assert answer["code"] == 1, f"{command}: {answer['output']}"
+        assert "active account" in answer["output"]
 
 
 def test_kubectl_s_objects_exist():

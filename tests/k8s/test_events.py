@@ -1,4 +1,4 @@
-"""Events: one line each, for a human on a terminal, for Cloud Logging elsewhere."""
+"""Events: one line each, a sentence on a terminal and JSON for Cloud Logging elsewhere."""
 
 import io
 import json
@@ -18,16 +18,16 @@ class Terminal(io.StringIO):
 def test_elsewhere_a_line_is_json_in_cloud_logging_s_fields(capsys):
     emit("run_finished", "ERROR", as_of=date(2026, 11, 22), seconds=1.5, stores={"failed": 2})
     (line,) = capsys.readouterr().err.splitlines()
-    told = json.loads(line)
-    assert told["severity"] == "ERROR"
-    assert told["message"] == "run finished: as_of=2026-11-22 seconds=1.5"
-    assert told[LABELS] == {"event": "run_finished"}
-    assert (told["event"], told["as_of"], told["stores"]) == (
+    entry = json.loads(line)
+    assert entry["severity"] == "ERROR"
+    assert entry["message"] == "run finished: as_of=2026-11-22 seconds=1.5"
+    assert entry[LABELS] == {"event": "run_finished"}
+    assert (entry["event"], entry["as_of"], entry["stores"]) == (
         "run_finished",
         "2026-11-22",
         {"failed": 2},
     )
-    assert told["time"].endswith("+00:00")
+    assert entry["time"].endswith("+00:00")
 
 
 def test_on_a_terminal_it_is_a_sentence(monkeypatch):
@@ -40,8 +40,8 @@ def test_on_a_terminal_it_is_a_sentence(monkeypatch):
 
 def test_what_the_command_tells_by_itself_is_no_second_line_on_a_terminal(monkeypatch, capsys):
     emit("run_finished", sentence="Published.", seconds=1.5)
-    told = json.loads(capsys.readouterr().err)
-    assert (told["message"], told["seconds"]) == ("Published.", 1.5)
+    entry = json.loads(capsys.readouterr().err)
+    assert (entry["message"], entry["seconds"]) == ("Published.", 1.5)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     emit("run_finished", sentence="Published.", seconds=1.5)

@@ -1,4 +1,4 @@
-"""setup and teardown: gcloud's parser takes every command, and giving them twice is harmless."""
+"""setup and teardown: gcloud's parser accepts every command; running them twice is harmless."""
 
 import json
 import os
@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.k8s.manifests import K8S, OVERLAYS, built, of_kind
+from tests.k8s.support.manifests import K8S, OVERLAYS, built, of_kind
 
 GCP = K8S / "gcp"
 SCRIPTS = ("setup", "teardown")
 
 
 def dry_run(script):
-    done = subprocess.run(
+    process = subprocess.run(
         [GCP / script, "--dry-run"], check=True, capture_output=True, text=True, timeout=60
     )
-    assert done.stderr == ""
-    return done.stdout
+    assert process.stderr == ""
+    return process.stdout
 
 
 def commands(script, program="gcloud"):
@@ -32,25 +32,25 @@ def commands(script, program="gcloud"):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_gcloud_s_parser_accepts_every_line(parsed, script):
+def test_gcloud_s_parser_accepts_every_line(parse_gcloud, script):
     lines = commands(script)
     assert len(lines) > 40
     local = ["auth", "configure-docker"]
-    for line, answer in zip(lines, parsed(lines), strict=True):
+    for line, answer in zip(lines, parse_gcloud(lines), strict=True):
         if line[:2] == local:
-            assert answer["code"] == 0, answer["said"]
+            assert answer["code"] == 0, answer["output"]
             continue
-        assert answer["code"] == 1, f"{shlex.join(line)}\n{answer['said']}"
-        assert "active account" in answer["said"], answer["said"]
+        assert answer["code"] == 1, f"{shlex.join(line)}\n{answer['output']}"
+        assert "active account" in answer["output"], answer["output"]
 
 
-def test_the_parser_refuses_what_is_none(parsed):
+def test_the_parser_refuses_what_is_none(parse_gcloud):
     lines = [
         ["monitoring", "alert-policies", "create", "--policy-from-file=x"],
         ["storage", "buckets", "create", "gs://x", "--uniform"],
         ["container", "clusters", "create-auto", "x", "--enable-kuberay"],
     ]
-    assert [answer["code"] for answer in parsed(lines)] == [2, 2, 2]
+    assert [answer["code"] for answer in parse_gcloud(lines)] == [2, 2, 2]
 
 
 def test_a_dry_run_leaves_nothing_behind():
@@ -67,32 +67,32 @@ def test_a_dry_run_leaves_nothing_behind():
 def test_setup_makes_nothing_where_a_night_would_be_skipped(tmp_path, zone, match):
     settings = (GCP / "settings.env").read_text().replace("Europe/Berlin", zone)
     (tmp_path / "mine.env").write_text(settings)
-    done = subprocess.run(
+    process = subprocess.run(
         [GCP / "setup", "--dry-run", "--settings", tmp_path / "mine.env"],
         check=False,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert done.returncode == 1
-    assert f"TIME_ZONE={zone}" in done.stderr
-    assert match in done.stderr
-    assert "gcloud" not in done.stdout
+    assert process.returncode == 1
+    assert f"TIME_ZONE={zone}" in process.stderr
+    assert match in process.stderr
+    assert "gcloud" not in process.stdout
 
 
 def test_what_is_set_up_is_torn_down():
-    def things(script, verbs):
-        found = set()
+    def resource_groups(script, verbs):
+        groups = set()
         for line in commands(script):
-            words = [word for word in line if not word.startswith("-")]
-            at = next((number for number, word in enumerate(words) if word in verbs), None)
+            arguments = [argument for argument in line if not argument.startswith("-")]
+            at = next((place for place, verb in enumerate(arguments) if verb in verbs), None)
             if at is not None:
-                found.add(" ".join(words[:at]))
-        return found
+                groups.add(" ".join(arguments[:at]))
+        return groups
 
-    made = things("setup", {"create", "create-auto"})
-    removed = things("teardown", {"delete"})
-    assert made - {"storage buckets"} <= removed
+    created = resource_groups("setup", {"create", "create-auto"})
+    deleted = resource_groups("teardown", {"delete"})
+    assert created - {"storage buckets"} <= deleted
     assert ["storage", "rm", "--recursive"] in [line[:3] for line in commands("teardown")]
 
 
@@ -101,38 +101,40 @@ def test_unknown_options_are_refused_and_help_is_given():
         wrong = subprocess.run([GCP / script, "--now"], check=False, capture_output=True, text=True)
         assert wrong.returncode == 2
         assert "--now is no option" in wrong.stderr
-        said = subprocess.run([GCP / script, "--help"], check=True, capture_output=True, text=True)
-        assert said.stdout.startswith(f"{script} [--dry-run]")
+        help_text = subprocess.run(
+            [GCP / script, "--help"], check=True, capture_output=True, text=True
+        )
+        assert help_text.stdout.startswith(f"{script} [--dry-run]")
 
 
 def grants():
-    """(account, role, prefixes), as gcloud is told them."""
+    """(service account, role, prefixes, condition) of each command that grants a role."""
     for line in commands("setup"):
         if line[:3] != ["storage", "buckets", "add-iam-policy-binding"]:
             continue
         options = dict(word[2:].split("=", 1) for word in line if word.startswith("--"))
-        account = options["member"].rpartition("/sa/")[2]
+        service_account = options["member"].rpartition("/sa/")[2]
         condition = options["condition"]
         prefixes = set(re.findall(r'objects/([^"]*)"', condition))
-        yield account, options["role"].rpartition(".")[2], prefixes, condition
+        yield service_account, options["role"].rpartition(".")[2], prefixes, condition
 
 
 def test_rights_are_the_least():
-    given = {(account, role): prefixes for account, role, prefixes, _ in grants()}
-    accounts = {account for account, _ in given}
-    assert accounts == set(of_kind("prod", "ServiceAccount"))
-    assert {role for _, role in given} == {
+    granted = {(member, role): prefixes for member, role, prefixes, _ in grants()}
+    members = {member for member, _ in granted}
+    assert members == set(of_kind("prod", "ServiceAccount"))
+    assert {role for _, role in granted} == {
         "legacyBucketReader",
         "objectViewer",
         "objectCreator",
         "objectUser",
     }
-    for (account, role), prefixes in given.items():
-        assert prefixes or role == "legacyBucketReader", (account, role)
+    for (member, role), prefixes in granted.items():
+        assert prefixes or role == "legacyBucketReader", (member, role)
         assert all(prefixes)
     # Deleting and overwriting: only what changes in place, and the cleaner.
     deletes = {
-        account: prefixes for (account, role), prefixes in given.items() if role == "objectUser"
+        member: prefixes for (member, role), prefixes in granted.items() if role == "objectUser"
     }
     assert set(deletes) == {"storecast-job", "storecast-trainer", "storecast-cleaner"}
     assert deletes["storecast-trainer"] == {"models/current.json"}
@@ -141,22 +143,22 @@ def test_rights_are_the_least():
         "batch_data/_delta_log/",
         *(f"context/{kind}/_delta_log/" for kind in ("weather", "holidays", "stores")),
     }
-    assert ("storecast-job", "objectViewer") in given
+    assert ("storecast-job", "objectViewer") in granted
     assert not any(
-        prefix.startswith("raw_data") for prefix in given["storecast-job", "objectCreator"]
+        prefix.startswith("raw_data") for prefix in granted["storecast-job", "objectCreator"]
     )
     assert not any(
-        prefix.startswith("models") for prefix in given["storecast-job", "objectCreator"]
+        prefix.startswith("models") for prefix in granted["storecast-job", "objectCreator"]
     )
-    assert given["storecast-submitter", "objectViewer"] == {"results/receipts/"}
-    assert given["storecast-api", "objectViewer"] == {"results/", "access/"}
-    assert ("storecast-api", "objectCreator") not in given
+    assert granted["storecast-submitter", "objectViewer"] == {"results/receipts/"}
+    assert granted["storecast-api", "objectViewer"] == {"results/", "access/"}
+    assert ("storecast-api", "objectCreator") not in granted
     # Who may move the pointer.
     movers = {
-        account
-        for (account, role), prefixes in given.items()
+        member
+        for (member, role), prefixes in granted.items()
         if role == "objectUser"
-        and any("results/current.json".startswith(item) for item in prefixes)
+        and any("results/current.json".startswith(prefix) for prefix in prefixes)
     }
     assert movers == {"storecast-job", "storecast-cleaner"}
 
@@ -173,18 +175,18 @@ def test_conditions_name_the_objects_of_the_bucket():
 
 
 @pytest.fixture
-def cloud(tmp_path):
-    """setup and teardown in a copy of k8s/, with stand-ins for what they call."""
+def run_script(tmp_path):
+    """Runs setup and teardown in a copy of k8s/, with fakes of the programs that they call."""
     shutil.copytree(K8S, tmp_path / "k8s")
     programs = tmp_path / "programs"
     programs.mkdir()
     for name in ("gcloud", "kubectl", "podman"):
-        source = (Path(__file__).parent / "fake_gcloud.py").read_text()
+        source = (Path(__file__).parent / "support" / "fake_gcloud.py").read_text()
         (programs / name).write_text(f"#!{sys.executable} -IS\n{source}")
         (programs / name).chmod(0o755)
 
-    def give(script, *options):
-        done = subprocess.run(
+    def call(script, *options):
+        process = subprocess.run(
             [tmp_path / "k8s" / "gcp" / script, *options],
             env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
             check=False,
@@ -192,35 +194,36 @@ def cloud(tmp_path):
             text=True,
             timeout=120,
         )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+        assert process.returncode == 0, process.stdout[-2000:] + process.stderr
         calls = [json.loads(line) for line in (programs / "calls").read_text().splitlines()]
         (programs / "calls").unlink()
         return calls
 
-    give.root = tmp_path
-    give.state = programs / "state"
-    return give
+    call.root = tmp_path
+    call.state = programs / "state"
+    return call
 
 
-def made_by(calls):
+def creations(calls):
     return [
         call for call in calls if {"create", "create-auto"} & set(call) and "describe" not in call
     ]
 
 
-def test_setup_twice_makes_everything_once_and_teardown_takes_it_away(cloud):
-    made = made_by(cloud("setup"))
-    assert len(made) >= 20
-    again = cloud("setup")
-    assert made_by(again) == []
-    assert any("update" in call for call in again), "metrics and policies follow their files"
-    assert any("add-iam-policy-binding" in call and "iap" in call for call in again)
-    live = yaml.safe_load((cloud.root / "k8s" / "gcp" / "live" / "kustomization.yaml").read_text())
+def test_setup_twice_makes_everything_once_and_teardown_takes_it_away(run_script):
+    assert len(creations(run_script("setup"))) >= 20
+    repeated = run_script("setup")
+    assert creations(repeated) == []
+    assert any("update" in call for call in repeated), "metrics and policies follow their files"
+    assert any("add-iam-policy-binding" in call and "iap" in call for call in repeated)
+    live = yaml.safe_load(
+        (run_script.root / "k8s" / "gcp" / "live" / "kustomization.yaml").read_text()
+    )
     assert {image["digest"] for image in live["images"]} == {"sha256:" + "a" * 64}
-    cloud("teardown", "--yes")
-    left = cloud.state.read_text().split("\n")
-    assert [line for line in left if line and "backend-services" not in line] == []
-    calls = cloud("teardown", "--yes")
+    run_script("teardown", "--yes")
+    remaining = run_script.state.read_text().split("\n")
+    assert [line for line in remaining if line and "backend-services" not in line] == []
+    calls = run_script("teardown", "--yes")
     assert not any("delete" in call for call in calls)
 
 
@@ -245,16 +248,20 @@ def test_the_live_overlay_has_images_by_digest_and_the_settings(overlay, tmp_pat
         ],
         check=True,
     )
-    made = subprocess.run(
+    manifests = subprocess.run(
         ["kubectl", "kustomize", live], check=True, capture_output=True, text=True
     ).stdout
-    images = set(re.findall(r"image: (\S+)", made))
+    images = set(re.findall(r"image: (\S+)", manifests))
     assert images == {f"registry/job@{digest}", f"registry/api@{digest}"}
-    resources = list(yaml.safe_load_all(made))
-    zones = {item["spec"]["timeZone"] for item in resources if item["kind"] == "CronJob"}
+    resources = list(yaml.safe_load_all(manifests))
+    zones = {
+        resource["spec"]["timeZone"] for resource in resources if resource["kind"] == "CronJob"
+    }
     assert zones == {"Asia/Tokyo"}
     maps = {
-        item["metadata"]["name"]: item["data"] for item in resources if item["kind"] == "ConfigMap"
+        resource["metadata"]["name"]: resource["data"]
+        for resource in resources
+        if resource["kind"] == "ConfigMap"
     }
     assert maps["storecast-settings"]["STORECAST_BUCKET"] == "gs://other"
     (api,) = (data for name, data in maps.items() if name.startswith("storecast-api"))

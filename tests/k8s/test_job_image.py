@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from ray_job.bucket import receipts
-from ray_job.bucket.directory import DirectoryStorage
-from tests.k8s import nights
-from tests.k8s.containers import image, inspected, podman, run, running, wait_for
+from ray_job.bucket.storage.directory import DirectoryStorage
+from tests.k8s.support import nights
+from tests.k8s.support.containers import image, inspected, podman, run, running, wait_for
 
 SHARED_MEMORY = "--shm-size=1g"
 NAME = f"storecast-{nights.YESTERDAY:%Y%m%d}"
@@ -49,14 +49,14 @@ def test_it_is_byte_compiled(job_image):
 @pytest.mark.timeout(1200)
 def test_the_demo_runs_read_only_and_not_as_root(job_image):
     small = options(STORECAST_TRAINING__ROWS=20_000)
-    done = run(job_image, "storecast", "demo", "--json", options=(SHARED_MEMORY, *small))
-    told = json.loads(done.stdout)
-    assert told["published"] is True, told
-    assert told["stores"]["failed"] == 0
+    process = run(job_image, "storecast", "demo", "--json", options=(SHARED_MEMORY, *small))
+    document = json.loads(process.stdout)
+    assert document["published"] is True, document
+    assert document["stores"]["failed"] == 0
 
 
 def open_to_all(folder):
-    """The container's user is not this one."""
+    """The container runs as another user."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o777)
 
@@ -69,29 +69,31 @@ def test_a_head_with_a_token_runs_a_night_that_has_a_poisoned_store(job_image, t
     tmp_path.parent.chmod(0o755)
     tmp_path.parent.parent.chmod(0o755)
     command, address = nights.head_command()
-    there = options(STORECAST_BUCKET="/live/bucket", STORECAST_SUBMISSION=NAME, **nights.SIGNED_IN)
+    variables = options(
+        STORECAST_BUCKET="/live/bucket", STORECAST_SUBMISSION=NAME, **nights.SIGNED_IN
+    )
     mount = f"--volume={tmp_path}:/live"
-    with running(job_image, *command, options=(SHARED_MEMORY, mount, *there)) as container:
-        signed = {"Authorization": f"Bearer {nights.TOKEN}"}
+    with running(job_image, *command, options=(SHARED_MEMORY, mount, *variables)) as container:
+        headers = {"Authorization": f"Bearer {nights.TOKEN}"}
 
         def log():
-            said = podman("logs", container, check=False)
-            return said.stdout + said.stderr
+            logs = podman("logs", container, check=False)
+            return logs.stdout + logs.stderr
 
-        wait_for(f"{address}/api/version", log, headers=signed)
+        wait_for(f"{address}/api/version", log, headers=headers)
         assert httpx.get(f"{address}/api/jobs/").status_code == 401
         submit = nights.nightly_command(address)
-        stranger = run(
+        unauthorised = run(
             job_image,
             *submit,
-            options=options(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=nights.GUESS),
+            options=options(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=nights.WRONG_TOKEN),
             check=False,
         )
-        assert stranger.returncode != 0
-        assert httpx.get(f"{address}/api/jobs/", headers=signed).json() == []
+        assert unauthorised.returncode != 0
+        assert httpx.get(f"{address}/api/jobs/", headers=headers).json() == []
         signed_in = options(**nights.SIGNED_IN)
-        done = nights.handed_in(lambda: run(job_image, *submit, options=signed_in, check=False))
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+        result = nights.submitted(lambda: run(job_image, *submit, options=signed_in, check=False))
+        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-2000:]
     (receipt,) = receipts.of_night(DirectoryStorage.open(bucket), nights.YESTERDAY)
     # The driver ended with 0, so KubeRay runs nothing again; the receipt has the night's own code.
     assert receipt.submission == NAME

@@ -1,4 +1,4 @@
-"""Each manifest by itself: the overlays build, and clusters of several releases accept them."""
+"""Each manifest alone: the overlays build, and clusters of several releases accept them."""
 
 from datetime import date
 from zoneinfo import ZoneInfo
@@ -8,8 +8,8 @@ import pytest
 from kubernetes_validate import utils
 
 from k8s.gcp import schedules
-from tests.k8s import kuberay
-from tests.k8s.manifests import OVERLAYS, built, of_kind
+from tests.k8s.support import kuberay
+from tests.k8s.support.manifests import OVERLAYS, built, of_kind
 
 _NUMBERS = {tuple(map(int, version.split(".")[:2])) for version in utils.all_versions()}
 RELEASES = tuple(
@@ -65,11 +65,7 @@ def test_what_is_newer_than_kuberay_1_5_is_refused_there():
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_schedules_are_valid_and_their_zone_is_the_settings_one(overlay):
-    (settings,) = (
-        item["data"]
-        for name, item in of_kind(overlay, "ConfigMap").items()
-        if name == "storecast-settings"
-    )
+    settings = of_kind(overlay, "ConfigMap")["storecast-settings"]["data"]
     for name, cron in of_kind(overlay, "CronJob").items():
         schedules.parse(cron["spec"]["schedule"])
         assert cron["spec"]["timeZone"] == settings["STORECAST_TIME_ZONE"], name

@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from k8s.gcp.monitoring import policies
-from ray_job import submit as submitting
 from ray_job.bucket import receipts
 from ray_job.submit import rayjob
-from tests.k8s.manifests import K8S, ROOT, of_kind
+from ray_job.submit.outcome import QUIET_OUTCOMES
+from tests.k8s.support.manifests import K8S, ROOT, of_kind
 
 CARD = (K8S / "README.md").read_text()
 MONITORING = K8S / "gcp" / "monitoring"
@@ -107,13 +107,13 @@ def test_the_dashboard_s_queries_are_promql(promtool, tmp_path):
 
 
 def test_cloud_monitoring_s_policies_are_made_from_the_rules():
-    made = policies.policies(RULES, CARD)
-    kept = {
+    expected = policies.policies(RULES, CARD)
+    committed = {
         path.stem: json.loads(path.read_text()) for path in (MONITORING / "policies").glob("*.json")
     }
-    assert kept == made, "run k8s/gcp/monitoring/policies.py"
-    assert set(made) == set(ALERTS)
-    for policy in made.values():
+    assert committed == expected, "run k8s/gcp/monitoring/policies.py"
+    assert set(expected) == set(ALERTS)
+    for policy in expected.values():
         (condition,) = policy["conditions"]
         query = condition["conditionPrometheusQueryLanguage"]
         assert int(query["duration"][:-1]) % 30 == 0, "Cloud Monitoring takes multiples of 30 s"
@@ -170,21 +170,21 @@ def test_labels_that_are_asked_for_are_extracted():
             r"user_(storecast_\w+?)(?:_bucket|_sum)?\{(.*?)\}", query
         ):
             extracted = set(LOG_METRICS[metric].get("labelExtractors", {}))
-            asked = set(re.findall(r"(\w+)[!=]", selector)) - {"monitored_resource"}
-            assert asked <= extracted, (metric, asked)
+            selected = set(re.findall(r"(\w+)[!=]", selector)) - {"monitored_resource"}
+            assert selected <= extracted, (metric, selected)
     for metric in LOG_METRICS.values():
         described = {label["key"] for label in metric["metricDescriptor"].get("labels", [])}
         assert described == set(metric.get("labelExtractors", {}))
 
 
 def test_every_outcome_of_a_submission_wakes_somebody_or_is_meant_not_to():
-    """What `submit` may say, against what the alert looks for and what the card explains."""
+    """The outcomes of `submit`, the alert's conditions and the card's explanations agree."""
     query = ALERTS["RunFailed"]["expr"]
-    (at_once,) = set(re.findall(r'submissions\{[^}]*outcome!~"([^"]+)"', query))
-    (again,) = re.findall(r'submissions\{[^}]*outcome=~"([^"]+)"', query)
-    quiet, patient = set(at_once.split("|")), set(again.split("|"))
+    (not_at_once,) = set(re.findall(r'submissions\{[^}]*outcome!~"([^"]+)"', query))
+    (if_repeated,) = re.findall(r'submissions\{[^}]*outcome=~"([^"]+)"', query)
+    quiet, patient = set(not_at_once.split("|")), set(if_repeated.split("|"))
     assert patient == rayjob.TRANSIENT | {"unreachable"}
-    assert quiet - patient == submitting._GOOD
+    assert quiet - patient == QUIET_OUTCOMES
     ends = {*get_args(rayjob.Reason), *get_args(receipts.Status), "unknown", "not_submitted"}
     waking = (ends - quiet - {"succeeded"}) | patient
     explained = set(re.findall(r"\b[a-z_]+\b", policies.sections(CARD)["failed"]))
@@ -208,17 +208,17 @@ def test_an_alert_s_mail_has_the_section_that_mends_it():
 
 
 def test_what_a_job_says_when_it_fails_is_counted():
-    """The command's last line, and Python's own for a defect, as the metric looks for them."""
+    """The metric's pattern matches the command's last line, and Python's last line of a defect."""
     (pattern,) = re.findall(r'textPayload=~"(.+?)"', LOG_METRICS["storecast_job_errors"]["filter"])
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "ray_job", "plan", "--bucket", "/nowhere"],
         cwd=ROOT,
         check=False,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 2
-    assert [line for line in done.stderr.splitlines() if re.search(pattern, line)]
+    assert process.returncode == 2
+    assert [line for line in process.stderr.splitlines() if re.search(pattern, line)]
     broken = subprocess.run(
         [sys.executable, "-c", "raise OSError"], check=False, capture_output=True, text=True
     )

@@ -1,11 +1,11 @@
-"""Who reaches what: the policies evaluated for the pods that there are."""
+"""Which pods reach which: the network policies, evaluated for all pods."""
 
 from itertools import chain
 
 import pytest
 
-from tests.k8s.manifests import OVERLAYS, built, of_kind
-from tests.k8s.pods import Pod, pods, selects
+from tests.k8s.support.manifests import OVERLAYS, built, of_kind
+from tests.k8s.support.pods import Pod, pods, selects
 
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 OPERATOR = {
@@ -15,20 +15,20 @@ OPERATOR = {
 }
 
 
-def _said(peer):
+def _description(peer):
     if "ipBlock" in peer:
         return f"addresses {peer['ipBlock']['cidr']}"
-    words = []
+    parts = []
     for key, name in (("namespaceSelector", "namespaces"), ("podSelector", "pods")):
         if key in peer:
             labels = peer[key].get("matchLabels", {})
-            told = ",".join(f"{label}={value}" for label, value in sorted(labels.items()))
-            words += [name, told or "any"]
-    return " ".join(words)
+            selected = ",".join(f"{label}={value}" for label, value in sorted(labels.items()))
+            parts += [name, selected or "any"]
+    return " ".join(parts)
 
 
 def reaching(overlay: str, pod: Pod, port: int) -> set[str]:
-    """The peers that the policies let in to a pod's port."""
+    """The peers that the policies allow to connect to a pod's port."""
     rules = chain.from_iterable(
         policy["spec"].get("ingress", [])
         for policy in of_kind(overlay, "NetworkPolicy").values()
@@ -36,9 +36,9 @@ def reaching(overlay: str, pod: Pod, port: int) -> set[str]:
         and "Ingress" in policy["spec"]["policyTypes"]
     )
     return {
-        _said(peer)
+        _description(peer)
         for rule in rules
-        if "ports" not in rule or port in {item["port"] for item in rule["ports"]}
+        if "ports" not in rule or port in {entry["port"] for entry in rule["ports"]}
         for peer in rule["from"]
     }
 
@@ -89,7 +89,7 @@ def test_the_api_is_reached_by_the_load_balancer_and_the_collector(overlay):
 @every_overlay
 def test_every_pod_gets_out_to_names_metadata_and_google(overlay):
     (policy,) = (
-        item for name, item in of_kind(overlay, "NetworkPolicy").items() if name == "google"
+        resource for name, resource in of_kind(overlay, "NetworkPolicy").items() if name == "google"
     )
     for pod in pods(built(overlay)):
         assert selects(policy["spec"]["podSelector"], pod.labels), pod.owner

@@ -1,12 +1,12 @@
-"""What KubeRay's operator refuses, or does to us, although the schema allows it."""
+"""What KubeRay's operator refuses or changes, although the schema allows it."""
 
 import re
 
 import pytest
 
 from ray_job.submit import rayjob
-from tests.k8s.manifests import OVERLAYS, built, of_kind
-from tests.k8s.pods import ray_clusters
+from tests.k8s.support.manifests import OVERLAYS, built, of_kind
+from tests.k8s.support.pods import ray_clusters
 
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
@@ -62,7 +62,7 @@ def test_clusters_need_a_token_and_scale_with_the_second_autoscaler(overlay):
             assert group["template"]["spec"].get("restartPolicy", "Never") == "Never"
             assert "suspend" not in group
             environment = group["template"]["spec"]["containers"][0].get("env", [])
-            names = {item["name"] for item in environment}
+            names = {variable["name"] for variable in environment}
             assert not names & {"RAY_enable_autoscaler_v2", "RAY_REDIS_ADDRESS", "REDIS_PASSWORD"}
             labels = group["template"]["metadata"]["labels"]
             assert "app.kubernetes.io/name" not in labels, (

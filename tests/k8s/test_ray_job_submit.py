@@ -1,4 +1,4 @@
-"""What the card tells engineers: plain `ray job submit` of a directory, on the real server."""
+"""The card's command for engineers: `ray job submit` of a directory, on a real job server."""
 
 import shutil
 import subprocess
@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from ray_job.bucket import receipts
-from ray_job.bucket.directory import DirectoryStorage
-from tests.k8s import nights
-from tests.k8s.containers import wait_for
-from tests.k8s.manifests import ROOT
+from ray_job.bucket.storage.directory import DirectoryStorage
+from tests.k8s.support import nights
+from tests.k8s.support.containers import wait_for
+from tests.k8s.support.manifests import ROOT
 
 
 @contextmanager
@@ -26,8 +26,8 @@ def head(folder, bucket):
             stderr=subprocess.STDOUT,
         )
         try:
-            signed = {"Authorization": f"Bearer {nights.TOKEN}"}
-            wait_for(f"{address}/api/version", log.read_text, headers=signed)
+            headers = {"Authorization": f"Bearer {nights.TOKEN}"}
+            wait_for(f"{address}/api/version", log.read_text, headers=headers)
             yield address
         finally:
             process.terminate()
@@ -36,7 +36,7 @@ def head(folder, bucket):
 
 @pytest.fixture
 def short_folder(tmp_path_factory):
-    """Ray's sockets lie in it, and their paths are 107 characters at most."""
+    """Ray's sockets are in it, and their paths may have at most 107 characters."""
     folder = tmp_path_factory.mktemp("ray")
     short = folder.parents[2] / f"storecast-{folder.parent.name[-4:]}"
     short.mkdir(exist_ok=True)
@@ -54,7 +54,7 @@ def test_an_engineer_s_working_directory_runs_and_publishes_nothing(tmp_path, sh
             "storecast", "run", "--stores", "s002,s003", "--as-of", str(nights.YESTERDAY),
             "--no-publish",
         ]  # fmt: skip
-        done = nights.handed_in(
+        result = nights.submitted(
             lambda: subprocess.run(
                 command,
                 cwd=ROOT,
@@ -65,8 +65,8 @@ def test_an_engineer_s_working_directory_runs_and_publishes_nothing(tmp_path, sh
                 timeout=600,
             )
         )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-        assert "succeeded" in done.stdout
+        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-1000:]
+        assert "succeeded" in result.stdout
         storage = DirectoryStorage.open(bucket)
         (receipt,) = receipts.of_night(storage, nights.YESTERDAY)
         assert (receipt.status, receipt.published) == ("unpublished", False)

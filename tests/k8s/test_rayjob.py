@@ -1,4 +1,4 @@
-"""RayJobs as data: names, the night of a schedule, what a status means, what is pruned."""
+"""RayJobs as data: names, the night of a schedule, the end of a status, pruning."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_job.submit import rayjob
-from tests.k8s import kuberay
-from tests.k8s.command_line import parse
-from tests.k8s.manifests import TEMPLATE
+from tests.k8s.support import kuberay
+from tests.k8s.support.command_line import parse
+from tests.k8s.support.manifests import TEMPLATE
 
 NIGHT = date(2026, 11, 23)
 
@@ -138,19 +138,19 @@ def test_the_driver_s_command_is_one_of_the_command_line(how, command):
 @pytest.mark.parametrize("release", kuberay.RELEASES)
 @pytest.mark.parametrize("adhoc", [False, True])
 def test_a_rayjob_of_the_template_is_accepted(release, adhoc):
-    made = rayjob.build(
+    resource = rayjob.build(
         yaml.safe_load(TEMPLATE.read_text()),
         "storecast-20261123",
         NIGHT,
         entrypoint="storecast run",
         adhoc=adhoc,
     )
-    assert kuberay.problems(made, release) == []
-    assert "suspend" not in made["spec"]
-    assert made["metadata"]["labels"]["storecast/as-of"] == "2026-11-23"
-    head = made["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert kuberay.problems(resource, release) == []
+    assert "suspend" not in resource["spec"]
+    assert resource["metadata"]["labels"]["storecast/as-of"] == "2026-11-23"
+    head = resource["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     assert head["env"] == [{"name": "STORECAST_SUBMISSION", "value": "storecast-20261123"}]
-    assert made["spec"]["entrypoint"] == "storecast run"
+    assert resource["spec"]["entrypoint"] == "storecast run"
 
 
 def test_a_template_without_a_head_is_refused():
@@ -161,18 +161,18 @@ def test_a_template_without_a_head_is_refused():
 def test_only_old_finished_rayjobs_of_ours_are_pruned():
     now = datetime(2026, 11, 24, tzinfo=UTC)
 
-    def made(name, days, labels, **status):
+    def aged(name, days, labels, **status):
         created = (now - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
         metadata = {"name": name, "labels": labels, "creationTimestamp": created}
         return {"metadata": metadata, "status": status}
 
-    done = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
-    found = [
-        made("old", 15, rayjob.MANAGED_BY, **done),
-        made("failed", 15, rayjob.MANAGED_BY, jobDeploymentStatus="Failed"),
-        made("young", 13, rayjob.MANAGED_BY, **done),
-        made("running", 15, rayjob.MANAGED_BY, jobDeploymentStatus="Running"),
-        made("foreign", 15, {"app": "else"}, **done),
-        made("unlabelled", 15, None, **done),
+    succeeded = {"jobDeploymentStatus": "Complete", "jobStatus": "SUCCEEDED"}
+    rayjobs = [
+        aged("old", 15, rayjob.MANAGED_BY, **succeeded),
+        aged("failed", 15, rayjob.MANAGED_BY, jobDeploymentStatus="Failed"),
+        aged("young", 13, rayjob.MANAGED_BY, **succeeded),
+        aged("running", 15, rayjob.MANAGED_BY, jobDeploymentStatus="Running"),
+        aged("foreign", 15, {"app": "else"}, **succeeded),
+        aged("unlabelled", 15, None, **succeeded),
     ]
-    assert rayjob.prunable(found, now) == ["old", "failed"]
+    assert rayjob.prunable(rayjobs, now) == ["old", "failed"]

@@ -1,7 +1,7 @@
 """The rights that setup grants in the bucket are enough for what each account does there.
 
-Each does its work on the fake storage, whose log tells every request, and each request is held
-against the roles and prefixes of k8s/gcp/lib.sh.
+Each account does its job on the fake storage. The storage's log has every request, and each request
+is compared with the roles and prefixes of k8s/gcp/lib.sh.
 """
 
 import io
@@ -15,9 +15,9 @@ from pyarrow import parquet
 from ray_job import ingest
 from ray_job.bucket import keys, receipts
 from ray_job.operations import clean_up
-from tests.api.serving import Clock, serve
+from tests.api.fixtures.serving import Clock, serve
 from tests.conftest import BUCKET
-from tests.k8s.manifests import K8S
+from tests.k8s.support.manifests import K8S
 from tests.support import shop
 
 READS = {"get", "stat", "media"}
@@ -34,50 +34,52 @@ MAY = {
 @pytest.fixture(scope="module")
 def granted():
     """(account, operation) → prefixes, as the two scripts read them."""
-    told = subprocess.run(
+    output = subprocess.run(
         ["bash", "-c", f". {K8S / 'gcp' / 'lib.sh'}; grants"],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    found = {}
-    for line in told.splitlines():
-        account, role, *prefixes = line.split()
+    prefixes_of = {}
+    for line in output.splitlines():
+        service_account, role, *prefixes = line.split()
         for operation in MAY[role]:
-            found.setdefault((account, operation), set()).update(prefixes)
+            prefixes_of.setdefault((service_account, operation), set()).update(prefixes)
         for operation in MAY["legacyBucketReader"]:
-            found[account, operation] = {""}
-    return found
+            prefixes_of[service_account, operation] = {""}
+    return prefixes_of
 
 
 @pytest.fixture
-def used(gcs, gcs_shop):
-    """What `work` asks of the bucket, as (operation, key); overwriting has a name of its own."""
+def requests_of(gcs, gcs_shop):
+    """The requests that a function makes, as (operation, key); overwriting is its own operation."""
 
-    def look(work):
-        there = {info.key for info in gcs_shop.storage.list("")}
+    def record(function):
+        existing = {info.key for info in gcs_shop.storage.list("")}
         gcs.log.clear()
-        work()
-        asked = []
+        function()
+        requests = []
         for entry in gcs.log.entries:
             operation = entry.op
             if operation == "insert" and entry.status < 300:
-                operation = "overwrite" if entry.key in there else "insert"
-                there.add(entry.key)
-            asked.append((operation, entry.key))
-        assert asked
-        return asked
+                operation = "overwrite" if entry.key in existing else "insert"
+                existing.add(entry.key)
+            requests.append((operation, entry.key))
+        assert requests
+        return requests
 
-    return look
+    return record
 
 
-def refused(granted, account, asked):
+def refused(granted, service_account, requests):
     return sorted(
         {
             (operation, key)
-            for operation, key in asked
+            for operation, key in requests
             if operation != "batch"
-            and not any(key.startswith(one) for one in granted.get((account, operation), ()))
+            and not any(
+                key.startswith(prefix) for prefix in granted.get((service_account, operation), ())
+            )
         }
     )
 
@@ -90,7 +92,7 @@ def late_file(gcs):
     gcs.put(BUCKET, keys.raw("sales", "late.parquet"), body.getvalue())
 
 
-def test_the_job_ingests_runs_and_publishes(granted, used, gcs, gcs_shop):
+def test_the_job_ingests_runs_and_publishes(granted, requests_of, gcs, gcs_shop):
     def nights():
         gcs_shop.run()
         gcs_shop.run()  # finds all done
@@ -100,41 +102,43 @@ def test_the_job_ingests_runs_and_publishes(granted, used, gcs, gcs_shop):
         gcs_shop.run("current", now=now)
         gcs_shop.run(shop.LAST + shop.DAY)
 
-    asked = used(nights)
-    assert refused(granted, "storecast-job", asked) == []
-    assert ("overwrite", keys.POINTER) in asked
-    assert any(key.startswith(keys.BATCH_DATA) for what, key in asked if what == "insert")
+    requests = requests_of(nights)
+    assert refused(granted, "storecast-job", requests) == []
+    assert ("overwrite", keys.POINTER) in requests
+    assert any(
+        key.startswith(keys.BATCH_DATA) for operation, key in requests if operation == "insert"
+    )
 
 
-def test_an_engineer_s_run_on_the_ad_hoc_cluster(granted, used, gcs_shop):
-    asked = used(lambda: gcs_shop.run(stores=["s002", "s003"], publish=False))
-    assert refused(granted, "storecast-adhoc", asked) == []
-    published = used(lambda: gcs_shop.run(stores=["s002"]))
+def test_an_engineer_s_run_on_the_ad_hoc_cluster(granted, requests_of, gcs_shop):
+    requests = requests_of(lambda: gcs_shop.run(stores=["s002", "s003"], publish=False))
+    assert refused(granted, "storecast-adhoc", requests) == []
+    published = requests_of(lambda: gcs_shop.run(stores=["s002"]))
     kept_out = {key for _, key in refused(granted, "storecast-adhoc", published)}
     assert keys.POINTER in kept_out, "who may not publish cannot"
 
 
-def test_the_trainer_registers_and_promotes(granted, used, gcs_shop):
-    asked = used(lambda: shop.train(gcs_shop.storage, "second"))
-    assert refused(granted, "storecast-trainer", asked) == []
-    assert ("overwrite", keys.CURRENT_MODEL) in asked
+def test_the_trainer_registers_and_promotes(granted, requests_of, gcs_shop):
+    requests = requests_of(lambda: shop.train(gcs_shop.storage, "second"))
+    assert refused(granted, "storecast-trainer", requests) == []
+    assert ("overwrite", keys.CURRENT_MODEL) in requests
 
 
-def test_the_cleaner_deletes_what_no_release_reaches(granted, used, gcs_shop):
+def test_the_cleaner_deletes_what_no_release_reaches(granted, requests_of, gcs_shop):
     gcs_shop.run(publish=False)
     later = datetime.now(UTC) + timedelta(days=40)  # the storage dates its objects itself
-    asked = used(lambda: clean_up.clean_up(gcs_shop.storage, later))
-    assert refused(granted, "storecast-cleaner", asked) == []
-    assert any(what == "delete" for what, _ in asked)
+    requests = requests_of(lambda: clean_up.clean_up(gcs_shop.storage, later))
+    assert refused(granted, "storecast-cleaner", requests) == []
+    assert any(operation == "delete" for operation, _ in requests)
 
 
-def test_the_submitter_reads_receipts(granted, used, gcs_shop):
+def test_the_submitter_reads_receipts(granted, requests_of, gcs_shop):
     gcs_shop.run()
-    asked = used(lambda: receipts.of_night(gcs_shop.storage, shop.LAST))
-    assert refused(granted, "storecast-submitter", asked) == []
+    requests = requests_of(lambda: receipts.of_night(gcs_shop.storage, shop.LAST))
+    assert refused(granted, "storecast-submitter", requests) == []
 
 
-def test_the_api_reads_results_and_grants(granted, used, gcs_shop):
+def test_the_api_reads_results_and_grants(granted, requests_of, gcs_shop):
     gcs_shop.run()
     clock = Clock(shop.midnight(shop.LAST) + timedelta(hours=9))
 
@@ -144,12 +148,15 @@ def test_the_api_reads_results_and_grants(granted, used, gcs_shop):
             for path in ("/v1/stores/s002/forecast", "/v1/stores/s002/history", "/"):
                 assert served.get(path).status_code == 200, path
 
-    asked = used(answer)
-    assert refused(granted, "storecast-api", asked) == []
-    assert any(key == keys.GRANTS for _, key in asked)
+    requests = requests_of(answer)
+    assert refused(granted, "storecast-api", requests) == []
+    assert any(key == keys.GRANTS for _, key in requests)
 
 
-def test_a_right_that_is_missing_is_found(granted, used, gcs_shop):
-    asked = used(gcs_shop.run)
-    assert refused(granted, "storecast-job", asked) == []
-    assert {what for what, _ in refused(granted, "storecast-submitter", asked)} >= {"get", "insert"}
+def test_a_right_that_is_missing_is_found(granted, requests_of, gcs_shop):
+    requests = requests_of(gcs_shop.run)
+    assert refused(granted, "storecast-job", requests) == []
+    assert {operation for operation, _ in refused(granted, "storecast-submitter", requests)} >= {
+        "get",
+        "insert",
+    }

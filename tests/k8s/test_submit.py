@@ -11,7 +11,7 @@ from ray_job.bucket.errors import InputError, TransientError
 from ray_job.submit import rayjob, submit
 from ray_job.submit.cluster import Cluster, ClusterError
 from tests.fake_kubernetes.objects import Place
-from tests.k8s.submitting import (
+from tests.k8s.support.submissions import (
     NAME,
     NAMESPACE,
     NIGHT,
@@ -20,16 +20,20 @@ from tests.k8s.submitting import (
     SUCCEEDED,
     events,
     leave_receipt,
-    place,
+    rayjob_place,
     rayjobs,
     start_pod,
 )
 
 
 @pytest.mark.parametrize("exit_code", [0, 3, 4])
-def test_the_receipt_decides_the_exit_code(hand_in, fake, storage, operator, capsys, exit_code):
-    operator(RUNNING, SUCCEEDED, before=lambda name: leave_receipt(storage, name, exit_code))
-    assert hand_in() == exit_code
+def test_the_receipt_decides_the_exit_code(
+    submit_night, fake, receipt_storage, operator, capsys, exit_code
+):
+    operator(
+        RUNNING, SUCCEEDED, before=lambda name: leave_receipt(receipt_storage, name, exit_code)
+    )
+    assert submit_night() == exit_code
     assert rayjobs(fake) == {NAME}
     started, *_, finished = events(capsys.readouterr().err)
     assert (started["event"], started["submission"]) == ("submit_started", NAME)
@@ -38,8 +42,8 @@ def test_the_receipt_decides_the_exit_code(hand_in, fake, storage, operator, cap
     assert finished["exit_code"] == exit_code
 
 
-def test_without_wait_it_only_creates(hand_in, fake):
-    assert hand_in(wait=False) == 0
+def test_without_wait_it_only_creates(submit_night, fake):
+    assert submit_night(wait=False) == 0
     assert rayjobs(fake) == {NAME}
 
 
@@ -49,41 +53,43 @@ def test_waiting_needs_the_bucket():
         submit(settings.load(None), None, as_of=NIGHT, wait=True, adhoc=False, now=NOW)
 
 
-def test_a_run_that_found_all_done_answers_with_the_night_s_receipt(hand_in, storage, operator):
-    leave_receipt(storage, "storecast-hourly", 4)
+def test_a_run_that_found_all_done_answers_with_the_night_s_receipt(
+    submit_night, receipt_storage, operator
+):
+    leave_receipt(receipt_storage, "storecast-hourly", 4)
     operator(SUCCEEDED)
-    assert hand_in() == 4
+    assert submit_night() == 4
 
 
-def test_no_receipt_is_a_failure(hand_in, operator):
+def test_no_receipt_is_a_failure(submit_night, operator):
     operator(SUCCEEDED)
     with pytest.raises(ClusterError, match="left no receipt"):
-        hand_in()
+        submit_night()
 
 
-def test_the_as_of_is_the_day_before_the_schedule(hand_in, fake, monkeypatch):
+def test_the_as_of_is_the_day_before_the_schedule(submit_night, fake, monkeypatch):
     scheduled = {"batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-11-21T00:00:00Z"}
     fake.objects.create(
         Place("jobs.batch", NAMESPACE, "storecast-nightly-1"),
         {"metadata": {"name": "storecast-nightly-1", "annotations": scheduled}},
     )
     monkeypatch.setenv("STORECAST_JOB_NAME", "storecast-nightly-1")
-    assert hand_in(as_of=None, wait=False) == 0
+    assert submit_night(as_of=None, wait=False) == 0
     assert rayjobs(fake) == {"storecast-20261120"}
 
 
-def test_a_job_made_by_hand_has_no_schedule_and_means_yesterday(hand_in, fake, monkeypatch):
+def test_a_job_made_by_hand_has_no_schedule_and_means_yesterday(submit_night, fake, monkeypatch):
     fake.objects.create(
         Place("jobs.batch", NAMESPACE, "by-hand"), {"metadata": {"name": "by-hand"}}
     )
     monkeypatch.setenv("STORECAST_JOB_NAME", "by-hand")
-    assert hand_in(as_of=None, wait=False) == 0
+    assert submit_night(as_of=None, wait=False) == 0
     assert rayjobs(fake) == {NAME}
 
 
-def test_an_as_of_later_than_yesterday_is_refused(hand_in, fake):
+def test_an_as_of_later_than_yesterday_is_refused(submit_night, fake):
     with pytest.raises(InputError, match="2026-11-23 is later than yesterday"):
-        hand_in(as_of=date(2026, 11, 23))
+        submit_night(as_of=date(2026, 11, 23))
     assert rayjobs(fake) == set()
 
 
@@ -109,18 +115,20 @@ def test_an_as_of_later_than_yesterday_is_refused(hand_in, fake):
         ),
     ],
 )
-def test_failures_are_told_apart(hand_in, operator, capsys, status, error, match):
+def test_failures_are_told_apart(submit_night, operator, capsys, status, error, match):
     operator(RUNNING, status)
     with pytest.raises(error, match=match):
-        hand_in()
+        submit_night()
     finished = events(capsys.readouterr().err)[-1]
     assert finished["severity"] == "ERROR"
     assert finished["outcome"] not in {"published", "unknown"}
 
 
-def test_the_role_is_what_is_needed_and_no_more(hand_in, fake, storage, operator, monkeypatch):
+def test_the_role_is_what_is_needed_and_no_more(
+    submit_night, fake, receipt_storage, operator, monkeypatch
+):
     old = {"labels": rayjob.MANAGED_BY, "creationTimestamp": "2026-01-01T00:00:00Z"}
-    fake.objects.create(place("old"), {"metadata": old, "status": SUCCEEDED})
+    fake.objects.create(rayjob_place("old"), {"metadata": old, "status": SUCCEEDED})
     fake.objects.create(
         Place("jobs.batch", NAMESPACE, "by-hand"), {"metadata": {"name": "by-hand"}}
     )
@@ -128,14 +136,14 @@ def test_the_role_is_what_is_needed_and_no_more(hand_in, fake, storage, operator
     start_pod(fake)
     fake.objects.write_log("submitter-pod", "hello", close=True)
 
-    def work(name):
-        leave_receipt(storage, name)
+    def leave_receipt_slowly(name):
+        leave_receipt(receipt_storage, name)
         time.sleep(0.5)
 
-    operator(SUCCEEDED, before=work)
-    assert hand_in(as_of=None) == 0
+    operator(SUCCEEDED, before=leave_receipt_slowly)
+    assert submit_night(as_of=None) == 0
     assert rayjobs(fake) == {NAME}
-    used = {(item.group, item.resource, item.verb) for item in fake.requests}
+    used = {(request.group, request.resource, request.verb) for request in fake.requests}
     granted = {
         (group, resource, verb)
         for rule in fake.rules
@@ -146,32 +154,32 @@ def test_the_role_is_what_is_needed_and_no_more(hand_in, fake, storage, operator
     assert used == granted
 
 
-def test_the_driver_s_lines_pass_through_once(hand_in, fake, storage, capsys):
+def test_the_driver_s_lines_pass_through_once(submit_night, fake, receipt_storage, capsys):
     start_pod(fake)
-    hand_in(wait=False)
-    leave_receipt(storage, NAME)
+    submit_night(wait=False)
+    leave_receipt(receipt_storage, NAME)
 
     def drive():
         fake.objects.write_log("submitter-pod", "first", "second")
         time.sleep(0.4)
         fake.objects.write_log("submitter-pod", "last", close=True)
-        fake.objects.set_status(place(NAME), SUCCEEDED)
+        fake.objects.set_status(rayjob_place(NAME), SUCCEEDED)
 
     thread = threading.Thread(target=drive)
     thread.start()
-    assert hand_in() == 0
+    assert submit_night() == 0
     thread.join()
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if not line.startswith("{")] == ["first", "second", "last"]
 
 
-def test_a_hung_driver_is_seen_by_its_heartbeats(hand_in, fake, storage, capsys):
-    hand_in(wait=False)
-    leave_receipt(storage, NAME)
-    fake.objects.set_status(place(NAME), RUNNING)
-    timer = threading.Timer(2.5, fake.objects.set_status, [place(NAME), SUCCEEDED])
+def test_a_hung_driver_is_seen_by_its_heartbeats(submit_night, fake, receipt_storage, capsys):
+    submit_night(wait=False)
+    leave_receipt(receipt_storage, NAME)
+    fake.objects.set_status(rayjob_place(NAME), RUNNING)
+    timer = threading.Timer(2.5, fake.objects.set_status, [rayjob_place(NAME), SUCCEEDED])
     timer.start()
-    assert hand_in() == 0
+    assert submit_night() == 0
     timer.join()
     beats = [
         event for event in events(capsys.readouterr().err) if event["event"] == "submit_heartbeat"

@@ -1,4 +1,4 @@
-"""What passes is waited out, what is refused is told in one sentence, and nothing ends untold."""
+"""Faults that pass are waited for; refusals are one sentence; every end has its event."""
 
 import threading
 import time
@@ -11,8 +11,8 @@ from ray_job.submit import rayjob, submit
 from ray_job.submit.cluster import Cluster, Pace
 from tests.fake_kubernetes.objects import Place
 from tests.fake_kubernetes.server import Fault
-from tests.k8s.submitting import (
-    HASTY,
+from tests.k8s.support.submissions import (
+    FAST,
     NAME,
     NAMESPACE,
     NIGHT,
@@ -21,53 +21,53 @@ from tests.k8s.submitting import (
     SUCCEEDED,
     events,
     leave_receipt,
-    place,
+    rayjob_place,
     rayjobs,
 )
 
 
 @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429}, {"hang_up": True}])
 @pytest.mark.parametrize("verb", ["create", "get", "watch", "list", "delete"])
-def test_passing_faults_pass(hand_in, fake, storage, operator, verb, fault):
+def test_passing_faults_pass(submit_night, fake, receipt_storage, operator, verb, fault):
     fake.faults.append(Fault(verb, times=3, **fault))
-    operator(RUNNING, SUCCEEDED, before=lambda name: leave_receipt(storage, name))
-    assert hand_in() == 0
+    operator(RUNNING, SUCCEEDED, before=lambda name: leave_receipt(receipt_storage, name))
+    assert submit_night() == 0
     assert rayjobs(fake) == {NAME}
 
 
-def test_without_any_watch_it_polls(hand_in, fake, storage, operator):
+def test_without_any_watch_it_polls(submit_night, fake, receipt_storage, operator):
     fake.faults.append(Fault("watch", status=403, times=10**6))
-    operator(RUNNING, SUCCEEDED, before=lambda name: leave_receipt(storage, name))
-    assert hand_in() == 0
+    operator(RUNNING, SUCCEEDED, before=lambda name: leave_receipt(receipt_storage, name))
+    assert submit_night() == 0
 
 
-def test_a_forgotten_version_is_asked_for_again(hand_in, fake, storage):
-    hand_in(wait=False)
-    leave_receipt(storage, NAME)
+def test_a_forgotten_version_is_asked_for_again(submit_night, fake, receipt_storage):
+    submit_night(wait=False)
+    leave_receipt(receipt_storage, NAME)
 
     def disturb():
         for _ in range(5):
             time.sleep(0.1)
             fake.objects.forget()
-        fake.objects.set_status(place(NAME), SUCCEEDED)
+        fake.objects.set_status(rayjob_place(NAME), SUCCEEDED)
 
     thread = threading.Thread(target=disturb)
     thread.start()
-    assert hand_in() == 0
+    assert submit_night() == 0
     thread.join()
 
 
-def test_an_api_that_stays_away_is_transient(hand_in, fake):
+def test_an_api_that_stays_away_is_transient(submit_night, fake):
     fake.faults.append(Fault("create", status=503, times=10**6))
     with pytest.raises(TransientError, match="503"):
-        hand_in(pace=Pace(watch=1, retry=0.02, patience=0.2))
+        submit_night(pace=Pace(watch=1, retry=0.02, patience=0.2))
 
 
-def test_an_api_that_goes_away_meanwhile_is_transient(hand_in, fake, capsys):
-    hand_in(wait=False)
+def test_an_api_that_goes_away_meanwhile_is_transient(submit_night, fake, capsys):
+    submit_night(wait=False)
     fake.faults += [Fault("get", status=503, times=10**6), Fault("watch", status=503, times=10**6)]
-    fake.objects.set_status(place(NAME), RUNNING)
-    template = fake.objects.get(place(rayjob.TEMPLATE))
+    fake.objects.set_status(rayjob_place(NAME), RUNNING)
+    template = fake.objects.get(rayjob_place(rayjob.TEMPLATE))
 
     class Remembering(Cluster):
         def template(self):
@@ -76,7 +76,7 @@ def test_an_api_that_goes_away_meanwhile_is_transient(hand_in, fake, capsys):
     opened = Cluster.open()
     cluster = Remembering(opened.namespace, opened.rayjobs, opened.batch, opened.core)
     with pytest.raises(TransientError, match="503"):
-        hand_in(cluster=cluster, adhoc=True, pace=Pace(watch=1, retry=0.02, patience=0.3))
+        submit_night(cluster=cluster, adhoc=True, pace=Pace(watch=1, retry=0.02, patience=0.3))
     assert events(capsys.readouterr().err)[-1]["outcome"] == "unreachable"
 
 
@@ -88,25 +88,25 @@ def test_an_api_that_goes_away_meanwhile_is_transient(hand_in, fake, capsys):
         ({"status": 422}, "422 .*an injected fault"),
     ],
 )
-def test_a_refusal_is_told_in_the_api_s_words(hand_in, fake, fault, match):
+def test_a_refusal_is_told_in_the_api_s_words(submit_night, fake, fault, match):
     fake.faults.append(Fault("create", **fault))
     with pytest.raises(StorecastError, match=match):
-        hand_in()
+        submit_night()
     assert rayjobs(fake) == set()
 
 
-def test_a_field_that_the_cluster_does_not_know_is_refused(hand_in, fake):
-    template = fake.objects.delete(place(rayjob.TEMPLATE))
+def test_a_field_that_the_cluster_does_not_know_is_refused(submit_night, fake):
+    template = fake.objects.delete(rayjob_place(rayjob.TEMPLATE))
     template["spec"]["preRunningDeadlineSeconds"] = 900
-    fake.objects.create(place(rayjob.TEMPLATE), template)
+    fake.objects.create(rayjob_place(rayjob.TEMPLATE), template)
     with pytest.raises(InputError, match="preRunningDeadlineSeconds"):
-        hand_in()
+        submit_night()
 
 
-def test_a_cluster_without_the_template_is_told(hand_in, fake):
-    fake.objects.delete(place(rayjob.TEMPLATE))
+def test_a_cluster_without_the_template_is_told(submit_night, fake):
+    fake.objects.delete(rayjob_place(rayjob.TEMPLATE))
     with pytest.raises(InputError, match="apply k8s/"):
-        hand_in()
+        submit_night()
 
 
 @pytest.mark.parametrize(
@@ -118,15 +118,15 @@ def test_a_cluster_without_the_template_is_told(hand_in, fake):
     ],
 )
 def test_a_submission_that_came_to_nothing_is_told_like_one_that_failed(
-    hand_in, fake, capsys, fault, outcome
+    submit_night, fake, capsys, fault, outcome
 ):
     """The alert counts this event, so no night may end without it."""
     if fault is None:
-        fake.objects.delete(place(rayjob.TEMPLATE))
+        fake.objects.delete(rayjob_place(rayjob.TEMPLATE))
     else:
         fake.faults.append(fault)
     with pytest.raises(StorecastError):
-        hand_in(pace=Pace(watch=1, retry=0.02, patience=0.2))
+        submit_night(pace=Pace(watch=1, retry=0.02, patience=0.2))
     (finished,) = (
         event for event in events(capsys.readouterr().err) if event["event"] == "submit_finished"
     )
@@ -134,31 +134,33 @@ def test_a_submission_that_came_to_nothing_is_told_like_one_that_failed(
     assert (finished["as_of"], finished["submission"]) == (str(NIGHT), None)
 
 
-def test_a_template_without_a_head_is_told(hand_in, fake):
-    template = fake.objects.delete(place(rayjob.TEMPLATE))
+def test_a_template_without_a_head_is_told(submit_night, fake):
+    template = fake.objects.delete(rayjob_place(rayjob.TEMPLATE))
     del template["spec"]["rayClusterSpec"]["headGroupSpec"]
-    fake.objects.create(place(rayjob.TEMPLATE), template)
+    fake.objects.create(rayjob_place(rayjob.TEMPLATE), template)
     with pytest.raises(InputError, match="no container for the head"):
-        hand_in()
+        submit_night()
 
 
-def test_a_schedule_that_is_no_time_is_told(hand_in, fake, monkeypatch):
+def test_a_schedule_that_is_no_time_is_told(submit_night, fake, monkeypatch):
     wrong = {"batch.kubernetes.io/cronjob-scheduled-timestamp": "midnight"}
     fake.objects.create(
         Place("jobs.batch", NAMESPACE, "odd"), {"metadata": {"name": "odd", "annotations": wrong}}
     )
     monkeypatch.setenv("STORECAST_JOB_NAME", "odd")
     with pytest.raises(InputError, match="Job odd"):
-        hand_in(as_of=None)
+        submit_night(as_of=None)
 
 
 @pytest.mark.parametrize("status", [403, 503])
-def test_pruning_that_fails_fails_no_night(hand_in, fake, storage, operator, capsys, status):
+def test_pruning_that_fails_fails_no_night(
+    submit_night, fake, receipt_storage, operator, capsys, status
+):
     old = {"labels": rayjob.MANAGED_BY, "creationTimestamp": "2026-01-01T00:00:00Z"}
-    fake.objects.create(place("old"), {"metadata": old, "status": SUCCEEDED})
+    fake.objects.create(rayjob_place("old"), {"metadata": old, "status": SUCCEEDED})
     fake.faults.append(Fault("delete", status=status))
-    operator(SUCCEEDED, before=lambda name: leave_receipt(storage, name))
-    assert hand_in() == 0
+    operator(SUCCEEDED, before=lambda name: leave_receipt(receipt_storage, name))
+    assert submit_night() == 0
     assert "submit_prune_failed" in {event["event"] for event in events(capsys.readouterr().err)}
     assert "old" in rayjobs(fake)
 
@@ -170,20 +172,26 @@ def test_pruning_what_is_gone_is_no_failure(kubeconfig):
 
 @pytest.mark.usefixtures("kubeconfig")
 def test_a_bucket_that_cannot_be_read_is_transient(fake, operator):
-    class Away:
+    class UnreadableStorage:
         def list(self, prefix):
             raise StorageError(f"{prefix}: the storage does not answer")
 
     operator(SUCCEEDED)
     with pytest.raises(TransientError, match="does not answer"):
         submit(
-            settings.load(None), Away(), as_of=NIGHT, wait=True, adhoc=False, now=NOW, pace=HASTY
+            settings.load(None),
+            UnreadableStorage(),
+            as_of=NIGHT,
+            wait=True,
+            adhoc=False,
+            now=NOW,
+            pace=FAST,
         )
     assert rayjobs(fake) == {NAME}
 
 
-def test_no_cluster_at_all_is_told(hand_in, monkeypatch, tmp_path):
+def test_no_cluster_at_all_is_told(submit_night, monkeypatch, tmp_path):
     nowhere = str(tmp_path / "nowhere")
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", nowhere)
     with pytest.raises(InputError, match="no Kubernetes cluster"):
-        hand_in()
+        submit_night()

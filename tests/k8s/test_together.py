@@ -1,4 +1,4 @@
-"""The manifests against each other and against the code: names that must meet, meet."""
+"""The manifests agree with each other and with the code: ports, paths, names, settings."""
 
 import json
 import re
@@ -6,13 +6,13 @@ import tomllib
 
 import pytest
 
-from api import health, page
 from api.main import create_app
+from api.routes import health, page
 from api.settings import Settings as ApiSettings
 from ray_job import settings
-from tests.k8s.command_line import parse
-from tests.k8s.manifests import OVERLAYS, ROOT, built, of_kind
-from tests.k8s.pods import bytes_of, pods, ray_clusters, selects
+from tests.k8s.support.command_line import parse
+from tests.k8s.support.manifests import OVERLAYS, ROOT, built, of_kind
+from tests.k8s.support.pods import bytes_of, pods, ray_clusters, selects
 
 LOCKED = {
     package["name"]: package["version"]
@@ -23,7 +23,7 @@ every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
 def api_routes(bucket: str) -> set[str]:
-    """The paths of the contract, of the page, and of who runs it."""
+    """The paths of the contract, of the managers' page, and of probes and metrics."""
     described = create_app(ApiSettings(bucket=bucket)).app.openapi()["paths"]
     undescribed = (*page.router.routes, *health.router.routes)
     return {"/openapi.json", *described, *(route.path for route in undescribed)}
@@ -64,9 +64,10 @@ def test_accounts_exist_and_rights_are_bound_to_them(overlay):
 def test_only_who_calls_the_cluster_has_a_token(overlay):
     accounts = of_kind(overlay, "ServiceAccount")
     for pod in pods(built(overlay)):
-        account = accounts[pod.spec["serviceAccountName"]]
+        service_account = accounts[pod.spec["serviceAccountName"]]
         mounted = pod.spec.get(
-            "automountServiceAccountToken", account.get("automountServiceAccountToken", True)
+            "automountServiceAccountToken",
+            service_account.get("automountServiceAccountToken", True),
         )
         calls = pod.owner.endswith(("/head", "CronJob/storecast-nightly"))
         assert mounted == calls, pod.owner
@@ -82,8 +83,10 @@ def test_config_maps_exist_and_hold_settings_that_the_code_accepts(overlay, monk
         for source in container.get("envFrom", [])
     }
     assert used == set(maps)
-    (job,) = (item["data"] for name, item in maps.items() if name == "storecast-settings")
-    (api,) = (item["data"] for name, item in maps.items() if name.startswith("storecast-api"))
+    job = maps["storecast-settings"]["data"]
+    (api,) = (
+        resource["data"] for name, resource in maps.items() if name.startswith("storecast-api")
+    )
     for name, value in {**job, **api}.items():
         monkeypatch.setenv(name, value)
     known = {f"STORECAST_{field.upper()}" for field in settings.Settings.model_fields}
@@ -105,9 +108,9 @@ def test_the_probes_and_the_port_are_the_api_s(tmp_path):
     }
     assert set(probes) == {"/startupz", "/livez", "/readyz"} <= routes
     assert set(probes.values()) == {port["name"]}
-    for name, item in of_kind("prod", "ConfigMap").items():
+    for name, resource in of_kind("prod", "ConfigMap").items():
         if name.startswith("storecast-api"):
-            assert item["data"]["STORECAST_API_PORT"] == str(port["containerPort"])
+            assert resource["data"]["STORECAST_API_PORT"] == str(port["containerPort"])
     (service,) = of_kind("prod", "Service").values()
     assert service["spec"]["ports"][0]["targetPort"] == port["name"]
     (monitoring,) = of_kind("prod", "PodMonitoring").values()
@@ -136,7 +139,7 @@ def test_the_gateway_routes_what_the_api_answers_and_no_metrics(tmp_path):
     assert backend["port"] in {port["port"] for port in service["spec"]["ports"]}
     (parent,) = route["spec"]["parentRefs"]
     gateway = of_kind("prod", "Gateway")[parent["name"]]
-    assert parent["sectionName"] in {item["name"] for item in gateway["spec"]["listeners"]}
+    assert parent["sectionName"] in {listener["name"] for listener in gateway["spec"]["listeners"]}
     for kind in ("GCPBackendPolicy", "HealthCheckPolicy"):
         (policy,) = of_kind("prod", kind).values()
         assert policy["spec"]["targetRef"]["name"] in of_kind("prod", "Service")
@@ -146,7 +149,7 @@ def test_the_gateway_routes_what_the_api_answers_and_no_metrics(tmp_path):
 
 @every_overlay
 def test_selectors_select_something(overlay):
-    there = [pod.labels for pod in pods(built(overlay))]
+    all_labels = [pod.labels for pod in pods(built(overlay))]
     selectors = []
     for resource in built(overlay):
         spec = resource.get("spec", {})
@@ -161,7 +164,7 @@ def test_selectors_select_something(overlay):
                 assert spec["scaleTargetRef"]["name"] in of_kind(overlay, "Deployment")
     assert len(selectors) >= 8
     for selector in selectors:
-        assert any(selects(selector, labels) for labels in there), selector
+        assert any(selects(selector, labels) for labels in all_labels), selector
 
 
 @every_overlay
@@ -228,11 +231,11 @@ def test_a_cronjob_s_jobs_cannot_have_a_rayjob_s_name():
 
 
 def test_the_api_s_issuer_is_identity_aware_proxy():
-    (item,) = (
-        item
-        for name, item in of_kind("prod", "ConfigMap").items()
+    (config_map,) = (
+        resource
+        for name, resource in of_kind("prod", "ConfigMap").items()
         if name.startswith("storecast-api")
     )
-    (issuer,) = json.loads(item["data"]["STORECAST_API_ISSUERS"])
+    (issuer,) = json.loads(config_map["data"]["STORECAST_API_ISSUERS"])
     assert issuer["issuer"] == "https://cloud.google.com/iap"
     assert issuer["header"] == "x-goog-iap-jwt-assertion"

@@ -23,8 +23,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from ray_job.bucket.storage import open_bucket
-from ray_job.execution.ray_executor import RayExecutor
-from ray_job.forecasting.task import Result, RunSpec, Task
+from ray_job.datasets.executor import RayExecutor
+from ray_job.forecasting.task import ChunkResult, RunSpec, Task
 from tests.support.faults import Trapped
 from tests.support.shop import Shop
 
@@ -44,7 +44,7 @@ class NodeRemover:
     results: int = 0
     handed_out: dict[str, int] = field(default_factory=dict)
 
-    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[Result]:
+    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
         for task in tasks:
             self.handed_out[task.chunk.digest] = self.handed_out.get(task.chunk.digest, 0) + 1
         for result in self.executor.run(tasks, spec):

@@ -21,7 +21,7 @@ import ray
 from ray._private.utils import get_cgroup_mem_stats
 
 from ray_job.bucket.storage import open_bucket
-from ray_job.execution.ray_executor import RayExecutor
+from ray_job.datasets.executor import RayExecutor
 from ray_job.settings import Plan
 from tests.support.faults import Losing
 from tests.support.shop import Shop

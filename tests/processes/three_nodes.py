@@ -14,7 +14,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from ray_job.bucket.storage import open_bucket
-from ray_job.execution.ray_executor import RayExecutor
+from ray_job.datasets.executor import RayExecutor
 from ray_job.settings import Plan
 from tests.support.shop import Shop
 

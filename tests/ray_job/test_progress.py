@@ -1,4 +1,4 @@
-"""What long work tells, on a terminal and elsewhere."""
+"""Progress of long stages, on a terminal and elsewhere."""
 
 import io
 import logging
@@ -24,29 +24,29 @@ def test_a_line_every_few_seconds_and_one_at_the_end(lines, caplog):
         stage.advance(2)
         stage.advance(2)
         stage.advance(2, rows=40)
-    told = "progress stage=read state={} done={} total=8 unit=files seconds={} rows={}"
+    line = "progress stage=read state={} done={} total=8 unit=files seconds={} rows={}"
     assert lines() == [
-        told.format("running", 2, "5.0 remaining_seconds=15.0", 10),
-        told.format("running", 8, "10.0 remaining_seconds=0.0", 40),
-        told.format("done", 8, "11.0", 40),
+        line.format("running", 2, "5.0 remaining_seconds=15.0", 10),
+        line.format("running", 8, "10.0 remaining_seconds=0.0", 40),
+        line.format("done", 8, "11.0", 40),
     ]
     assert caplog.records[0].fields["rows"] == 10
 
 
-def test_a_short_stage_tells_nothing(lines):
+def test_a_short_stage_writes_no_line(lines):
     with LogProgress(lambda: 1.0).stage("read") as stage:
         stage.advance()
     assert lines() == []
 
 
 def test_a_stage_that_stops_says_so(lines):
-    def work():
+    def fail():
         with LogProgress(lambda: 1.0).stage("read") as stage:
             stage.advance()
             raise StorageError("no")
 
     with pytest.raises(StorageError):
-        work()
+        fail()
     assert lines() == ["progress stage=read state=stopped done=1 seconds=0.0"]
 
 
@@ -61,12 +61,12 @@ def test_a_terminal_gets_bars():
     console = Console(file=stream, force_terminal=True, width=120)
     with BarProgress(console).stage("write", 3, "stores") as stage:
         stage.advance(3, rows=12)
-    told = stream.getvalue()
-    assert "write" in told
-    assert "3/3" in told
-    assert "rows=12" in told
+    bars = stream.getvalue()
+    assert "write" in bars
+    assert "3/3" in bars
+    assert "rows=12" in bars
 
 
-def test_nobody_listens():
+def test_silent_progress_shows_nothing():
     with SilentProgress().stage("read", 1, "files") as stage:
         stage.advance(rows=1)

@@ -1,4 +1,4 @@
-"""Settings: where they come from, and what is refused."""
+"""Settings: their sources, and the errors of wrong ones."""
 
 import pytest
 from pydantic import ValidationError
@@ -30,7 +30,7 @@ def test_later_sources_win(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "named"),
     [
         ("horizons = 7", "horizons"),
         ("[plan]\nrows = 1", "plan.rows"),
@@ -42,14 +42,28 @@ def test_later_sources_win(tmp_path, monkeypatch):
         ("[gates]\nlate_share = 2", "gates.late_share"),
     ],
 )
-def test_what_does_not_fit_is_named(tmp_path, text, told):
-    with pytest.raises(SettingsError, match=told.replace(".", r"\.")):
+def test_a_wrong_setting_is_named(tmp_path, text, named):
+    with pytest.raises(SettingsError, match=named.replace(".", r"\.")):
         load(write(tmp_path, text))
 
 
 def test_no_such_file(tmp_path):
-    with pytest.raises(SettingsError, match="No such file"):
-        load(tmp_path / "none.toml")
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(SettingsError, match=f"{path}: No such file"):
+            load(path)
+
+
+def test_a_file_that_is_not_utf_8(tmp_path):
+    path = tmp_path / "storecast.toml"
+    path.write_bytes(b'bucket = "\xff"')
+    with pytest.raises(SettingsError, match=r"storecast\.toml: .*utf-8"):
+        load(path)
+
+
+def test_the_error_of_a_variable_names_the_key(monkeypatch):
+    monkeypatch.setenv("STORECAST_GATES__LATE_SHARE", "2")
+    with pytest.raises(SettingsError, match=r"settings: gates\.late_share: "):
+        load(None)
 
 
 def test_they_are_frozen():

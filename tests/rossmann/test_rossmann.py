@@ -19,12 +19,11 @@ from ray_job import ingest, settings
 from ray_job.backtest import backtest
 from ray_job.bucket import parts, receipts
 from ray_job.bucket.storage import open_bucket
-from ray_job.cli.command_context import CommandContext
-from ray_job.cli.models import training
 from ray_job.data.histories import open_histories
 from ray_job.execution.inline import InlineExecutor
 from ray_job.model import registry, training_data
 from ray_job.model.model import load as load_model
+from ray_job.model.train import train_model
 from ray_job.nightly.prepare import RunRequest
 from ray_job.nightly.run import run
 from ray_job.progress import SilentProgress
@@ -49,18 +48,17 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    loaded = settings.load(
-        FOLDER / "settings.toml", bucket=str(tmp_path_factory.mktemp("rossmann"))
-    )
-    quick = loaded.training.model_copy(update={"rows": 60_000, "trees": 40})
-    loaded = loaded.model_copy(update={"training": quick})
-    return CommandContext(settings=loaded, json=False, now=NOW, progress=SilentProgress())
+def chain(tmp_path_factory):
+    """The settings, with a small model."""
+    bucket = str(tmp_path_factory.mktemp("rossmann"))
+    loaded = settings.load(FOLDER / "settings.toml", bucket=bucket)
+    small = loaded.training.model_copy(update={"rows": 60_000, "trees": 40})
+    return loaded.model_copy(update={"training": small})
 
 
 @pytest.fixture(scope="module")
-def storage(command):
-    bucket = open_bucket(command.settings.bucket)
+def storage(chain):
+    bucket = open_bucket(chain.bucket)
     deliveries = (
         ("sales", "train.csv.gz", 1_017_209),
         ("sales", "test.csv.gz", 41_088),
@@ -68,17 +66,17 @@ def storage(command):
         ("stores", "store.csv", 1_115),
     )
     for kind, name, rows in deliveries:
-        report = ingest.ingest(bucket, command.settings, [DATA / name], kind=kind, now=NOW)
+        report = ingest.ingest(bucket, chain, [DATA / name], kind=kind, now=NOW)
         assert report.rows == rows
-    training(command, bucket, date(2015, 6, 19))
+    train_model(bucket, chain, as_of=date(2015, 6, 19), now=NOW, progress=SilentProgress())
     return bucket
 
 
 @pytest.fixture(scope="module")
-def receipt(command, storage):
+def receipt(chain, storage):
     return run(
         storage,
-        command.settings,
+        chain,
         RunRequest(as_of=AS_OF),
         InlineExecutor(),
         now=NOW,
@@ -99,19 +97,19 @@ def test_the_newest_sales_are_those_of_the_last_day_that_has_any(storage):
     assert open_histories(storage).newest_sales == LAST
 
 
-def test_the_run_of_a_date_gives_exactly_what_the_backtest_gives_for_it(command, storage, receipt):
+def test_the_run_of_a_date_gives_exactly_what_the_backtest_gives_for_it(chain, storage, receipt):
     artifact = registry.load(storage)
     model = load_model(artifact.model, artifact.description, artifact.sha256)
     data = training_data.load(
         storage,
-        command.settings,
+        chain,
         open_histories(storage),
         LAST,
-        days=command.settings.lookback_days + command.settings.horizon + 1,
+        days=chain.lookback_days + chain.horizon + 1,
         known_ahead=model.description.inputs.known_ahead,
         categories=model.description.inputs.categories,
     )
-    past = backtest(data.panel, LAST, LAST, data.context, model, command.settings).rows
+    past = backtest(data.panel, LAST, LAST, data.context, model, chain).rows
     past = past.filter(pc.equal(past["as_of"], pa.scalar(AS_OF))).sort_by("store_id")
     made = pa.concat_tables(
         parts.read_rows(storage.read(chunk.part), chunk.part) for chunk in receipt.chunks

@@ -1,4 +1,4 @@
-"""The fake storage, fresh for each test, and Google's client for it."""
+"""A fake storage for each test, and Google's client for it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,11 @@ from tests.fake_gcs import FakeGcs
 from tests.fake_gcs.clients import storage_client
 
 
-@pytest.fixture(scope="module")
-def served():
-    with FakeGcs.serve() as gcs:
-        yield gcs
-
-
 @pytest.fixture
-def gcs(served):
-    served.reset()
-    served.create_bucket("b")
-    return served
+def gcs():
+    """A server of the test's own: no client of another test can reach it."""
+    with FakeGcs.serve("b") as gcs:
+        yield gcs
 
 
 @pytest.fixture

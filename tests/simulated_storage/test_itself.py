@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import pairwise
 
+import pytest
+from google.api_core import exceptions
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fake_gcs import FakeGcs
+from tests.fake_gcs import FakeGcs, Fault
 from tests.fake_gcs.clients import storage_client
 from tests.fake_gcs.objects import Store
 from tests.simulated_storage.asking import BODY, request
@@ -85,6 +89,48 @@ def test_an_unknown_request_is_refused_not_guessed(gcs):
     assert request(gcs, "/storage/v1/b/b/acl")[0] == 400
     assert request(gcs, "/storage/v2/b")[0] == 404
     assert request(gcs, "/storage/v1/b/b/o?matchGlob=*")[0] == 400
+
+
+def test_googles_client_sends_nothing_in_the_background(gcs):
+    """Such a request would arrive at any time, and meet a fault that is meant for another."""
+    gcs.put("b", "k", BODY)
+    with storage_client(gcs.url) as own:
+        before = set(threading.enumerate())
+        assert own.bucket("b").blob("k").download_as_bytes() == BODY
+        with pytest.raises(exceptions.NotFound):
+            own.bucket("b").blob("none").download_as_bytes()
+        assert set(threading.enumerate()) <= before
+    assert [entry.op for entry in gcs.log.entries] == ["get", "get"]
+
+
+def test_a_request_for_another_bucket_meets_no_fault(gcs):
+    fault = gcs.faults.add(Fault("status", status=429))
+    assert request(gcs, "/other/k")[0] == 404
+    assert request(gcs, "/readyz")[0] == 404
+    assert fault.fired == 0
+    assert request(gcs, "/b/k")[0] == 429
+
+
+def test_a_request_from_before_a_reset_changes_nothing(gcs):
+    gcs.faults.add(Fault("stall", op="insert", seconds=0.3))
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(request, gcs, "/b/k", "PUT", BODY)
+        while not gcs.faults.fired():
+            time.sleep(0.01)
+        gcs.reset()
+        gcs.create_bucket("b")
+        assert isinstance(late.exception(10), OSError)
+    assert gcs.keys("b") == []
+    assert len(gcs.log) == 0
+
+
+def test_no_port_is_used_twice():
+    with FakeGcs.serve("b") as gcs:
+        port = gcs.port
+    with pytest.raises(ConnectionRefusedError), closing(socket.socket()) as client:
+        client.connect(("127.0.0.1", port))
+    with pytest.raises(OSError, match="in use"), closing(socket.socket()) as other:
+        other.bind(("127.0.0.1", port))
 
 
 def serving():

@@ -13,7 +13,8 @@ from ray_job.bucket import keys, parts, pointer, releases
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.releases import RELEASE_SCHEMA
 from ray_job.bucket.storage import Storage
-from ray_job.publishing.publish import Draft, Publication, publish
+from ray_job.publishing.decide import Draft, Publication
+from ray_job.publishing.publish import publish
 from ray_job.settings import Gates, Settings
 
 A = date(2026, 3, 28)

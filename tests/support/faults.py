@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_job.forecasting.task import Executor, Result, RunSpec, Task
+from ray_job.execution.executor import Executor
+from ray_job.forecasting.task import ChunkResult, RunSpec, Task
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Trapped:
     def __post_init__(self) -> None:
         self.handed_out: list[list[str]] = []
 
-    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[Result]:
+    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
         self.handed_out += [task.chunk.store_ids for task in tasks]
         yield from self.executor.run([self._trapped(task) for task in tasks], spec)
 
@@ -73,7 +74,7 @@ class Losing:
     def __post_init__(self) -> None:
         self.handed_out: list[list[str]] = []
 
-    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[Result]:
+    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
         self.handed_out += [task.chunk.store_ids for task in tasks]
         yield from self.executor.run([task for task in tasks if not self.lost(task)], spec)
 
@@ -85,7 +86,7 @@ class ActingAfter:
     executor: Executor
     act: Callable[[RunSpec], None]
 
-    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[Result]:
+    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
         yield from self.executor.run(tasks, spec)
         self.act(spec)
 

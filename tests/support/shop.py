@@ -26,8 +26,8 @@ from ray_job.bucket.receipts import Receipt
 from ray_job.bucket.releases import Release
 from ray_job.bucket.storage import Storage, open_bucket
 from ray_job.data.histories import open_histories
+from ray_job.execution.executor import Executor
 from ray_job.execution.inline import InlineExecutor
-from ray_job.forecasting.task import Executor
 from ray_job.model import registry
 from ray_job.nightly.prepare import RunRequest
 from ray_job.nightly.run import run

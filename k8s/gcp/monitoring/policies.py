@@ -1,8 +1,8 @@
 # ruff: noqa: INP001 - a script beside what it makes
 """Makes Cloud Monitoring's alerting policies from rules.yaml and the card: `python policies.py`.
 
-A policy's documentation, which is the text of the mail, is the card's section that the alert names:
-whoever is woken up has the commands in hand.
+A policy's documentation is the text of the mail. It is the card's section that the alert names, so
+that the mail has the commands.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 import yaml
 
-HERE = Path(__file__).parent
-CARD = HERE.parents[1] / "README.md"
+FOLDER = Path(__file__).parent
+CARD = FOLDER.parents[1] / "README.md"
 _SEVERITIES = {"critical": "CRITICAL", "warning": "WARNING"}
 
 
 def sections(card: str) -> dict[str, str]:
-    """The card's sections by their anchors, from the heading to the next one of any depth."""
+    """The card's sections by their anchors, each from its heading to the next heading."""
     parts = re.split(r"^#+ (.+)\n", card, flags=re.MULTILINE)[1:]
     return {
         re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(
@@ -33,8 +33,8 @@ def sections(card: str) -> dict[str, str]:
 def policies(rules: dict[str, Any], card: str) -> dict[str, dict[str, Any]]:
     """A policy of one PromQL condition for each alert, by the alert's name.
 
-    setup finds a policy again by its label `alert`, the name in lower case. Raises KeyError where
-    the card has no section that an alert names.
+    setup finds a policy by its label `alert`, the name in lower case. Raises KeyError if the card
+    lacks a section that an alert names.
     """
     runbook = sections(card)
     return {
@@ -78,17 +78,17 @@ def _policy(rule: dict[str, Any], group: str, runbook: dict[str, str]) -> dict[s
 
 
 def _variables(text: str) -> str:
-    """Prometheus's way to name a label of the alert, in Cloud Monitoring's."""
+    """The text with its labels of the alert in Cloud Monitoring's notation."""
     return re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"${metric_or_resource.label.\1}", text)
 
 
 def main() -> None:
-    rules = yaml.safe_load((HERE / "rules.yaml").read_text(encoding="utf-8"))
-    made = policies(rules, CARD.read_text(encoding="utf-8"))
-    for old in HERE.glob("policies/*.json"):
+    rules = yaml.safe_load((FOLDER / "rules.yaml").read_text(encoding="utf-8"))
+    policy_of = policies(rules, CARD.read_text(encoding="utf-8"))
+    for old in FOLDER.glob("policies/*.json"):
         old.unlink()
-    for name, policy in made.items():
-        path = HERE / "policies" / f"{name}.json"
+    for name, policy in policy_of.items():
+        path = FOLDER / "policies" / f"{name}.json"
         path.write_text(json.dumps(policy, indent=1) + "\n", encoding="utf-8")
 
 

@@ -25,8 +25,8 @@ from pathlib import Path
 import httpx
 
 from ray_job.bucket.storage import open_bucket
-from tests.api.bucket import Bucket
-from tests.api.tokens import AUDIENCE, ISSUER, bearer, key_set, token, write_grants
+from tests.api.fixtures.bucket import Bucket
+from tests.api.fixtures.tokens import AUDIENCE, ISSUER, bearer, key_set, token, write_grants
 from tests.benchmarks.api.buckets import Size, publish
 
 ROUNDS = 5

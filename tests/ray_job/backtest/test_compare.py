@@ -137,14 +137,14 @@ def test_common_days_are_those_that_neither_has_seen():
 @pytest.fixture
 def at_last(monkeypatch):
     """The commands' clock stands at the midnight after the chain's last day."""
-    real = models.edge
+    real = models.open_command
 
-    def edge(*args, **kwargs):
-        here = real(*args, **kwargs)
-        return replace(here, now=midnight(LAST), settings=_settings(here.settings))
+    def open_at_last(*args, **kwargs):
+        command = real(*args, **kwargs)
+        return replace(command, now=midnight(LAST), settings=_settings(command.settings))
 
     for module in (models, quality):
-        monkeypatch.setattr(module, "edge", edge)
+        monkeypatch.setattr(module, "open_command", open_at_last)
 
 
 def _settings(given):
@@ -179,5 +179,5 @@ def test_the_command_compares_registered_models(shop, capsys):
     assert document["models"] == [MODEL, "same"]
     assert document["test"]["days"] == 7
     assert document["from"] == str(LAST - 6 * DAY)
-    quality._tell_comparison(document)
-    assert "That may be chance (p = 1.000" in capsys.readouterr().out
+    quality.print_comparison(document)
+    assert "The difference may be chance (p = 1.000" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What should be live by now: a table of cases, summer time included."""
+"""The as-of that should be live, as a table of cases with changes of the clocks."""
 
 from datetime import UTC, date, datetime, time
 from zoneinfo import ZoneInfo
@@ -10,7 +10,7 @@ from ray_job.bucket.freshness import Schedule, judge
 BERLIN = Schedule(ZoneInfo("Europe/Berlin"), time(6, 0))
 TOKYO = Schedule(ZoneInfo("Asia/Tokyo"), time(6, 0))
 SKIPPED = Schedule(ZoneInfo("Europe/Berlin"), time(2, 30))
-"""A deadline that the clocks leap over in spring and meet twice in autumn."""
+"""A deadline that does not exist on a day in spring, and occurs twice on a day in autumn."""
 
 
 def at(text: str) -> datetime:

@@ -1,5 +1,6 @@
-"""Every key of the bucket, spelt out: readers and writers of other versions rely on them."""
+"""Every key of the bucket as literal text: other versions read and write the same keys."""
 
+import re
 from datetime import date
 
 import pytest
@@ -10,7 +11,7 @@ NIGHT = date(2026, 3, 28)
 
 
 @pytest.mark.parametrize(
-    ("made", "key"),
+    ("built", "key"),
     [
         (keys.RAW_DATA, "raw_data/"),
         (keys.raw("sales", "a.csv"), "raw_data/a.csv"),
@@ -35,8 +36,8 @@ NIGHT = date(2026, 3, 28)
         ),
     ],
 )
-def test_keys(made, key):
-    assert made == key
+def test_keys(built, key):
+    assert built == key
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_the_kind_of_a_delivered_file_is_its_folder(key, kind):
 
 
 @pytest.mark.parametrize(
-    ("text", "is_one"),
+    ("text", "is_valid"),
     [
         ("7", True),
         ("007", True),
@@ -73,5 +74,5 @@ def test_the_kind_of_a_delivered_file_is_its_folder(key, kind):
         ("7\n", False),
     ],
 )
-def test_what_can_name_a_store(text, is_one):
-    assert keys.is_store_id(text) is is_one
+def test_store_ids(text, is_valid):
+    assert bool(re.fullmatch(keys.STORE_ID_PATTERN, text)) is is_valid

@@ -1,4 +1,4 @@
-"""Parts, releases and receipts as objects: what is written is read back, rubbish is named."""
+"""Parts, releases and receipts: encoding, decoding, and errors for damaged bytes."""
 
 from datetime import UTC, date, datetime
 
@@ -73,7 +73,7 @@ def receipt(**changes) -> Receipt:
 
 
 def broken(data: bytes):
-    """The bytes in every way in which they come broken."""
+    """The bytes in several ways damaged."""
     yield b""
     yield data[: len(data) // 2]
     yield data[:-1]
@@ -95,25 +95,25 @@ def test_a_part_is_read_back():
 
 
 def test_the_same_part_is_the_same_bytes():
-    made = [parts.encode(ROWS, OUTCOMES, "d1", run_id="r") for _ in range(2)]
-    assert made[0] == made[1]
+    first, second = (parts.encode(ROWS, OUTCOMES, "d1", run_id="r") for _ in range(2))
+    assert first == second
 
 
 def test_a_broken_part_is_named():
     data = parts.encode(ROWS, OUTCOMES, "d1", run_id="r")
-    for rubbish in broken(data):
+    for damaged in broken(data):
         with pytest.raises(CorruptError, match="^k: "):
-            parts.decode(rubbish, "k")
+            parts.decode(damaged, "k")
     with pytest.raises(CorruptError, match="^k: "):
         parts.read_rows(flipped(data, 40), "k")
 
 
-def test_a_release_is_read_back_if_it_is_the_one(storage):
+def test_a_release_is_read_back_if_its_sha256_is_right(storage):
     data = releases.encode(RELEASE)
     storage.create(keys.release("r-0"), data)
-    found = releases.load(storage, "r-0", parts.sha256(data))
-    assert found.header == RELEASE.header
-    assert found.stores.equals(RELEASE.stores)
+    loaded = releases.load(storage, "r-0", parts.sha256(data))
+    assert loaded.header == RELEASE.header
+    assert loaded.stores.equals(RELEASE.stores)
     with pytest.raises(CorruptError, match=r"^results/releases/r-0\.parquet: .*sha256"):
         releases.load(storage, "r-0", "0" * 64)
     with pytest.raises(NotFoundError):
@@ -122,9 +122,9 @@ def test_a_release_is_read_back_if_it_is_the_one(storage):
 
 def test_a_broken_release_is_named():
     data = releases.encode(RELEASE)
-    for rubbish in broken(data):
+    for damaged in broken(data):
         with pytest.raises(CorruptError, match="^k: "):
-            releases.decode(rubbish, "k")
+            releases.decode(damaged, "k")
 
 
 def test_receipts_of_a_night(storage):
@@ -134,7 +134,7 @@ def test_receipts_of_a_night(storage):
     receipts.write(storage, receipt(as_of=date(2026, 3, 27)))
     with pytest.raises(ConflictError):
         receipts.write(storage, receipt(run_id="zzz", seconds=2.0))
-    assert [one.run_id for one in receipts.of_night(storage, NIGHT)] == ["zzz", "late"]
+    assert [each.run_id for each in receipts.of_night(storage, NIGHT)] == ["zzz", "late"]
     assert receipts.read(storage, NIGHT, "late").finished_at.hour == 3
     with pytest.raises(NotFoundError):
         receipts.read(storage, NIGHT, "none")

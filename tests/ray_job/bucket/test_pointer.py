@@ -1,4 +1,4 @@
-"""The pointer: compare-and-set, lost answers, and what older or newer writers left in it."""
+"""The pointer: compare-and-set, lost answers, unknown keys, damaged bytes."""
 
 from datetime import UTC, date, datetime, time
 from threading import Barrier, Thread
@@ -22,7 +22,7 @@ def entry(name: str, as_of: date = date(2026, 3, 28)) -> Published:
 
 
 def entering(name: str):
-    """A change like publishing's: it knows its own success."""
+    """A change as `publish` makes it: it recognises its own success."""
 
     def change(current: Pointer) -> Pointer | None:
         if current.entry(name):
@@ -34,17 +34,17 @@ def entering(name: str):
     return change
 
 
-def test_nothing_was_ever_published(storage):
-    found, generation = pointer.read(storage)
-    assert (found, generation) == (Pointer(), None)
-    assert found.current_entry is None
+def test_before_the_first_publication(storage):
+    stored, generation = pointer.read(storage)
+    assert (stored, generation) == (Pointer(), None)
+    assert stored.current_entry is None
 
 
 def test_a_move_is_read_back(storage):
     moved = pointer.move(storage, entering("a"))
-    found, _ = pointer.read(storage)
-    assert found == moved
-    assert found.current_entry == entry("a")
+    stored, _ = pointer.read(storage)
+    assert stored == moved
+    assert stored.current_entry == entry("a")
 
 
 def test_no_change_writes_nothing(storage):
@@ -62,27 +62,29 @@ def test_a_lost_race_reads_again(storage):
         if not calls:
             pointer.move(storage, entering("rival"))
         calls.append(current)
-        return entering("mine")(current)
+        return entering("own")(current)
 
     moved = pointer.move(storage, change)
-    assert [one.release for one in moved.history] == ["mine", "rival"]
+    assert [entry.release for entry in moved.history] == ["own", "rival"]
     assert len(calls) == 2
 
 
 def test_racing_writers_all_succeed(storage):
     barrier = Barrier(12)
 
-    def work(name: str) -> None:
+    def write(name: str) -> None:
         barrier.wait()
         pointer.move(storage, entering(name))
 
-    threads = [Thread(target=work, args=(f"r{number}",)) for number in range(12)]
+    threads = [Thread(target=write, args=(f"r{number}",)) for number in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     history = pointer.read(storage)[0].history
-    assert sorted(one.release for one in history) == sorted(f"r{number}" for number in range(12))
+    assert sorted(entry.release for entry in history) == sorted(
+        f"r{number}" for number in range(12)
+    )
 
 
 def test_a_writer_that_never_wins_gives_up(storage):
@@ -91,12 +93,12 @@ def test_a_writer_that_never_wins_gives_up(storage):
     def change(current: Pointer) -> Pointer | None:
         nonlocal number
         number += 1
-        there = pointer.read(storage)[1]
+        _, generation = pointer.read(storage)
         rival = current.model_copy(update={"bad": (f"r{number}",)})
-        storage.replace(keys.POINTER, rival.to_bytes(), there)
-        return current.model_copy(update={"current": "mine"})
+        storage.replace(keys.POINTER, rival.to_bytes(), generation)
+        return current.model_copy(update={"current": "own"})
 
-    with pytest.raises(ConflictError, match=r"^results/current\.json: 64 writers"):
+    with pytest.raises(ConflictError, match=r"^results/current\.json: 64 other writers"):
         pointer.move(storage, change)
 
 
@@ -105,16 +107,16 @@ def test_a_lost_answer_is_found_in_the_pointer(gcs_shop, gcs, status):
     fault = gcs.faults.add(Fault("ack_lost", op="insert", key=keys.POINTER, status=status))
     pointer.move(gcs_shop.storage, entering("a"))
     assert fault.fired == 1
-    assert [one.release for one in gcs_shop.pointer.history] == ["a"]
+    assert [entry.release for entry in gcs_shop.pointer.history] == ["a"]
 
 
-def test_forbidden_is_said_at_once(gcs_shop, gcs):
+def test_a_forbidden_read_raises_at_once(gcs_shop, gcs):
     gcs.denied.append(keys.POINTER)
     with pytest.raises(StorageError, match=r"^results/current\.json: "):
         pointer.read(gcs_shop.storage)
 
 
-def test_unknown_keys_are_ignored_and_rubbish_is_named(storage):
+def test_unknown_keys_are_ignored_and_damaged_bytes_are_named(storage):
     newer = b'{"current": null, "invented_later": 1}'
     generation = storage.replace(keys.POINTER, newer, None)
     assert pointer.read(storage)[0] == Pointer()

@@ -1,4 +1,4 @@
-"""One suite over every kind of bucket: a directory, the fake storage, and a real one if named."""
+"""Every kind of bucket: a directory, the fake storage, and a real bucket if one is configured."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,15 +17,15 @@ from ray_job.bucket.storage import open_bucket
 from tests.fake_gcs import Fault
 
 
-def test_what_was_created_is_read_back(storage):
+def test_a_created_object_is_read_back(storage):
     storage.create("a/b.bin", b"one")
     assert storage.read("a/b.bin") == b"one"
-    found = storage.read_versioned("a/b.bin")
-    assert found.data == b"one"
-    there = storage.stat("a/b.bin")
-    assert there is not None
-    assert (there.key, there.size, there.generation) == ("a/b.bin", 3, found.generation)
-    assert there.created.tzinfo is not None
+    versioned = storage.read_versioned("a/b.bin")
+    assert versioned.data == b"one"
+    info = storage.stat("a/b.bin")
+    assert info is not None
+    assert (info.key, info.size, info.generation) == ("a/b.bin", 3, versioned.generation)
+    assert info.created.tzinfo is not None
 
 
 def test_an_empty_object(storage):
@@ -34,7 +34,7 @@ def test_an_empty_object(storage):
     assert storage.stat("empty").size == 0
 
 
-def test_nothing_is_there(storage):
+def test_a_key_without_an_object(storage):
     with pytest.raises(NotFoundError, match="^a/b: "):
         storage.read("a/b")
     with pytest.raises(NotFoundError, match="^a/b: "):
@@ -71,7 +71,7 @@ def test_replace_again_after_a_lost_answer(storage):
     assert storage.replace("a", b"two", first) == second
 
 
-def test_replace_what_is_gone(storage):
+def test_replace_of_a_deleted_object(storage):
     first = storage.replace("a", b"one", None)
     storage.delete("a", first)
     with pytest.raises(ConflictError):
@@ -82,8 +82,8 @@ def test_read_if_changed(storage):
     first = storage.replace("a", b"one", None)
     assert storage.read_if_changed("a", first) is None
     second = storage.replace("a", b"two", first)
-    found = storage.read_if_changed("a", first)
-    assert (found.data, found.generation) == (b"two", second)
+    changed = storage.read_if_changed("a", first)
+    assert (changed.data, changed.generation) == (b"two", second)
 
 
 def test_delete_asks_for_the_generation(storage):
@@ -111,12 +111,12 @@ def test_checksums_are_of_the_content(storage):
     storage.create("a", b"same")
     storage.create("b", b"same")
     storage.create("c", b"other")
-    told = [storage.checksum(storage.stat(key)) for key in "abc"]
-    assert told[0] == told[1] != told[2]
-    assert told[0].startswith("crc32c:")
+    checksums = [storage.checksum(storage.stat(key)) for key in "abc"]
+    assert checksums[0] == checksums[1] != checksums[2]
+    assert checksums[0].startswith("crc32c:")
 
 
-def test_files_come_and_go(storage, tmp_path):
+def test_upload_and_download(storage, tmp_path):
     path = tmp_path / "file.csv"
     path.write_bytes(b"store_id,date\n")
     storage.upload(path, "raw_data/file.csv")
@@ -130,16 +130,10 @@ def test_files_come_and_go(storage, tmp_path):
         storage.download("raw_data/none.csv", tmp_path / "none.csv")
 
 
-def test_what_was_written_unseen_is_there(storage):
+def test_an_object_of_write_unseen_is_read_back(storage):
     storage.write_unseen("a/b/c", b"one")
     storage.sync()
     assert storage.read("a/b/c") == b"one"
-
-
-def test_arrow_streams_read_keys(storage):
-    storage.create("a/b", b"0123456789")
-    with storage.files().open_input_stream("a/b") as stream:
-        assert stream.read() == b"0123456789"
 
 
 def test_the_url_opens_the_same_bucket(storage):
@@ -147,16 +141,16 @@ def test_the_url_opens_the_same_bucket(storage):
     assert open_bucket(storage.url).read("a") == b"one"
 
 
-def test_of_racing_creators_one_wins(storage):
-    outcome = _race(12, lambda number: storage.create("a", b"%d" % number))
-    assert outcome.count(None) == 1
-    assert all(isinstance(one, ConflictError) for one in outcome if one is not None)
+def test_of_racing_creators_a_single_writer_wins(storage):
+    errors = _race(12, lambda number: storage.create("a", b"%d" % number))
+    assert errors.count(None) == 1
+    assert all(isinstance(error, ConflictError) for error in errors if error is not None)
 
 
-def test_of_racing_replacers_one_wins(storage):
+def test_of_racing_replacers_a_single_writer_wins(storage):
     first = storage.replace("a", b"start", None)
-    outcome = _race(12, lambda number: storage.replace("a", b"%d" % number, first))
-    assert sum(isinstance(one, ConflictError) for one in outcome) == 11
+    errors = _race(12, lambda number: storage.replace("a", b"%d" % number, first))
+    assert sum(isinstance(error, ConflictError) for error in errors) == 11
 
 
 def test_counting_together_loses_nothing(storage):
@@ -164,9 +158,9 @@ def test_counting_together_loses_nothing(storage):
 
     def add(number: int) -> None:
         while True:
-            found = storage.read_versioned("n")
+            counted = storage.read_versioned("n")
             try:
-                storage.replace("n", found.data + b"%d," % number, found.generation)
+                storage.replace("n", counted.data + b"%d," % number, counted.generation)
             except ConflictError:
                 continue
             return
@@ -188,12 +182,12 @@ def test_a_bucket_that_does_not_exist(tmp_path, gcs):
 
 
 def test_a_prefix_is_a_bucket_of_its_own(gcs):
-    one, other = open_bucket("gs://chain/one"), open_bucket("gs://chain/one2")
-    one.create("a", b"1")
-    other.create("a", b"2")
+    first, second = open_bucket("gs://chain/one"), open_bucket("gs://chain/one2")
+    first.create("a", b"1")
+    second.create("a", b"2")
     assert gcs.keys("chain") == ["one/a", "one2/a"]
-    assert [info.key for info in one.list("")] == ["a"]
-    assert one.read("a") == b"1"
+    assert [info.key for info in first.list("")] == ["a"]
+    assert first.read("a") == b"1"
 
 
 def test_a_directory_shows_no_unfinished_writes(tmp_path):
@@ -206,7 +200,7 @@ def test_a_directory_shows_no_unfinished_writes(tmp_path):
 
 
 def _race(writers, act):
-    """What each of the writers, who begin together, got: None or an error."""
+    """Let all writers begin together, and return the ConflictError of each, None if it has none."""
     barrier = threading.Barrier(writers)
 
     def attempt(number):
@@ -239,10 +233,10 @@ def test_deleting_leaves_nothing_behind(tmp_path):
 def test_a_body_that_arrives_broken_is_asked_for_again(gcs, fault, read):
     storage = open_bucket("gs://chain")
     storage.create("a", bytes(1000))
-    once = gcs.faults.add(replace(fault, op="get", times=2 if fault.kind == "corrupt" else 1))
-    found = getattr(storage, read)("a")
-    assert (found if read == "read" else found.data) == bytes(1000)
-    assert once.fired >= 1
+    added = gcs.faults.add(replace(fault, op="get", times=2 if fault.kind == "corrupt" else 1))
+    stored = getattr(storage, read)("a")
+    assert (stored if read == "read" else stored.data) == bytes(1000)
+    assert added.fired >= 1
 
 
 @pytest.mark.parametrize("read", ["read", "read_versioned"])

@@ -6,7 +6,7 @@ from ray_job.cli.output import cell, counted
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [
         (None, "–"),
         (True, "yes"),
@@ -21,12 +21,12 @@ from ray_job.cli.output import cell, counted
         ("ok", "ok"),
     ],
 )
-def test_a_cell_is_told_as_people_write_it(value, told):
-    assert cell(value) == told
+def test_a_cell_is_written_as_people_write_it(value, text):
+    assert cell(value) == text
 
 
 @pytest.mark.parametrize(
-    ("number", "told"), [(0, "0 files"), (1, "1 file"), (2_000, "2,000 files")]
+    ("number", "text"), [(0, "0 files"), (1, "1 file"), (2_000, "2,000 files")]
 )
-def test_one_is_one(number, told):
-    assert counted(number, "file") == told
+def test_the_unit_of_one_is_singular(number, text):
+    assert counted(number, "file") == text

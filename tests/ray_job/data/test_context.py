@@ -124,7 +124,7 @@ def test_the_digest_tells_contents_apart_and_nothing_else():
     ("tables", "message"),
     [
         ({"stores": pa.table({"region": ["BY"]})}, "stores: the column 'store_id' is missing"),
-        ({"stores": pa.table({"store_id": ["1", "1"]})}, "stores: store '1' comes twice"),
+        ({"stores": pa.table({"store_id": ["1", "1"]})}, "stores: store '1' has two rows"),
         ({"weather": pa.table({"date": [FIRST]})}, "weather: the column 'region' is missing"),
         (
             {"weather": weather_table([("BY", FIRST, 1.0), ("BY", FIRST, 2.0)])},

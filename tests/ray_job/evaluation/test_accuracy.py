@@ -136,7 +136,7 @@ def test_the_command(tmp_path):
     assert told.exit_code == 0
     assert "±16.2 %" in told.output
     assert "better than last week's number (±20.0 %) on 1 of 2 days" in told.output
-    assert "Nothing was scored of 5 Feb to 1 Mar, 3 Mar." in told.output
+    assert "There are no scores of 5 Feb to 1 Mar, 3 Mar." in told.output
     one = runner.invoke(app, ["accuracy", "--bucket", str(tmp_path), "--store", "b"])
     assert "outside" in one.output
     shut = runner.invoke(app, ["accuracy", "--bucket", str(tmp_path), "--store", "c"])

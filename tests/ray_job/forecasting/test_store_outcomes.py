@@ -51,7 +51,7 @@ def outcomes_of(*series, stores=("s",)):
     )
     store_outcomes = StoreOutcomes(stores, BASIS, "m1")
     store_outcomes.add(panel, made)
-    output = store_outcomes.share()
+    output = store_outcomes.output()
     return {row["store_id"]: row for row in output.outcomes.to_pylist()}, output.rows
 
 

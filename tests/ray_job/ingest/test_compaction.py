@@ -1,4 +1,4 @@
-"""Compaction: fewer files, the same rows."""
+"""Compaction: fewer files with the same rows."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -10,7 +10,7 @@ from ray_job.bucket.errors import CorruptError, NotFoundError
 from ray_job.data.delta import list_files, open_table, partition_key
 from ray_job.ingest import CompactScope, compact
 from ray_job.settings import Ingest
-from tests.ray_job.ingest.conftest import NOW
+from tests.support.delivery_bucket import NOW
 
 NIGHTS = [CompactScope((NOW + timedelta(days=day)).date()) for day in range(16)]
 
@@ -21,9 +21,9 @@ def night_of(store_id):
 
 
 @pytest.fixture
-def crowded(desk):
-    """Stores 1 and 2 with three files each, store 3 with one; later files bring a column."""
-    desk = desk.with_settings(ingest=Ingest(compact_above_files=2))
+def crowded(bucket):
+    """Stores 1 and 2 have three files each, store 3 has a single one. The last has a new column."""
+    bucket = bucket.with_settings(ingest=Ingest(compact_above_files=2))
     for day in range(1, 4):
         stores = (1, 2, 3) if day == 1 else (1, 2)
         open_ = ",open" if day == 3 else ""
@@ -34,15 +34,15 @@ def crowded(desk):
             for date in (4 - day, 5)
         ]
         content = f"store_id,item_id,date,sales{open_}\n" + "\n".join(rows) + "\n"
-        desk.ingest(desk.file(f"{day}.csv", content))
-    return desk
+        bucket.ingest(bucket.file(f"{day}.csv", content))
+    return bucket
 
 
-def test_every_store_has_one_night_in_sixteen():
+def test_every_store_has_its_turn_in_a_single_night_of_sixteen():
     stores = [f"s{number}" for number in range(2_000)]
-    shares = [sum(night.includes(store) for store in stores) for night in NIGHTS]
-    assert sum(shares) == 2_000
-    assert min(shares) > 80
+    counts = [sum(night.includes(store) for store in stores) for night in NIGHTS]
+    assert sum(counts) == 2_000
+    assert min(counts) > 80
 
 
 def test_the_files_of_a_store_become_one_and_its_rows_stay(crowded):
@@ -60,7 +60,7 @@ def test_the_files_of_a_store_become_one_and_its_rows_stay(crowded):
     assert (file["first_date"].day, file["last_date"].day) == (1, 5)
 
 
-def test_what_is_compact_is_left_alone(crowded):
+def test_compacted_stores_are_not_compacted_again(crowded):
     for night in NIGHTS:
         compact(crowded.storage, crowded.settings, night, now=NOW)
     before = crowded.everything()
@@ -80,8 +80,8 @@ def test_the_nightly_ingest_compacts_after_it_brought_in(crowded):
     assert report.version == open_table(crowded.storage, keys.BATCH_DATA).version()
 
 
-def test_no_table_is_no_work(desk):
-    assert desk.ingest(compact=NIGHTS[0]).version is None
+def test_without_a_table_nothing_is_compacted(bucket):
+    assert bucket.ingest(compact=NIGHTS[0]).version is None
 
 
 def test_a_file_that_is_gone_or_damaged_stops_it(crowded):
@@ -103,13 +103,13 @@ def test_a_file_that_is_gone_or_damaged_stops_it(crowded):
 def test_rewriting_at_once_doubles_and_loses_nothing(crowded):
     replacement = crowded.file("r.csv", "store_id,item_id,date,sales\n1,a,2026-01-05,50\n")
     with ThreadPoolExecutor(4) as pool:
-        again = [
+        compactions = [
             pool.submit(compact, crowded.storage, crowded.settings, night_of("1"), now=NOW)
             for _ in range(3)
         ]
-        taken = pool.submit(crowded.ingest, replacement, replace=True)
-        assert sum(one.result() > 0 for one in again) <= 1
-        assert taken.result().files == 1
+        replacing = pool.submit(crowded.ingest, replacement, replace=True)
+        assert sum(compaction.result() > 0 for compaction in compactions) <= 1
+        assert replacing.result().files == 1
     rows = crowded.rows("store_id", "item_id", "date", "sales")
     assert [row[1:] for row in rows if row[0] == "1"] == [
         ("a", "2026-01-01", 1.0),

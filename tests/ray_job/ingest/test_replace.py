@@ -1,4 +1,4 @@
-"""--replace takes its stores' earlier rows of its dates out, in the same commit."""
+"""--replace removes earlier rows of the same stores and dates, in the same commit."""
 
 import pytest
 
@@ -9,16 +9,16 @@ HEADER = "store_id,item_id,date,sales\n"
 
 
 @pytest.fixture
-def filled(desk):
+def filled(bucket):
     rows = [
         f"{store},{item},2026-01-0{day},{day}"
         for store in (1, 2)
         for item in "xy"
         for day in range(1, 5)
     ]
-    desk.ingest(desk.file("a.csv", HEADER + "\n".join(rows) + "\n"))
-    desk.ingest(desk.file("b.csv", HEADER + "1,x,2026-01-05,5\n"))
-    return desk
+    bucket.ingest(bucket.file("a.csv", HEADER + "\n".join(rows) + "\n"))
+    bucket.ingest(bucket.file("b.csv", HEADER + "1,x,2026-01-05,5\n"))
+    return bucket
 
 
 def test_all_items_of_the_store_and_date_go(filled):
@@ -63,16 +63,16 @@ def test_new_columns_and_replacement_in_one_commit(filled):
     assert len(rows) == 7
 
 
-def test_earlier_files_of_the_same_ingest_are_replaced_too_and_later_ones_are_not(desk):
+def test_earlier_files_of_the_same_ingest_are_replaced_too_and_later_ones_are_not(bucket):
     def content(sales):
         return f"{HEADER}1,x,2026-01-01,{sales}\n1,x,2026-01-02,{sales}\n"
 
-    desk.drop("a.csv", content(1), minute=1)
-    desk.drop("replace/b.csv", f"{HEADER}1,y,2026-01-01,2\n", minute=2)
-    desk.drop("c.csv", content(3), minute=3)
-    desk.ingest()
-    rows = desk.rows("item_id", "date", "sales")
-    if not desk.is_gcs:
+    bucket.drop("a.csv", content(1), minute=1)
+    bucket.drop("replace/b.csv", f"{HEADER}1,y,2026-01-01,2\n", minute=2)
+    bucket.drop("c.csv", content(3), minute=3)
+    bucket.ingest()
+    rows = bucket.rows("item_id", "date", "sales")
+    if not bucket.is_gcs:
         assert rows == [
             ("x", "2026-01-01", 3.0),
             ("x", "2026-01-02", 1.0),
@@ -81,8 +81,8 @@ def test_earlier_files_of_the_same_ingest_are_replaced_too_and_later_ones_are_no
         ]
 
 
-def test_two_replacements_of_one_day_leave_the_later_one(desk):
+def test_two_replacements_of_one_day_leave_the_later_one(bucket):
     for number in (1, 2):
-        desk.drop(f"replace/{number}.csv", f"{HEADER}1,x,2026-01-01,{number}\n", minute=number)
-    desk.ingest()
-    assert desk.rows("sales") == [(2.0,)]
+        bucket.drop(f"replace/{number}.csv", f"{HEADER}1,x,2026-01-01,{number}\n", minute=number)
+    bucket.ingest()
+    assert bucket.rows("sales") == [(2.0,)]

@@ -10,11 +10,12 @@ import pytest
 
 from ray_job.bucket.parts import WrittenPart
 from ray_job.bucket.releases import RELEASE_SCHEMA
-from ray_job.cli import nightly
-from ray_job.forecasting.task import Cost, Result
+from ray_job.forecasting.task import ChunkCost, ChunkResult
 from ray_job.nightly.drift import drift
+from ray_job.nightly.job_events import drift_fields, run_severity
 from ray_job.nightly.receipt import chunk_times, estimate_cost
-from ray_job.settings import Prices, Sanity
+from ray_job.publishing.gates import judge
+from ray_job.settings import Gates, Prices, Sanity
 from tests.support.shop import LAST, STORES, midnight
 
 DAY = timedelta(days=1)
@@ -31,7 +32,7 @@ def store(name, **changes):
         "data_through": AS_OF,
         "target_dates": [AS_OF + DAY, AS_OF + 2 * DAY],
         "predicted": [110.0, 0.0],
-        "usual": [100.0, 90.0],
+        "usual": [100.0, 0.0],
         "missing": ["", ""],
         **changes,
     }
@@ -124,7 +125,10 @@ def test_a_night_without_any_forecast():
 
 
 def test_stores_that_are_all_closed_have_no_level():
-    closed = {name: {"predicted": [0.0, 0.0], "outcome": "closed"} for name in REGIONS}
+    closed = {
+        name: {"predicted": [0.0, 0.0], "usual": [0.0, 0.0], "outcome": "closed"}
+        for name in REGIONS
+    }
     assert drift_of(night(**closed)).total.ratio is None
 
 
@@ -145,18 +149,18 @@ def test_receipt_and_event_say_which_stores_went_silent(shop):
     assert receipt.drift.silent_stores == ("s002",)
     assert receipt.drift.warnings[0].startswith("1 of 10 stores have sent no sales for 3 days")
     assert receipt.cost.total > 0
-    assert nightly._severity(receipt) == "WARNING"
-    fields = nightly._sanity(receipt)
+    assert run_severity(receipt) == "WARNING"
+    fields = drift_fields(receipt)
     assert fields["silent_stores"] == 1
     json.dumps(fields)
 
 
 def result(cpu, seconds, memory=2**30, stores=10, *, adopted=False):
     outcomes = pa.table({"store_id": [str(k) for k in range(stores)]})
-    return Result(
+    return ChunkResult(
         "d",
         WrittenPart(outcomes, None, None, "r", midnight(LAST)),
-        Cost(seconds=seconds, cpu_seconds=cpu, peak_memory_bytes=memory),
+        ChunkCost(seconds=seconds, cpu_seconds=cpu, peak_memory_bytes=memory),
         adopted=adopted,
     )
 
@@ -181,3 +185,15 @@ def test_chunk_times_are_those_of_chunks_that_were_done():
     times = chunk_times([result(1, 3), result(1, 1), result(1, 2), result(1, 9, adopted=True)])
     assert (times.chunks, times.shortest, times.median, times.longest) == (3, 1, 2, 3)
     assert chunk_times([result(1, 9, adopted=True)]).chunks == 0
+
+
+def test_gate_and_warning_judge_the_level_alike():
+    """Both count a store that is open and forecast at 0: it has usual sales."""
+    rows = night(**{f"s{k:02d}": {"predicted": [0.0, 0.0]} for k in range(20)})
+    gate = next(
+        gate
+        for gate in judge(rows, None, as_of=AS_OF, known=set(REGIONS), limits=Gates())
+        if gate.name == "level"
+    )
+    assert not gate.passed
+    assert "the forecasts in all are 0.00 times the usual sales" in drift_of(rows).warnings

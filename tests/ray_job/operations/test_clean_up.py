@@ -1,4 +1,4 @@
-"""Clean-up: orphans go, what the pointer reaches stays, and young things are let be."""
+"""Clean-up: old orphans are deleted; reachable objects and young orphans stay."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -8,8 +8,7 @@ import pytest
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import CorruptError, InputError
-from ray_job.operations import clean_up as cleaning
-from ray_job.operations.clean_up import clean_up
+from ray_job.operations.clean_up import CleanUp, clean_up
 from ray_job.operations.rollback import rollback
 from tests.support.drafts import DAY, FAILED, OK, A
 from tests.support.shop import LAST, STORES, generations
@@ -32,13 +31,13 @@ def test_orphans_are_deleted(publisher):
     for key in ("results/elsewhere", "models/m/model.json", "access/grants.json", "raw_data/a"):
         storage.create(key, b"x")
     before, views = generations(storage), publisher.views()
-    done = clean_up(storage, LATER)
-    assert (done.objects, done.bytes, done.table_files) == (4, 4, 0)
+    report = clean_up(storage, LATER)
+    assert (report.objects, report.bytes, report.table_files) == (4, 4, 0)
     assert {key for key in before if key not in generations(storage)} == orphans
     assert publisher.views() == views
 
 
-def test_young_things_are_let_be(publisher):
+def test_young_orphans_stay(publisher):
     publisher.storage.create(keys.part(A, "feed", 0), b"x")
     assert clean_up(publisher.storage, datetime.now(UTC) + timedelta(days=6.9)).objects == 0
     assert clean_up(publisher.storage, LATER, timedelta(days=9)).objects == 0
@@ -72,11 +71,11 @@ def test_there_is_something_to_go_back_to(publisher):
 
 
 def test_nothing_is_deleted_while_a_release_is_damaged(publisher):
-    made = publisher.publish({"a": OK})
+    publication = publisher.publish({"a": OK})
     publisher.storage.create(keys.part(A, "feed", 0), b"x")
-    key = keys.release(made.release)
-    found = publisher.storage.read_versioned(key)
-    publisher.storage.replace(key, found.data[:-1], found.generation)
+    key = keys.release(publication.release)
+    damaged = publisher.storage.read_versioned(key)
+    publisher.storage.replace(key, damaged.data[:-1], damaged.generation)
     before = generations(publisher.storage)
     with pytest.raises(CorruptError):
         clean_up(publisher.storage, LATER)
@@ -84,11 +83,11 @@ def test_nothing_is_deleted_while_a_release_is_damaged(publisher):
 
 
 def test_an_empty_bucket(storage):
-    assert clean_up(storage, LATER) == cleaning.CleanUp(0, 0, 0)
+    assert clean_up(storage, LATER) == CleanUp(0, 0, 0)
 
 
 def test_histories_are_vacuumed(shop):
-    """What a replacement took out of the table goes; what it holds, and its manifests, stay."""
+    """Files that a replacement removed from the table are deleted; its files and manifests stay."""
     old = shop.partition_files("s002")
     shop.deliver(
         [{"store_id": "s002", "date": LAST, "sales": 5.0, "open": 1, "promo": 0}], replace=True

@@ -1,4 +1,4 @@
-"""Rollback: what readers see, what is held, and what the next night may use."""
+"""Rollback: the release that readers get, the hold, and the base of the next night."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,14 +14,16 @@ from tests.support.drafts import DAY, FAILED, OK, A
 @pytest.fixture
 def nights(publisher):
     """Three nights and an hourly run of the last one: the releases by name."""
-    made = [publisher.publish({"a": OK, "b": OK}, A - back * DAY) for back in (2, 1, 0)]
-    made.append(publisher.publish({"a": OK}, version=2, expected={"a", "b"}, known={"a", "b"}))
-    return [one.release for one in made]
+    publications = [publisher.publish({"a": OK, "b": OK}, A - back * DAY) for back in (2, 1, 0)]
+    publications.append(
+        publisher.publish({"a": OK}, version=2, expected={"a", "b"}, known={"a", "b"})
+    )
+    return [publication.release for publication in publications]
 
 
 def test_to_the_one_before(publisher, nights):
-    done = rollback(publisher.storage)
-    assert (done.release, done.abandoned, done.hold_through) == (nights[2], (nights[3],), A)
+    report = rollback(publisher.storage)
+    assert (report.release, report.abandoned, report.hold_through) == (nights[2], (nights[3],), A)
     current = publisher.pointer
     assert (current.current, current.bad, current.hold_through) == (nights[2], (nights[3],), A)
     assert current.dates[A] == nights[2]
@@ -29,8 +31,8 @@ def test_to_the_one_before(publisher, nights):
 
 
 def test_further_back(publisher, nights):
-    done = rollback(publisher.storage, nights[1])
-    assert done.abandoned == (nights[3], nights[2])
+    report = rollback(publisher.storage, nights[1])
+    assert report.abandoned == (nights[3], nights[2])
     current = publisher.pointer
     assert current.current == nights[1]
     assert current.dates == {A - 2 * DAY: nights[0], A - DAY: nights[1]}
@@ -49,10 +51,10 @@ def test_twice_goes_further(publisher, nights):
 def test_to_the_same_again_changes_nothing(publisher, nights):
     rollback(publisher.storage, nights[1])
     before = publisher.pointer
-    done = rollback(publisher.storage, nights[1])
+    report = rollback(publisher.storage, nights[1])
     assert publisher.pointer == before
-    assert done.abandoned == ()
-    assert not done.changes_model
+    assert report.abandoned == ()
+    assert not report.changes_model
 
 
 def test_backfills_stay(publisher, nights):
@@ -66,7 +68,7 @@ def test_what_is_refused(publisher, nights):
     rollback(publisher.storage)
     with pytest.raises(InputError, match="marked this release as bad"):
         rollback(publisher.storage, nights[3])
-    with pytest.raises(InputError, match="remembers no such release"):
+    with pytest.raises(InputError, match="no such release is known"):
         rollback(publisher.storage, "unheard-of")
 
 
@@ -77,8 +79,8 @@ def test_nothing_published(publisher):
 
 def test_a_damaged_target_is_refused(publisher, nights):
     key = keys.release(nights[2])
-    found = publisher.storage.read_versioned(key)
-    publisher.storage.replace(key, found.data[:-9], found.generation)
+    intact = publisher.storage.read_versioned(key)
+    publisher.storage.replace(key, intact.data[:-9], intact.generation)
     before = publisher.pointer
     with pytest.raises(CorruptError):
         rollback(publisher.storage)
@@ -87,24 +89,24 @@ def test_a_damaged_target_is_refused(publisher, nights):
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_away_from_a_damaged_release(publisher, nights, gone):
-    """It stops every run of the night, whose base it is: the way back must stay open."""
+    """A damaged release stops every run that is based on it, so a rollback must be possible."""
     key = keys.release(nights[3])
-    found = publisher.storage.read_versioned(key)
+    intact = publisher.storage.read_versioned(key)
     if gone:
-        publisher.storage.delete(key, found.generation)
+        publisher.storage.delete(key, intact.generation)
     else:
-        publisher.storage.replace(key, found.data[:-9], found.generation)
+        publisher.storage.replace(key, intact.data[:-9], intact.generation)
     before = publisher.pointer
     with pytest.raises(NotFoundError if gone else CorruptError, match=nights[3]):
         publisher.publish({"a": OK, "b": OK}, A + DAY)
     assert publisher.pointer == before
-    done = rollback(publisher.storage)
-    assert (done.release, done.abandoned_model_version) == (nights[2], None)
-    assert not done.changes_model
+    report = rollback(publisher.storage)
+    assert (report.release, report.abandoned_model_version) == (nights[2], None)
+    assert not report.changes_model
     assert publisher.publish({"a": FAILED, "b": OK}, A + DAY).state == "published"
     assert publisher.rows()["a"]["as_of"] == A
     publisher.views()
-    # What it reached is nobody's any more, and clean-up goes on.
+    # Its objects are orphans now, and clean-up works again.
     publisher.storage.create(keys.part(A, "feed", 0), b"x")
     views = publisher.views()
     assert clean_up(publisher.storage, datetime.now(UTC) + timedelta(days=8)).objects >= 1
@@ -114,9 +116,9 @@ def test_away_from_a_damaged_release(publisher, nights, gone):
 def test_it_says_when_the_model_changed(publisher):
     publisher.publish({"a": OK}, A - DAY)
     publisher.publish({"a": OK}, model_version="m2")
-    done = rollback(publisher.storage)
-    assert (done.model_version, done.abandoned_model_version) == ("m1", "m2")
-    assert done.changes_model
+    report = rollback(publisher.storage)
+    assert (report.model_version, report.abandoned_model_version) == ("m1", "m2")
+    assert report.changes_model
 
 
 def test_no_scheduled_run_publishes_what_is_held(publisher, nights):
@@ -131,11 +133,11 @@ def test_no_scheduled_run_publishes_what_is_held(publisher, nights):
 
 def test_the_next_night_publishes_and_carries_nothing_bad(publisher, nights):
     rollback(publisher.storage)
-    made = publisher.publish({"a": FAILED, "b": OK}, A + DAY)
-    assert made.state == "published"
+    publication = publisher.publish({"a": FAILED, "b": OK}, A + DAY)
+    assert publication.state == "published"
     row = publisher.rows()["a"]
     assert (row["as_of"], row["table_version"], row["run_id"]) == (A, 1, "run003")
-    assert publisher.pointer.current == made.release
+    assert publisher.pointer.current == publication.release
 
 
 def test_force_lifts_the_hold(publisher, nights):

@@ -20,7 +20,7 @@ from ray_job.backtest import Backtest, backtest
 from ray_job.backtest.naive import RULES
 from ray_job.backtest.slices import slices
 from ray_job.backtest.trial import Conditions
-from ray_job.backtest.weather import with_forecast_errors, without_weather
+from ray_job.backtest.weather import with_forecast_errors
 from ray_job.bucket.errors import InputError
 from ray_job.cli import models
 from ray_job.evaluation.metrics import measures
@@ -243,7 +243,7 @@ def test_weather_errors_begin_after_the_as_of_and_grow():
 
 
 def test_a_context_without_weather_makes_a_model_without():
-    none = without_weather(CONTEXT)
+    none = CONTEXT.without_weather()
     assert panels.inputs(PANEL, none).weather == ()
     assert none.weather_missing_at(FIRST).all()
     assert with_forecast_errors(none, FIRST, 0.3) is none
@@ -254,7 +254,7 @@ def test_forecast_errors_are_felt_and_no_weather_still_forecasts(model, result):
     exact = result.rows.filter(pc.equal(result.rows["target_date"], FIRST))
     assert noisy.rows.num_rows == exact.num_rows
     assert noisy.rows["predicted"] != exact["predicted"]
-    bare = backtest(PANEL, FIRST, FIRST, without_weather(CONTEXT), model, SETTINGS)
+    bare = backtest(PANEL, FIRST, FIRST, CONTEXT.without_weather(), model, SETTINGS)
     assert np.isfinite(bare.rows["predicted"].to_numpy()).all()
 
 
@@ -278,14 +278,14 @@ def test_numbers_are_short(value, text):
 
 def storecast(shop, monkeypatch, *arguments):
     """A command at the midnight after the chain's last day, under its settings."""
-    real = models.edge
+    real = models.open_command
 
-    def edge(*args, **kwargs):
-        here = real(*args, **kwargs)
-        given = chain.SETTINGS.model_copy(update={"bucket": here.settings.bucket})
-        return replace(here, now=chain.midnight(chain.LAST), settings=given)
+    def open_at_last(*args, **kwargs):
+        command = real(*args, **kwargs)
+        given = chain.SETTINGS.model_copy(update={"bucket": command.settings.bucket})
+        return replace(command, now=chain.midnight(chain.LAST), settings=given)
 
-    monkeypatch.setattr(models, "edge", edge)
+    monkeypatch.setattr(models, "open_command", open_at_last)
     return CliRunner().invoke(app, [*arguments, "--bucket", shop.storage.url])
 
 

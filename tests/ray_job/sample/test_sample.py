@@ -1,4 +1,4 @@
-"""The generated stores: repeatable, independent of each other, with the effects they promise."""
+"""Generated stores are repeatable, independent of each other, and have the documented effects."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -82,8 +82,8 @@ def test_blocks_hold_the_same_rows_however_they_are_cut(stores, rows):
     blocks = list(iter_blocks(SMALL, stores, rows))
     assert pa.concat_tables(block.sales for block in blocks).equals(whole.sales)
     assert pa.concat_tables(block.known_ahead for block in blocks).equals(whole.known_ahead)
-    one_group = 64 * (SMALL.days + SMALL.days_ahead)
-    assert max(block.sales.num_rows for block in blocks) <= max(rows, one_group)
+    group_rows = 64 * (SMALL.days + SMALL.days_ahead)
+    assert max(block.sales.num_rows for block in blocks) <= max(rows, group_rows)
     assert max(len(block.sales["store_id"].unique()) for block in blocks) <= stores
 
 
@@ -148,7 +148,7 @@ def test_what_is_known_ahead_covers_each_series_on_each_day_ahead(sample):
     "wrong",
     [{"stores": 0}, {"days": 0}, {"big_store_items": 0}, {"days_ahead": -1}, {"days": 10_000}],
 )
-def test_a_spec_of_nothing_is_refused(wrong):
+def test_a_spec_with_bad_numbers_is_refused(wrong):
     with pytest.raises(InputError):
         SampleSpec(last_day=LAST, **wrong)
 
@@ -200,15 +200,14 @@ def test_rain_keeps_customers_away(daily):
     logs = np.log(opened["sales"])
     month = pd.to_datetime(opened["date"]).dt.month
     usual = logs.groupby([opened["store_id"], opened["promo"], month]).transform("mean")
-    left = logs - usual
-    assert (
-        left[opened["precipitation"] > 10].mean() < left[opened["precipitation"] == 0].mean() - 0.03
-    )
+    effect = logs - usual
+    rainy, dry = effect[opened["precipitation"] > 10], effect[opened["precipitation"] == 0]
+    assert rainy.mean() < dry.mean() - 0.03
 
 
 def test_customers_follow_sales(daily):
-    one = daily[(daily["store_id"] == "s002") & (daily["open"] == 1)]
-    assert np.corrcoef(one["sales"], one["customers"])[0, 1] > 0.9
+    open_days = daily[(daily["store_id"] == "s002") & (daily["open"] == 1)]
+    assert np.corrcoef(open_days["sales"], open_days["customers"])[0, 1] > 0.9
 
 
 def test_new_stores_have_short_histories(daily, sample):
@@ -236,8 +235,8 @@ def test_one_store_was_renovated_and_one_is_closed_now(daily, sample):
     closed = daily[(daily["store_id"] == "s009") & (daily["date"] > LAST - timedelta(days=10))]
     assert closed["open"].eq(0).all()
     ahead = sample.known_ahead.to_pandas()
-    still = ahead.groupby("store_id")["open"].sum()
-    assert list(still[still == 0].index) == ["s009"]
+    open_days = ahead.groupby("store_id")["open"].sum()
+    assert list(open_days[open_days == 0].index) == ["s009"]
 
 
 def test_items_have_returns_zipf_popularity_and_promos_of_their_own(sample):

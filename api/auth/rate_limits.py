@@ -1,0 +1,41 @@
+"""How many requests a caller may send: one token bucket for each caller, in memory."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+from cachetools import LRUCache
+
+from api.problems import TooManyRequestsError
+
+_MAX_CALLERS = 50_000
+
+
+class RateLimiter:
+    """A caller may send `burst` requests at once and `per_second` in the long run.
+
+    0 per second: no limit. The buckets of the least recently seen callers are forgotten.
+    """
+
+    def __init__(self, per_second: float, burst: int) -> None:
+        self._per_second = per_second
+        self._burst = float(burst)
+        # Caller to (requests left, time in seconds at which that was so).
+        self._buckets: LRUCache[str, tuple[float, float]] = LRUCache(_MAX_CALLERS)
+
+    def take(self, caller: str, now: datetime) -> None:
+        """Count one request. Raises TooManyRequestsError with the seconds to wait."""
+        if not self._per_second:
+            return
+        seconds = now.timestamp()
+        left, counted_at = self._buckets.get(caller, (self._burst, seconds))
+        left = min(self._burst, left + max(seconds - counted_at, 0.0) * self._per_second)
+        if left < 1.0:
+            self._buckets[caller] = (left, seconds)
+            wait = math.ceil((1.0 - left) / self._per_second)
+            raise TooManyRequestsError(
+                f"no more than {self._per_second:g} requests a second are answered",
+                headers={"Retry-After": str(max(wait, 1))},
+            )
+        self._buckets[caller] = (left - 1.0, seconds)

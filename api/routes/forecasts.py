@@ -1,0 +1,188 @@
+"""`GET /v1/stores/{store_id}/forecast` and its aliases under /results."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from api.problems import UnknownItemError, UnknownTargetDateError
+from api.routes import page_tokens
+from api.routes.context import Context, RequestContext
+from api.routes.documentation import AnswerSpec, documented
+from api.routes.parameters import AsOf, MaxAge, PageSize, PageTokenText, StoreId
+from api.routes.replies import next_page_header, reply
+from api.store.items import NO_ITEMS, ItemPage, find_item, item_page
+from api.store.snapshot import Snapshot, StoreForecast
+from api.transport.negotiation import negotiate
+from api.views.forecasts import AnswerBasis, check_showable, long_date, store_forecast
+from api.views.formats import MEDIA_TYPES, Format, encode
+from api.views.schemas import Forecast
+from api.views.tables import FORECAST_SCHEMA, forecast_rows
+
+router = APIRouter(tags=["forecasts"])
+
+_OFFERED: tuple[Format, ...] = ("json", "csv", "parquet")
+_MAX_INLINE_ITEMS = 50
+"""An answer with more items is written in a thread, so that no other request waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """The part of a store's forecast that the caller asks for."""
+
+    as_of: date | None = None
+    item_id: str | None = None
+    target_date: date | None = None
+    max_age_days: int | None = None
+    page_size: int = 100
+    page_token: str | None = None
+
+
+@router.get(
+    "/v1/stores/{store_id}/forecast",
+    operation_id="getForecast",
+    summary="The coming days of a store",
+    **documented(
+        AnswerSpec(Forecast, "The days that are left, in all and by item.", tabular=True),
+        401, 403, 404, 406, 409, 410, 422, 429, 503,
+    ),
+)  # fmt: skip
+async def get_forecast(
+    context: Context,
+    store_id: StoreId,
+    as_of: AsOf = None,
+    item_id: Annotated[str | None, Query(max_length=1024, description="Only this item.")] = None,
+    target_date: Annotated[date | None, Query(description="Only this day.")] = None,
+    max_age_days: MaxAge = None,
+    page_size: PageSize = 100,
+    page_token: PageTokenText = None,
+) -> Response:
+    selection = _Selection(as_of, item_id, target_date, max_age_days, page_size, page_token)
+    return await _answer(context, store_id, selection, negotiate(context.accept, _OFFERED))
+
+
+@router.get(
+    "/results/{store_id}.csv",
+    operation_id="getResultsCsv",
+    summary="The coming days of a store, as CSV",
+    **documented(
+        AnswerSpec(None, "As text/csv, whatever is accepted.", tabular=True),
+        401, 403, 404, 410, 422, 429, 503,
+    ),
+)  # fmt: skip
+async def get_results_csv(
+    context: Context,
+    store_id: StoreId,
+    as_of: AsOf = None,
+    page_size: PageSize = 100,
+    page_token: PageTokenText = None,
+) -> Response:
+    selection = _Selection(as_of=as_of, page_size=page_size, page_token=page_token)
+    return await _answer(context, store_id, selection, "csv")
+
+
+@router.get(
+    "/results/{store_id}",
+    operation_id="getResults",
+    summary="The coming days of a store, by its earlier address",
+    **documented(
+        AnswerSpec(Forecast, "As /v1/stores/{store_id}/forecast.", tabular=True),
+        401, 403, 404, 406, 410, 422, 429, 503,
+    ),
+)  # fmt: skip
+async def get_results(
+    context: Context,
+    store_id: StoreId,
+    as_of: AsOf = None,
+    page_size: PageSize = 100,
+    page_token: PageTokenText = None,
+) -> Response:
+    selection = _Selection(as_of=as_of, page_size=page_size, page_token=page_token)
+    return await _answer(context, store_id, selection, negotiate(context.accept, _OFFERED))
+
+
+async def _answer(
+    context: RequestContext, store_id: str, selection: _Selection, answer_format: Format
+) -> Response:
+    context.check_store(store_id)
+    snapshot, first_row = await _page_start(context, store_id, selection)
+    store = context.store(snapshot, store_id)
+    basis = context.basis(snapshot, selection.as_of)
+    check_showable(store, basis, selection.max_age_days)
+    _check_target_date(store, basis, selection.target_date)
+    page = await _item_page(context, snapshot, store, selection, first_row)
+    next_token = None
+    if page.next_row is not None:
+        token = page_tokens.PageToken(_list_name(store_id), snapshot.name, page.next_row)
+        next_token = token.encode()
+    answer = store_forecast(
+        store, basis, page, target_date=selection.target_date, next_page_token=next_token
+    )
+    content = (answer_format, answer, forecast_rows(answer), FORECAST_SCHEMA)
+    if len(page.items) > _MAX_INLINE_ITEMS:
+        body = await asyncio.to_thread(encode, *content)
+    else:
+        body = encode(*content)
+    return reply(
+        context,
+        body,
+        MEDIA_TYPES[answer_format],
+        headers=next_page_header(context, next_token),
+        published_at=snapshot.entry.published_at,
+    )
+
+
+async def _page_start(
+    context: RequestContext, store_id: str, selection: _Selection
+) -> tuple[Snapshot, int]:
+    """The release to answer from, and the row of the store with which the page begins."""
+    if selection.page_token is None:
+        return await context.service.snapshot_as_of(context.state, selection.as_of), 0
+    token = page_tokens.decode(selection.page_token, _list_name(store_id))
+    context.service.current_snapshot(context.state)
+    return await context.service.snapshot_of(context.state, token.release), token.position
+
+
+def _check_target_date(store: StoreForecast, basis: AnswerBasis, target_date: date | None) -> None:
+    """Raise UnknownTargetDateError for a day that the forecast does not contain."""
+    target_dates = [day.target_date for day in store.days if basis.includes(day)]
+    if target_date is not None and target_date not in target_dates:
+        raise UnknownTargetDateError(
+            f"the forecast says nothing of {long_date(target_date)}",
+            store_id=store.store_id,
+            target_dates=target_dates,
+        )
+
+
+async def _item_page(
+    context: RequestContext,
+    snapshot: Snapshot,
+    store: StoreForecast,
+    selection: _Selection,
+    first_row: int,
+) -> ItemPage:
+    """Read in this thread if the parts are cached, as those of the current snapshot are."""
+    parts = context.service.parts
+
+    def read() -> ItemPage:
+        if selection.item_id is None:
+            return item_page(parts, store, first_row, selection.page_size)
+        item = find_item(parts, store, selection.item_id)
+        if item is None:
+            raise UnknownItemError(
+                f"store {store.store_id} has no item {selection.item_id}", store_id=store.store_id
+            )
+        return ItemPage((item,), store.items, None)
+
+    if selection.item_id is None and store.items <= 1 and not store.parts:
+        return NO_ITEMS
+    return read() if snapshot is context.state.snapshot else await asyncio.to_thread(read)
+
+
+def _list_name(store_id: str) -> str:
+    return f"forecast/{store_id}"

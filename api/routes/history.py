@@ -1,0 +1,66 @@
+"""`GET /v1/stores/{store_id}/history`: past days, what was forecast and what was sold."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from api.routes.context import Context, RequestContext
+from api.routes.documentation import AnswerSpec, documented
+from api.routes.parameters import StoreId
+from api.routes.replies import reply
+from api.store.scores import ScoredDay
+from api.transport.negotiation import negotiate
+from api.views.formats import MEDIA_TYPES, Format, encode
+from api.views.history import history_answer
+from api.views.schemas import History
+from api.views.tables import HISTORY_SCHEMA, history_rows
+
+router = APIRouter(tags=["forecasts"])
+
+_OFFERED: tuple[Format, ...] = ("json", "csv", "parquet")
+_DAY = timedelta(days=1)
+
+
+@router.get(
+    "/v1/stores/{store_id}/history",
+    operation_id="getHistory",
+    summary="How good the forecasts of a store have been",
+    **documented(
+        AnswerSpec(History, "The past days that were forecast, oldest first.", tabular=True),
+        401, 403, 404, 406, 422, 429, 503,
+    ),
+)  # fmt: skip
+async def get_history(
+    context: Context,
+    store_id: StoreId,
+    days: Annotated[int, Query(ge=1, le=60, description="How many days back from today.")] = 28,
+) -> Response:
+    answer_format = negotiate(context.accept, _OFFERED)
+    context.check_store(store_id)
+    snapshot = context.service.current_snapshot(context.state)
+    context.store(snapshot, store_id)
+    answer = history_answer(
+        store_id,
+        snapshot.name,
+        context.state.unread_since,
+        await past_days(context, store_id, days),
+    )
+    body = encode(answer_format, answer, history_rows(answer), HISTORY_SCHEMA)
+    return reply(
+        context, body, MEDIA_TYPES[answer_format], published_at=snapshot.entry.published_at
+    )
+
+
+async def past_days(context: RequestContext, store_id: str, days: int) -> list[ScoredDay]:
+    """The forecasts of the last `days` days before today, oldest first. Read in a thread."""
+    state = context.state
+    today = state.schedule.today(context.now)
+    dates = [today - back * _DAY for back in range(days, 0, -1)]
+    return await asyncio.to_thread(
+        context.service.scores.scored_days, state.pointer, state.schedule, store_id, dates
+    )

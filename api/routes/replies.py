@@ -1,0 +1,82 @@
+"""Replies: the bytes of an answer with the headers that caches need."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any
+
+from starlette.responses import Response
+
+from api.routes.context import RequestContext
+from api.store.state import last_change, next_change
+from api.transport.negotiation import accepts_gzip
+from api.transport.reply_cache import CACHE_HINT, CacheHint
+from api.views.formats import MEDIA_TYPES, to_json
+
+_VARY = "Accept, Accept-Encoding, Authorization, X-Goog-IAP-JWT-Assertion"
+_MIN_COMPRESSED_BYTES = 1024
+
+
+def reply(
+    context: RequestContext,
+    body: bytes,
+    media_type: str,
+    *,
+    headers: dict[str, str] | None = None,
+    published_at: datetime | None = None,
+) -> Response:
+    """The reply with a strong ETag, the digest of its bytes.
+
+    The bytes hold release, store, day and staleness, so the ETag changes when one of them does.
+    The middleware compares it with If-None-Match and sends a 304.
+    """
+    state, now = context.state, context.now
+    encoding = {}
+    if len(body) >= _MIN_COMPRESSED_BYTES and accepts_gzip(
+        context.request.headers.get("accept-encoding", "")
+    ):
+        body = gzip.compress(body, compresslevel=5, mtime=0)
+        encoding = {"Content-Encoding": "gzip"}
+    changes = [last_change(state.schedule, now), published_at, state.unread_since]
+    last_modified = max(moment for moment in changes if moment is not None)
+    _allow_caching(context)
+    digest = hashlib.blake2b(body, digest_size=15).hexdigest()
+    return Response(
+        body,
+        headers={
+            "Content-Type": media_type,
+            "ETag": f'"{digest}"',
+            "Last-Modified": format_datetime(last_modified.astimezone(UTC), usegmt=True),
+            "Cache-Control": "private, no-cache",
+            "Vary": _VARY,
+            **encoding,
+            **(headers or {}),
+        },
+    )
+
+
+def reply_json(
+    context: RequestContext, answer: Any, published_at: datetime | None = None
+) -> Response:
+    return reply(context, to_json(answer), MEDIA_TYPES["json"], published_at=published_at)
+
+
+def next_page_header(context: RequestContext, next_token: str | None) -> dict[str, str]:
+    """A Link header (RFC 8288) to the next page, for formats without a field for the token."""
+    if next_token is None:
+        return {}
+    url = context.request.url.include_query_params(page_token=next_token)
+    return {"Link": f'<{url.path}?{url.query}>; rel="next"'}
+
+
+def _allow_caching(context: RequestContext) -> None:
+    """Tell the middleware how long the reply is right for the same request."""
+    hint: CacheHint | None = context.request.scope.get(CACHE_HINT)
+    if hint is not None:
+        until = next_change(context.state.schedule, context.now)
+        expires = context.caller.expires
+        hint.caller = context.caller.name
+        hint.until = until if expires is None else min(until, expires)

@@ -1,0 +1,127 @@
+"""`/v1/runs` and `/v1/releases`: receipts and publications, for operators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from api.problems import ReleaseGoneError, UnknownRunError
+from api.routes import page_tokens
+from api.routes.context import Context, RequestContext
+from api.routes.documentation import AnswerSpec, documented
+from api.routes.parameters import PageSize, PageTokenText
+from api.routes.replies import reply, reply_json
+from api.views.formats import MEDIA_TYPES
+from api.views.schemas import ReleaseList
+from ray_job.bucket.errors import NotFoundError
+from ray_job.bucket.pointer import Pointer, Published
+from ray_job.bucket.receipts import Receipt
+
+router = APIRouter(tags=["operators"])
+
+_ISO_DATE_LENGTHS = (8, 10)
+"""Characters of a date in ISO 8601, basic and extended."""
+_LIST_NAME = "releases"
+
+
+@router.get(
+    "/v1/runs/current",
+    operation_id="getCurrentRun",
+    summary="The receipt of the run whose release is served",
+    **documented(AnswerSpec(Receipt, "The run's receipt."), 401, 403, 404, 429, 503),
+)
+async def get_current_run(context: Context) -> Response:
+    context.check_operator()
+    entry = context.service.current_snapshot(context.state).entry
+    return await _receipt(context, entry.as_of, entry.run_id)
+
+
+@router.get(
+    "/v1/runs/{run_id}",
+    operation_id="getRun",
+    summary="The receipt of a run, published or not",
+    **documented(AnswerSpec(Receipt, "The run's receipt."), 401, 403, 404, 422, 429, 503),
+)
+async def get_run(
+    context: Context,
+    run_id: Annotated[
+        str,
+        Path(
+            pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+            description="The run's id, as answers and logs name it.",
+        ),
+    ],
+) -> Response:
+    context.check_operator()
+    as_of = _as_of_run(context.state.pointer, run_id)
+    if as_of is None:
+        raise UnknownRunError(f"no run {run_id} is known")
+    return await _receipt(context, as_of, run_id)
+
+
+@router.get(
+    "/v1/releases",
+    operation_id="listReleases",
+    summary="What was published, newest first",
+    **documented(AnswerSpec(ReleaseList, "A page of releases."), 401, 403, 410, 422, 429, 503),
+)
+async def list_releases(
+    context: Context, page_size: PageSize = 100, page_token: PageTokenText = None
+) -> Response:
+    context.check_operator()
+    entries = context.state.pointer.history
+    first = 0
+    if page_token is not None:
+        token = page_tokens.decode(page_token, _LIST_NAME)
+        names = [entry.release for entry in entries]
+        if token.release not in names:
+            raise ReleaseGoneError(f"release {token.release} is gone: begin with the first page")
+        first = names.index(token.release) + token.position
+    page = entries[first : first + page_size]
+    next_token = None
+    if first + page_size < len(entries):
+        next_token = page_tokens.PageToken(_LIST_NAME, page[-1].release, 1).encode()
+    return reply_json(context, _releases(context.state.pointer, page, next_token))
+
+
+def _releases(
+    pointer: Pointer, page: Sequence[Published], next_token: str | None
+) -> dict[str, Any]:
+    return {
+        "current": pointer.current,
+        "hold_through": pointer.hold_through,
+        "releases": [
+            {
+                **entry.model_dump(),
+                "is_current": entry.release == pointer.current,
+                "is_bad": entry.release in pointer.bad,
+            }
+            for entry in page
+        ],
+        "next_page_token": next_token,
+    }
+
+
+async def _receipt(context: RequestContext, as_of: date, run_id: str) -> Response:
+    try:
+        receipt = await context.service.receipts.get(as_of, run_id)
+    except NotFoundError:
+        raise UnknownRunError(f"there is no receipt of run {run_id}") from None
+    body = receipt.model_dump_json().encode()
+    return reply(context, body, MEDIA_TYPES["json"], published_at=receipt.finished_at)
+
+
+def _as_of_run(pointer: Pointer, run_id: str) -> date | None:
+    """The as-of of a run: from the pointer, else from the date with which a run id begins."""
+    for entry in pointer.history:
+        if entry.run_id == run_id:
+            return entry.as_of
+    for length in _ISO_DATE_LENGTHS:
+        with suppress(ValueError):
+            return date.fromisoformat(run_id[:length])
+    return None

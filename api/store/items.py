@@ -1,0 +1,117 @@
+"""The items of a store, read from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from api.store.part_cache import PartCache
+from api.store.snapshot import ForecastDay, StoreForecast, finite
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    item_id: str
+    days: tuple[ForecastDay, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPage:
+    """`next_row` is the row of the store with which the next page begins, None on the last page."""
+
+    items: tuple[Item, ...]
+    total: int
+    next_row: int | None
+
+
+NO_ITEMS = ItemPage((), 0, None)
+
+
+def item_page(parts: PartCache, store: StoreForecast, first_row: int, size: int) -> ItemPage:
+    """Up to `size` items, beginning with the store's row `first_row`.
+
+    NO_ITEMS for a store without items. A part that is not cached is fetched, which blocks.
+    Raises NotFoundError, StorageError or CorruptError.
+    """
+    rows = _rows(parts, store)
+    if _has_no_items(store, rows):
+        return NO_ITEMS
+    rows_read = size * max(len(store.days), 1) + 1
+    items = list(_group(rows.slice(first_row, rows_read)))
+    while len(items) <= size and first_row + rows_read < rows.num_rows:
+        rows_read *= 2
+        items = list(_group(rows.slice(first_row, rows_read)))
+    page = items[:size]
+    next_row = first_row + sum(len(item.days) for item in page)
+    return ItemPage(tuple(page), store.items, next_row if next_row < rows.num_rows else None)
+
+
+def find_item(parts: PartCache, store: StoreForecast, item_id: str) -> Item | None:
+    """One item, searched by bisection: the rows of a store are sorted by item.
+
+    Blocks and raises as `item_page` does.
+    """
+    rows = _rows(parts, store)
+    if _has_no_items(store, rows):
+        return None
+    ids = rows.column("item_id")
+    low, high = 0, rows.num_rows
+    while low < high:
+        middle = (low + high) // 2
+        if ids[middle].as_py() < item_id:
+            low = middle + 1
+        else:
+            high = middle
+    item = next(_group(rows.slice(low, max(len(store.days), 1))), None)
+    return item if item is not None and item.item_id == item_id else None
+
+
+def _has_no_items(store: StoreForecast, rows: pa.Table) -> bool:
+    """Whether the only series of the store is the store itself, with the item id ""."""
+    return rows.num_rows == 0 or (store.items <= 1 and rows.column("item_id")[0].as_py() == "")
+
+
+def _rows(parts: PartCache, store: StoreForecast) -> pa.Table:
+    tables = [
+        parts.rows(store.store_id, part_range) for part_range in store.parts if part_range.rows
+    ]
+    if not tables:
+        return pa.table({"item_id": pa.array([], pa.string())})
+    if len(tables) == 1:
+        return tables[0]
+    tables.sort(key=lambda table: table.column("item_id")[0].as_py())
+    return pa.concat_tables(tables)
+
+
+def _group(rows: pa.Table) -> Iterator[Item]:
+    """Consecutive rows of one item as an Item."""
+    columns = [
+        rows.column(name).to_pylist()
+        for name in (
+            "item_id",
+            "target_date",
+            "days_ahead",
+            "predicted_sales",
+            "lower_80",
+            "upper_80",
+            "method",
+        )
+    ]
+    current: str | None = None
+    days: list[ForecastDay] = []
+    for item_id, target_date, days_ahead, predicted, lower, upper, method in zip(
+        *columns, strict=True
+    ):
+        if item_id != current:
+            if current is not None:
+                yield Item(current, tuple(days))
+            current, days = item_id, []
+        days.append(
+            ForecastDay(
+                target_date, days_ahead, finite(predicted), finite(lower), finite(upper), method
+            )
+        )
+    if current is not None:
+        yield Item(current, tuple(days))

@@ -1,0 +1,126 @@
+"""Complete replies, cached for the same request of the same caller.
+
+An entry is valid for one served state and until a moment: a swap, a change of grants, midnight, the
+deadline and the end of the token all end it. Its key holds the address and every header on which
+an answer may depend. The credentials are among them, so that no caller gets another caller's reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from cachetools import LRUCache
+from starlette.types import Message, Scope
+
+from api.store.state import ServedState
+
+CACHE_HINT = "storecast.cache_hint"
+"""The key of the scope under which a route finds the `CacheHint` of its reply."""
+_KEY_HEADERS = frozenset(
+    {
+        b"accept",
+        b"accept-encoding",
+        b"authorization",
+        b"x-goog-iap-jwt-assertion",
+        b"origin",
+    }
+)
+_NOT_IN_304 = frozenset({b"content-length", b"content-type", b"content-encoding"})
+_OVERHEAD_BYTES = 2048
+"""The approximate memory of an entry besides its body."""
+_MIN_REPLIES = 8
+"""The cache takes only replies of which it could hold so many."""
+
+ReplyKey = tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]]
+
+
+@dataclass(slots=True)
+class CacheHint:
+    """Until when the reply is right for the same request. None: it must not be cached."""
+
+    until: datetime | None = None
+    caller: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedReply:
+    """A complete reply: `start` and `body` as ASGI messages, and `unchanged`, the head of a 304."""
+
+    etag: bytes
+    start: Message
+    body: Message
+    unchanged: Message
+    route: str
+    caller: str
+    until: datetime
+
+    @property
+    def size(self) -> int:
+        return len(self.body["body"]) + _OVERHEAD_BYTES
+
+
+class ReplyCache:
+    """Up to `max_bytes` of replies, without the least recently used. For one event loop."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._state: ServedState | None = None
+        self._replies = self._empty()
+
+    def __len__(self) -> int:
+        return len(self._replies)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all entries."""
+        return int(self._replies.currsize)
+
+    def get(self, key: ReplyKey, state: ServedState, now: datetime) -> CachedReply | None:
+        if state is not self._state:
+            self._state, self._replies = state, self._empty()
+            return None
+        reply = self._replies.get(key)
+        if reply is None:
+            return None
+        if now >= reply.until:
+            del self._replies[key]
+            return None
+        return reply
+
+    def put(self, key: ReplyKey, state: ServedState, reply: CachedReply) -> None:
+        """Does nothing if another state is served since the reply was begun."""
+        if state is self._state and reply.size <= self._max_bytes // _MIN_REPLIES:
+            self._replies[key] = reply
+
+    def _empty(self) -> LRUCache[ReplyKey, CachedReply]:
+        return LRUCache(self._max_bytes, getsizeof=lambda reply: reply.size)
+
+
+def key_of(scope: Scope) -> ReplyKey:
+    headers = tuple([pair for pair in scope["headers"] if pair[0] in _KEY_HEADERS])
+    return scope["raw_path"], scope["query_string"], headers
+
+
+def unchanged(start: Message) -> Message:
+    """The head of a 304 (RFC 9110, 15.4.5) from the head of the 200."""
+    headers = [pair for pair in start["headers"] if pair[0].lower() not in _NOT_IN_304]
+    return {"type": "http.response.start", "status": 304, "headers": headers}
+
+
+def header_value(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The first header `name`, which must be in lower case."""
+    for header, value in headers:
+        if header.lower() == name:
+            return value
+    return None
+
+
+def matches(if_none_match: bytes, etag: bytes) -> bool:
+    """Weak comparison (RFC 9110, 13.1.2)."""
+    if if_none_match == etag:
+        return True
+    if if_none_match.strip() == b"*":
+        return True
+    return any(tag.strip().removeprefix(b"W/") == etag for tag in if_none_match.split(b","))

@@ -1,0 +1,73 @@
+"""Outcomes of stores, and the reasons for them, as parts, releases, receipts and answers name them.
+
+Each reason code has a line in `ray_job/FAILURES.md`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """What a run did for a store."""
+
+    OK = "ok"
+    """The model made a forecast of at least one series."""
+    CLOSED = "closed"
+    """The store is closed on every target date. Its forecast is 0."""
+    FALLBACK = "fallback"
+    """Every series has too little or too old history. A simple rule made the forecast."""
+    FAILED = "failed"
+    """The run made no forecast. An earlier forecast of the store is carried."""
+    NO_DATA = "no_data"
+    """No sales of the store are known."""
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether the outcome counts as a forecast."""
+        return self in (Outcome.OK, Outcome.CLOSED, Outcome.FALLBACK)
+
+
+COVERED = tuple(outcome for outcome in Outcome if outcome.is_covered)
+"""The outcomes that count as a forecast."""
+
+
+class ReasonCode(StrEnum):
+    """Why a store has no forecast of the model. An outcome `ok` or `closed` has no reason code."""
+
+    GONE = "gone"
+    """A file of the store's history does not exist any more: it was vacuumed, or it was lost."""
+    CORRUPT = "corrupt"
+    """The bytes of a file of the store's history are not what was written."""
+    BAD_COLUMN = "bad_column"
+    """A column of the store's history is missing or has another type."""
+    STORAGE = "storage"
+    """The storage failed or refused a request for the store's history or its part."""
+    MEMORY = "memory"
+    """The store alone does not fit into the memory of its worker."""
+    ERROR = "error"
+    """An unexpected exception was raised for the store."""
+    KILLED_WORKER = "killed_worker"
+    """The worker process died each time that it met the store alone."""
+    DEADLINE = "deadline"
+    """The store alone took longer than the deadline of its chunk."""
+    ABSURD = "absurd"
+    """The model's predictions are NaN, negative, or far above all past sales of the store."""
+    NO_DATA = "no_data"
+    """No sales of the store are known. The outcome is `no_data`."""
+    LITTLE_HISTORY = "little_history"
+    """The history is too short or too old for the model. The outcome is `fallback`."""
+
+    @property
+    def is_retriable(self) -> bool:
+        """Whether another attempt may succeed, since the store's own data are not the cause."""
+        return self in (
+            ReasonCode.STORAGE,
+            ReasonCode.MEMORY,
+            ReasonCode.DEADLINE,
+            ReasonCode.GONE,
+        )
+
+
+RETRIABLE = tuple(code for code in ReasonCode if code.is_retriable)
+"""The reason codes of which another attempt may succeed."""

@@ -1,0 +1,295 @@
+"""A bucket in Google Cloud Storage.
+
+Requests that need generations or checksums go through google-cloud-storage. Plain reads go through
+Arrow's streams: one request, a seventh of the CPU. Every conditional write carries
+`if_generation_match`. The client repeats a write whose answer was lost, and the first try may have
+succeeded: after a failed precondition the object is therefore read back and compared. The
+environment variable `STORAGE_EMULATOR_HOST` leads all clients to another server, without sign-in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from google.api_core import exceptions as google_errors
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import storage as google_storage
+from google.cloud.storage.exceptions import DataCorruption
+from google.cloud.storage.retry import DEFAULT_RETRY
+from pyarrow import ArrowException
+from pyarrow.fs import FileSystem, GcsFileSystem, SubTreeFileSystem
+from requests.adapters import HTTPAdapter
+from requests.exceptions import RequestException
+
+from ray_job.bucket.errors import (
+    BucketMissingError,
+    ConflictError,
+    CorruptError,
+    NotFoundError,
+    StorageError,
+)
+from ray_job.bucket.storage.checksums import crc32c_from_base64, crc32c_of_file
+from ray_job.bucket.storage.interface import ObjectInfo, Versioned
+
+_RETRY_SECONDS = 120.0
+_CONNECTIONS = 32
+_RETRY = DEFAULT_RETRY.with_timeout(_RETRY_SECONDS)
+_READ_ATTEMPTS = 3
+_ARROW_CHECKSUM_ERROR = "DATA_LOSS"
+"""Arrow's error contains this text if a body does not match the storage's checksum."""
+
+
+@contextmanager
+def _translated_errors(key: str) -> Iterator[None]:
+    """Raise a client's error as NotFoundError, CorruptError or StorageError that names `key`.
+
+    A failed precondition passes: the callers decide what it means.
+    """
+    try:
+        yield
+    except (google_errors.NotFound, FileNotFoundError) as error:
+        raise NotFoundError(f"{key}: there is no such object") from error
+    except (google_errors.PreconditionFailed, google_errors.NotModified):
+        raise
+    except DataCorruption as error:
+        raise CorruptError(f"{key}: the bytes received do not match the checksum") from error
+    except google_errors.GoogleAPIError as error:
+        raise StorageError(f"{key}: {_first_line(error)}") from error
+    except (GoogleAuthError, RequestException, OSError, ArrowException) as error:
+        raise StorageError(f"{key}: {_first_line(error)}") from error
+
+
+def _read_repeatedly(read: Callable[[], bytes]) -> bytes:
+    """Repeat a read whose bytes did not match their checksum; the clients do not repeat it."""
+    for _ in range(_READ_ATTEMPTS - 1):
+        try:
+            return read()
+        except DataCorruption:
+            continue
+        except OSError as error:
+            if _ARROW_CHECKSUM_ERROR not in str(error):
+                raise
+    return read()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class GcsStorage:
+    """The `Storage` of a bucket. An object's name is `prefix` + key."""
+
+    name: str
+    prefix: str
+    bucket: Any
+    arrow: FileSystem
+
+    @classmethod
+    def open(cls, url: str) -> GcsStorage:
+        """Raises BucketMissingError if there is no such bucket."""
+        name, _, prefix = url.removeprefix("gs://").partition("/")
+        prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        with _translated_errors(url):
+            bucket = _client().bucket(name)
+            exists = bucket.exists(retry=_RETRY)
+        if not exists:
+            raise BucketMissingError(f"gs://{name}: there is no such bucket")
+        return cls(
+            name, prefix, bucket, SubTreeFileSystem(f"{name}/{prefix}", _arrow_file_system())
+        )
+
+    @property
+    def url(self) -> str:
+        return f"gs://{self.name}/{self.prefix}".rstrip("/")
+
+    def read(self, key: str) -> bytes:
+        def stream() -> bytes:
+            with self.arrow.open_input_stream(key, buffer_size=0) as opened:
+                data: bytes = opened.read()
+                return data
+
+        with _translated_errors(key):
+            return _read_repeatedly(stream)
+
+    def read_range(self, key: str, begin: int, end: int) -> bytes:
+        with _translated_errors(key):
+            data: bytes = self._blob(key).download_as_bytes(
+                start=begin, end=end - 1, retry=_RETRY, checksum=None
+            )
+            return data
+
+    def read_versioned(self, key: str) -> Versioned:
+        versioned = self._fetch(key)
+        if versioned is None:
+            raise NotFoundError(f"{key}: there is no such object")
+        return versioned
+
+    def read_if_changed(self, key: str, generation: str) -> Versioned | None:
+        return self._fetch(key, if_generation_not_match=int(generation))
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        with _translated_errors(key):
+            blob = self.bucket.get_blob(self.prefix + key, retry=_RETRY)
+        return None if blob is None else self._info(blob)
+
+    def checksum(self, info: ObjectInfo) -> str:
+        with _translated_errors(info.key):
+            blob = self._blob(info.key)
+            blob.reload(retry=_RETRY)
+        return crc32c_from_base64(blob.crc32c)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        fields = "items(name,size,generation,timeCreated),nextPageToken"
+        with _translated_errors(prefix):
+            for blob in self.bucket.client.list_blobs(
+                self.bucket, prefix=self.prefix + prefix, fields=fields, retry=_RETRY
+            ):
+                yield self._info(blob)
+
+    def create(self, key: str, data: bytes) -> None:
+        blob = self._blob(key)
+        with _translated_errors(key):
+            try:
+                blob.upload_from_string(
+                    data, if_generation_match=0, retry=_RETRY, checksum="crc32c"
+                )
+            except google_errors.PreconditionFailed:
+                if self.read_versioned(key).data != data:
+                    raise ConflictError(
+                        f"{key}: the object exists already, with other content"
+                    ) from None
+
+    def replace(self, key: str, data: bytes, generation: str | None) -> str:
+        blob = self._blob(key)
+        with _translated_errors(key):
+            try:
+                blob.upload_from_string(
+                    data,
+                    if_generation_match=0 if generation is None else int(generation),
+                    retry=_RETRY,
+                    checksum="crc32c",
+                )
+            except google_errors.PreconditionFailed:
+                return self._own_generation(key, data)
+        return str(blob.generation)
+
+    def write_unseen(self, key: str, data: bytes) -> None:
+        with _translated_errors(key):
+            self._blob(key).upload_from_string(data, retry=_RETRY, checksum="crc32c")
+
+    def sync(self) -> None:
+        """Does nothing: an acknowledged object is durable."""
+
+    def delete(self, key: str, generation: str) -> None:
+        with _translated_errors(key):
+            try:
+                self._blob(key).delete(if_generation_match=int(generation), retry=_RETRY)
+            except google_errors.NotFound:
+                return
+            except google_errors.PreconditionFailed:
+                raise ConflictError(f"{key}: another writer changed the object") from None
+
+    def upload(self, path: Path, key: str) -> None:
+        blob = self._blob(key)
+        with _translated_errors(key):
+            try:
+                blob.upload_from_filename(
+                    str(path), if_generation_match=0, retry=_RETRY, checksum="crc32c"
+                )
+            except google_errors.PreconditionFailed:
+                info = self.stat(key)
+                if info is None or self.checksum(info) != crc32c_of_file(path):
+                    raise ConflictError(
+                        f"{key}: the object exists already, with other content"
+                    ) from None
+
+    def download(self, key: str, path: Path) -> None:
+        with _translated_errors(key), path.open("xb") as file:
+            self._blob(key).download_to_file(file, retry=_RETRY, checksum="crc32c")
+
+    def delta(self, root: str) -> tuple[str, dict[str, str]]:
+        return f"gs://{self.name}/{self.prefix}{root}", _delta_options()
+
+    def _blob(self, key: str) -> Any:
+        return self.bucket.blob(self.prefix + key)
+
+    def _fetch(self, key: str, **condition: int) -> Versioned | None:
+        blob = self._blob(key)
+        with _translated_errors(key):
+            try:
+                data = _read_repeatedly(
+                    partial(blob.download_as_bytes, retry=_RETRY, checksum="crc32c", **condition)
+                )
+            except google_errors.NotModified:
+                return None
+        return Versioned(data, str(blob.generation))
+
+    def _own_generation(self, key: str, data: bytes) -> str:
+        """The generation of an object that holds `data` already. Raises ConflictError."""
+        try:
+            current = self.read_versioned(key)
+        except NotFoundError:
+            current = None
+        if current is None or current.data != data:
+            raise ConflictError(f"{key}: another writer changed the object") from None
+        return current.generation
+
+    def _info(self, blob: Any) -> ObjectInfo:
+        key = blob.name.removeprefix(self.prefix)
+        return ObjectInfo(key, int(blob.size), str(blob.generation), blob.time_created)
+
+
+def _emulator() -> str | None:
+    """The address of the server to use instead of Google's, None for Google's."""
+    host = os.environ.get("STORAGE_EMULATOR_HOST")
+    return host if host is None or "://" in host else f"http://{host}"
+
+
+def _client() -> Any:
+    """Google's client, with a connection for each thread that uses it."""
+    # The client would send a request for the bucket's metadata from a thread of its own.
+    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+    if _emulator() is not None:
+        client = google_storage.Client.create_anonymous_client()
+    else:
+        client = google_storage.Client()
+    for scheme in ("http://", "https://"):
+        client._http.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))  # noqa: SLF001 - no other way
+    return client
+
+
+def _arrow_file_system() -> FileSystem:
+    retry_time = timedelta(seconds=_RETRY_SECONDS)
+    emulator = _emulator()
+    if emulator is None:
+        return GcsFileSystem(retry_time_limit=retry_time)
+    scheme, _, host = emulator.partition("://")
+    return GcsFileSystem(
+        anonymous=True,
+        scheme=scheme,
+        endpoint_override=host.rstrip("/"),
+        retry_time_limit=retry_time,
+    )
+
+
+def _delta_options() -> dict[str, str]:
+    emulator = _emulator()
+    if emulator is None:
+        return {}
+    key = {
+        "gcs_base_url": emulator.rstrip("/"),
+        "disable_oauth": True,
+        "client_email": "",
+        "private_key": "",
+        "private_key_id": "",
+    }
+    return {"google_service_account_key": json.dumps(key), "allow_http": "true"}

@@ -1,0 +1,1 @@
+"""Store partitions as Ray Datasets: the only package that imports ray."""

@@ -1,0 +1,123 @@
+"""Raw files that replace earlier rows: files of the histories are rewritten without these rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from ray_job.data.delta import DataFile, list_files, partition_key
+from ray_job.data.parquet import read_batches
+from ray_job.ingest.reading.batch import LoadedGroup
+from ray_job.ingest.reading.workspace import Workspace
+from ray_job.ingest.writing.partitions import EncodedFile, PartitionWriter
+from ray_job.ingest.writing.pieces import Piece
+from ray_job.ingest.writing.sales_rows import replaced_dates
+from ray_job.progress import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacedDays:
+    """The replaced days of a store (since 1970, sorted), and the delivery of each replacement.
+
+    `delivered` is in microseconds since 1970.
+    """
+
+    days: npt.NDArray[np.int64]
+    delivered: npt.NDArray[np.int64]
+
+    def stays(self, rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        """Flags of the rows that stay: rows of other days, and rows that were delivered later."""
+        days = _integers(rows.column("date").cast(pa.int32()))
+        delivered = _integers(rows.column("delivered_at").cast(pa.int64()))
+        indices = np.minimum(np.searchsorted(self.days, days), len(self.days) - 1)
+        flags: npt.NDArray[np.bool_] = (self.days[indices] != days) | (
+            delivered >= self.delivered[indices]
+        )
+        return flags
+
+
+def replaced_days(workspace: Workspace, groups: Sequence[LoadedGroup]) -> dict[str, ReplacedDays]:
+    """The days that the files of an ingest replace, by store.
+
+    Needs the table `deliveries` in DuckDB. Ends the stream of `sorted_sales`.
+    """
+    query = replaced_dates(groups)
+    if query is None:
+        return {}
+    table = workspace.connection.sql(f"{query} ORDER BY store_id, date").to_arrow_table()
+    stores = table["store_id"].combine_chunks()
+    days = _integers(table["date"].cast(pa.int32()))
+    delivered = _integers(table["__delivered"])
+    encoded = stores.dictionary_encode()
+    indices = _integers(encoded.indices)
+    bounds = np.searchsorted(indices, np.arange(len(encoded.dictionary) + 1))
+    return {
+        store: ReplacedDays(days[start:end], delivered[start:end])
+        for store, start, end in zip(
+            encoded.dictionary.to_pylist(), bounds[:-1], bounds[1:], strict=True
+        )
+    }
+
+
+def rewrite_files(
+    writer: PartitionWriter,
+    table: DeltaTable,
+    replaced: dict[str, ReplacedDays],
+    file_name: str,
+    stage: Stage,
+) -> tuple[list[DataFile], list[DataFile]]:
+    """Rewrite the files of the table that hold replaced rows, without these rows.
+
+    Returns the files that a commit has to add, and those that it has to remove. A file of which no
+    row stays is removed only.
+    """
+    removed: list[DataFile] = []
+    by_store: dict[str, list[DataFile]] = defaultdict(list)
+    all_files = list_files(table)
+    matching = all_files.filter(pc.is_in(all_files["store_id"], pa.array(replaced, pa.string())))
+    for row in matching.to_pylist():
+        by_store[row["store_id"]].append(DataFile(**row))
+
+    def rewritten() -> Iterator[EncodedFile]:
+        for store, files in by_store.items():
+            for number, file in enumerate(files):
+                if not _has_replaced_rows(writer, file, replaced[store]):
+                    continue
+                removed.append(file)
+                pieces = _staying_pieces(writer, file, replaced[store])
+                first = next(pieces, None)
+                if first is not None:
+                    yield writer.encode(store, chain([first], pieces), f"{file_name}-{number}")
+
+    added = writer.send(rewritten(), stage)
+    return added, removed
+
+
+def _has_replaced_rows(writer: PartitionWriter, file: DataFile, replaced: ReplacedDays) -> bool:
+    return any(not replaced.stays(batch).all() for batch in _read(writer, file))
+
+
+def _staying_pieces(
+    writer: PartitionWriter, file: DataFile, replaced: ReplacedDays
+) -> Iterator[Piece]:
+    for batch in _read(writer, file):
+        staying = batch.filter(pa.array(replaced.stays(batch)))
+        if staying.num_rows:
+            days = _integers(staying.column("date").cast(pa.int32()))
+            yield Piece(str(file.store_id), staying, int(days.min()), int(days.max()))
+
+
+def _read(writer: PartitionWriter, file: DataFile) -> Iterator[pa.RecordBatch]:
+    return read_batches(writer.storage, partition_key(file.path), file.size, writer.stored)
+
+
+def _integers(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.int64)

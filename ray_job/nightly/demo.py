@@ -1,0 +1,142 @@
+"""The demo: the whole way on generated stores, in a local directory.
+
+The data end yesterday. The nights before the last one run as if at their own midnight, so that
+there are forecasts to compare with what was then sold.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+from ray_job import sample
+from ray_job.bucket import pointer, releases
+from ray_job.bucket.errors import InputError
+from ray_job.bucket.receipts import Receipt
+from ray_job.bucket.storage import Storage
+from ray_job.execution.inline import InlineExecutor
+from ray_job.ingest import IngestReport, ingest
+from ray_job.model.train import TrainingReport, train_model
+from ray_job.nightly.job import run_job
+from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.run import run
+from ray_job.progress import Progress, SilentProgress
+from ray_job.sample import files as sample_files
+from ray_job.settings import Settings
+
+MARK = ".storecast-demo"
+"""A file in each directory that the demo made. The demo may delete such a directory."""
+EXAMPLE_STORE = "s002"
+
+_NIGHTS = 14
+_TREES = 100
+_ROWS = 200_000
+_STORES = 40
+_BIG_STORE_ITEMS = 300
+_DAYS = 500
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The files of one kind that were ingested."""
+
+    kind: str
+    report: IngestReport
+
+
+def empty_directory(url: str) -> Path:
+    """An empty directory for the demo; what an earlier demo left in it is deleted.
+
+    Raises InputError if `url` is no directory, or if there are files of somebody else in it.
+    """
+    if "://" in url:
+        raise InputError(f"{url}: the demo makes its bucket in a local directory")
+    folder = Path(url)
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / MARK).exists():
+            raise InputError(f"{folder}: the directory is not empty, and no demo made it")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
+    return folder
+
+
+def run_demo(
+    storage: Storage,
+    settings: Settings,
+    *,
+    now: datetime,
+    clock: Callable[[], float],
+    progress: Progress,
+    on_step: Callable[[Delivery | TrainingReport], None],
+) -> Receipt:
+    """Deliver, train, run the earlier nights, run the last night. Returns the last receipt.
+
+    The model is a small one, to be quick. `on_step` gets what each step has done.
+    """
+    small = settings.training.model_copy(update={"trees": _TREES, "rows": _ROWS})
+    settings = settings.model_copy(update={"training": small})
+    last_day = now.astimezone(settings.zone).date() - _DAY
+    for delivery in _deliver(storage, settings, last_day, now, progress):
+        on_step(delivery)
+    trained_until = last_day - _NIGHTS * _DAY
+    on_step(train_model(storage, settings, as_of=trained_until, now=now, progress=progress))
+    _run_earlier_nights(storage, settings, last_day, progress)
+    request = RunRequest(as_of=last_day)
+    return run_job(storage, settings, request, now=now, clock=clock, progress=progress)
+
+
+def example_forecast(storage: Storage) -> dict[str, Any] | None:
+    """EXAMPLE_STORE's row of the current release; None if nothing is published."""
+    current, _ = pointer.read(storage)
+    entry = current.current_entry
+    if entry is None:
+        return None
+    rows: list[dict[str, Any]] = releases.load(
+        storage, entry.release, entry.sha256
+    ).stores.to_pylist()
+    return next(row for row in rows if row["store_id"] == EXAMPLE_STORE)
+
+
+def _deliver(
+    storage: Storage, settings: Settings, last_day: date, now: datetime, progress: Progress
+) -> Iterator[Delivery]:
+    spec = sample.SampleSpec(
+        last_day=last_day,
+        stores=_STORES,
+        days=_DAYS,
+        big_store_items=_BIG_STORE_ITEMS,
+        days_ahead=settings.horizon,
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = sample_files.write(sample.generate(spec), folder, format="csv.gz")
+        for kind in ("sales", "weather", "holidays", "stores"):
+            parent = folder if kind == "sales" else folder / kind
+            delivered = [path for path in files if path.parent == parent]
+            report = ingest(storage, settings, delivered, kind=kind, now=now, progress=progress)
+            yield Delivery(kind, report)
+
+
+def _run_earlier_nights(
+    storage: Storage, settings: Settings, last_day: date, progress: Progress
+) -> None:
+    with progress.stage("earlier nights", _NIGHTS, "nights") as stage:
+        for nights_back in range(_NIGHTS, 0, -1):
+            as_of = last_day - nights_back * _DAY
+            run(
+                storage,
+                settings,
+                RunRequest(as_of=as_of),
+                InlineExecutor(),
+                now=datetime.combine(as_of + _DAY, time(0, 5), settings.zone),
+                clock=lambda: 0.0,
+                progress=SilentProgress(),
+            )
+            stage.advance()

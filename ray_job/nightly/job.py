@@ -1,0 +1,63 @@
+"""The job of a night: ingest new files if the caller wants it, run on Ray, emit the events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from ray_job.bucket.receipts import Receipt
+from ray_job.bucket.storage import Storage
+from ray_job.datasets.on_demand import RayOnDemand
+from ray_job.ingest import CompactScope, IngestReport, ingest
+from ray_job.nightly.job_events import emit_ingest_finished, emit_run_finished
+from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.run import run
+from ray_job.progress import Progress
+from ray_job.settings import Settings
+
+
+def run_job(
+    storage: Storage,
+    settings: Settings,
+    request: RunRequest,
+    *,
+    ingest_first: bool = False,
+    now: datetime,
+    clock: Callable[[], float],
+    progress: Progress,
+    on_ingested: Callable[[IngestReport], None] | None = None,
+) -> Receipt:
+    """Run on Ray and return the receipt. Raises what `run` raises, and is as idempotent.
+
+    With `ingest_first` new raw files are ingested before the run; `on_ingested` gets the report
+    before the run begins. A file that cannot be ingested is left out, and the receipt names it.
+    Emits `ingest_finished` (with `ingest_first`) and `run_finished`. `clock` counts seconds, from
+    anywhere.
+    """
+    if ingest_first:
+        report = _ingest_new_files(storage, settings, request, now, progress)
+        emit_ingest_finished(report)
+        if on_ingested is not None:
+            on_ingested(report)
+        request = replace(request, bad_deliveries=report.bad)
+    with RayOnDemand() as executor:
+        receipt = run(storage, settings, request, executor, now=now, clock=clock, progress=progress)
+    emit_run_finished(receipt)
+    return receipt
+
+
+def _ingest_new_files(
+    storage: Storage, settings: Settings, request: RunRequest, now: datetime, progress: Progress
+) -> IngestReport:
+    """Ingest, and compact the histories whose turn the night is.
+
+    A run for the current release does not compact: new names of files would make new chunks of
+    old data.
+    """
+    if request.as_of == "current":
+        scope = None
+    else:
+        yesterday = now.astimezone(settings.zone).date() - timedelta(days=1)
+        scope = CompactScope(request.as_of or yesterday)
+    return ingest(storage, settings, now=now, compact=scope, leave_out_bad=True, progress=progress)

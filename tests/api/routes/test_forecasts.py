@@ -1,0 +1,311 @@
+"""`GET /v1/stores/{store_id}/forecast` and its aliases."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from api.views.schemas import Forecast
+from tests.api.fixtures.bucket import NOON, Bucket, StoreSpec
+from tests.api.fixtures.serving import Clock, serve
+
+
+def test_every_field_of_a_store_without_items(running_api):
+    answer = running_api.get("/v1/stores/1/forecast")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    days = body.pop("days")
+    assert body == {
+        "store_id": "1",
+        "description": {"region": "north"},
+        "release": "2026-11-22-a",
+        "as_of": "2026-11-22",
+        "generated_at": "2026-11-23T00:00:00Z",
+        "data_through": "2026-11-22",
+        "data_age_days": 0,
+        "run_id": "run-2026-11-22-a",
+        "model_version": "m1",
+        "stale": False,
+        "stale_reason": None,
+        "carried_since": None,
+        "outcome": "ok",
+        "reason_code": None,
+        "reason": None,
+        "asked_as_of": None,
+        "unread_since": None,
+        "items_total": 0,
+        "items": [],
+        "next_page_token": None,
+    }
+    assert len(days) == 7
+    assert days[0] == {
+        "target_date": "2026-11-23",
+        "weekday": "Monday",
+        "days_ahead": 1,
+        "predicted_sales": 101.0,
+        "lower_80": 96.0,
+        "upper_80": 106.0,
+        "method": "model",
+        "missing": ["promo", "weather"],
+    }
+    assert days[6]["target_date"] == "2026-11-29"
+    assert days[6]["weekday"] == "Sunday"
+    assert days[6]["predicted_sales"] == 107.0
+
+
+@pytest.mark.parametrize("url", ["/v1/stores/2/forecast", "/results/2", "/v1/stores/3/forecast"])
+def test_an_answer_fits_its_schema(running_api, url):
+    Forecast.model_validate_json(running_api.get(url).content)
+
+
+def test_the_alias_gives_the_same_answer(running_api):
+    assert running_api.get("/results/1").content == running_api.get("/v1/stores/1/forecast").content
+
+
+def test_a_store_with_items(running_api):
+    body = running_api.get("/v1/stores/2/forecast").json()
+    assert body["items_total"] == 5
+    assert [item["item_id"] for item in body["items"]] == ["a", "b", "c", "d", "e"]
+    # 500 + 10 k + 1 for k = 0 … 4
+    assert body["days"][0]["predicted_sales"] == 5 * 500 + 100 + 5
+    assert body["items"][3]["days"][1]["predicted_sales"] == 532.0
+    assert body["items"][3]["days"][1]["weekday"] == "Tuesday"
+
+
+def test_pages_hold_each_item_once(running_api):
+    item_ids, url = [], "/v1/stores/2/forecast?page_size=2"
+    tokens = 0
+    while True:
+        body = running_api.get(url).json()
+        item_ids += [item["item_id"] for item in body["items"]]
+        if body["next_page_token"] is None:
+            break
+        tokens += 1
+        url = f"/v1/stores/2/forecast?page_size=2&page_token={body['next_page_token']}"
+    assert item_ids == ["a", "b", "c", "d", "e"]
+    assert tokens == 2
+
+
+def test_one_item(running_api):
+    body = running_api.get("/v1/stores/2/forecast", params={"item_id": "c"}).json()
+    assert [item["item_id"] for item in body["items"]] == ["c"]
+    assert [day["predicted_sales"] for day in body["items"][0]["days"]] == [
+        521.0, 522.0, 523.0, 524.0, 525.0, 526.0, 527.0,
+    ]  # fmt: skip
+    for item_id in ("", "0", "cc", "z"):
+        problem = running_api.get("/v1/stores/2/forecast", params={"item_id": item_id})
+        assert problem.status_code == 404
+        assert problem.json()["type"] == "/problems/unknown-item"
+
+
+def test_one_day(running_api):
+    body = running_api.get("/v1/stores/2/forecast?target_date=2026-11-25").json()
+    assert [day["days_ahead"] for day in body["days"]] == [3]
+    assert [len(item["days"]) for item in body["items"]] == [1] * 5
+    problem = running_api.get("/v1/stores/2/forecast?target_date=2026-11-22")
+    assert problem.status_code == 404
+    assert problem.json()["type"] == "/problems/unknown-target-date"
+
+
+def test_a_carried_store_says_so_and_has_no_past_days(running_api):
+    body = running_api.get("/v1/stores/3/forecast").json()
+    assert body["as_of"] == "2026-11-20"
+    assert body["carried_since"] == "2026-11-20"
+    assert body["data_age_days"] == 1
+    assert body["stale"] is True
+    assert "Friday 20 November 2026" in body["stale_reason"]
+    assert body["outcome"] == "failed"
+    assert body["reason"] == "row 7 has no date"
+    # It was made on Friday. Saturday and Sunday are past, Monday is its third day.
+    assert body["days"][0]["target_date"] == "2026-11-23"
+    assert body["days"][0]["days_ahead"] == 3
+    assert body["days"][0]["predicted_sales"] == 303.0
+    assert len(body["days"]) == 5
+
+
+def test_problems_of_stores_without_a_forecast(running_api):
+    expired = running_api.get("/v1/stores/4/forecast")
+    assert expired.status_code == 404
+    assert expired.headers["content-type"] == "application/problem+json"
+    assert expired.json() == {
+        "type": "/problems/forecast-expired",
+        "title": "The forecast has no day left",
+        "status": 404,
+        "detail": (
+            "the last forecast of store 4 was made from sales through Friday 13 November 2026"
+            " and ended with Friday 20 November 2026"
+        ),
+        "instance": "/v1/stores/4/forecast",
+        "store_id": "4",
+        "last_target_date": "2026-11-20",
+        "expired_since": "2026-11-21",
+        "release": "2026-11-22-a",
+        "as_of": "2026-11-13",
+        "data_through": "2026-11-22",
+        "outcome": "failed",
+        "reason": "storage failed",
+    }
+    no_data = running_api.get("/v1/stores/5/forecast")
+    assert (no_data.status_code, no_data.json()["type"]) == (404, "/problems/no-data")
+    never = running_api.get("/v1/stores/6/forecast")
+    assert (never.status_code, never.json()["type"]) == (404, "/problems/no-forecast")
+    assert "no model" in never.json()["detail"]
+    unknown = running_api.get("/v1/stores/77/forecast")
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "/problems/unknown-store")
+
+
+def test_the_forecast_of_an_earlier_night(running_api):
+    body = running_api.get("/v1/stores/1/forecast?as_of=2026-11-19").json()
+    assert body["release"] == "2026-11-19-a"
+    assert body["asked_as_of"] == "2026-11-19"
+    assert body["stale"] is False
+    # Friday to Thursday, although Friday to Sunday are past.
+    assert [day["predicted_sales"] for day in body["days"]] == [41.0 + ahead for ahead in range(7)]
+    assert body["days"][0]["weekday"] == "Friday"
+    items = running_api.get("/v1/stores/2/forecast?as_of=2026-11-19").json()["items"]
+    assert [item["item_id"] for item in items] == ["a", "b"]
+    # Store 3 did not exist then. The expired forecast of store 4 can still be read.
+    assert running_api.get("/v1/stores/3/forecast?as_of=2026-11-19").status_code == 404
+    expired = running_api.get("/v1/stores/4/forecast?as_of=2026-11-22").json()
+    assert (expired["stale"], len(expired["days"])) == (True, 7)
+    unknown = running_api.get("/v1/stores/1/forecast?as_of=2026-11-18")
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "/problems/unknown-as-of")
+    assert unknown.json()["first_as_of"] == "2026-11-19"
+
+
+def test_csv(running_api):
+    for answer in (
+        running_api.get("/v1/stores/2/forecast", headers={"Accept": "text/csv"}),
+        running_api.get("/results/2.csv"),
+        running_api.get("/results/2.csv", headers={"Accept": "application/json"}),
+    ):
+        assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+        rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+        assert len(rows) == 7 + 5 * 7
+        assert rows[0]["level"] == "store"
+        assert rows[0]["predicted_sales"] == "2605.0"
+        assert rows[7] | {"generated_at": ""} == {
+            "level": "item",
+            "store_id": "2",
+            "item_id": "a",
+            "target_date": "2026-11-23",
+            "weekday": "Monday",
+            "days_ahead": "1",
+            "predicted_sales": "501.0",
+            "lower_80": "500.0",
+            "upper_80": "502.0",
+            "method": "model",
+            "missing": "",
+            "as_of": "2026-11-22",
+            "generated_at": "",
+            "data_through": "2026-11-22",
+            "data_age_days": "0",
+            "run_id": "run-2026-11-22-a",
+            "model_version": "m1",
+            "stale": "false",
+            "stale_reason": "",
+            "carried_since": "",
+            "outcome": "ok",
+            "reason_code": "",
+            "reason": "",
+            "release": "2026-11-22-a",
+            "unread_since": "",
+        }
+
+
+def test_parquet(running_api):
+    accept = {"Accept": "application/vnd.apache.parquet"}
+    answer = running_api.get("/v1/stores/2/forecast", headers=accept)
+    table = pq.read_table(pa.BufferReader(answer.content))
+    assert table.num_rows == 42
+    assert table.column("predicted_sales")[7].as_py() == 501.0
+    assert table.column("stale")[0].as_py() is False
+
+
+def test_pages_of_csv_are_linked(running_api):
+    answer = running_api.get("/results/2.csv?page_size=2")
+    next_url = answer.links["next"]["url"]
+    rows = list(csv.DictReader(io.StringIO(running_api.get(next_url).text, newline="")))
+    assert [row["item_id"] for row in rows if row["level"] == "item"] == ["c"] * 7 + ["d"] * 7
+
+
+def test_a_format_that_the_route_does_not_offer(running_api):
+    answer = running_api.get("/v1/stores/1/forecast", headers={"Accept": "image/png"})
+    assert answer.status_code == 406
+    assert answer.json()["type"] == "/problems/not-acceptable"
+    assert running_api.get("/results/1.csv", headers={"Accept": "image/png"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("max_age", "status"),
+    [("0", 409), ("2", 409), ("3", 200), ("100", 200), ("-1", 422), ("x", 422)],
+)
+def test_a_caller_may_refuse_an_old_forecast(running_api, max_age, status):
+    # Store 3 has sales through 19 November. At noon of the 23rd those of the 22nd are due.
+    answer = running_api.get(f"/v1/stores/3/forecast?max_age_days={max_age}")
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "as_of=2026-13-01",
+        "as_of=soon",
+        "page_size=0",
+        "page_size=1001",
+        "page_size=x",
+        "page_token=x",
+        "page_token=%00",
+        "page_token=bnVsbA",
+        "page_token=WyJmb3JlY2FzdC8yIiwiMjAyNi0xMS0yMi1hIiwxXQ",  # a token of store 2
+        "target_date=1",
+    ],
+)
+def test_invalid_parameters(running_api, query):
+    answer = running_api.get(f"/v1/stores/1/forecast?{query}")
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == "/problems/invalid"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("..%2fx", 404),
+        ("%2f", 404),
+        ("%00", 422),
+        ("1" + "0" * 30, 404),
+        ("a" * 200, 422),
+        ("a.b", 422),
+        ("%ff", 422),
+        ("ü", 422),
+    ],
+)
+def test_invalid_store_ids(running_api, path, status):
+    answer = running_api.get(f"/v1/stores/{path}/forecast")
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
+def test_the_deadline_makes_a_forecast_stale_without_a_new_run(tmp_path):
+    bucket = Bucket.make(tmp_path)
+    bucket.publish([StoreSpec("1")])
+    # Tuesday, one second before the deadline: six o'clock in Berlin, five o'clock in UTC.
+    clock = Clock(datetime(2026, 11, 24, 4, 59, 59, tzinfo=UTC))
+    with serve(str(tmp_path), clock=clock) as api:
+        assert api.get("/v1/stores/1/forecast").json()["stale"] is False
+        clock.now += timedelta(seconds=1)
+        body = api.get("/v1/stores/1/forecast").json()
+        assert body["stale"] is True
+        assert "due on Tuesday 24 November 2026 at 06:00" in body["stale_reason"]
+        clock.now = NOON + timedelta(days=7)
+        expired = api.get("/v1/stores/1/forecast")
+        assert expired.json()["type"] == "/problems/forecast-expired"
+        assert expired.json()["expired_since"] == "2026-11-30"

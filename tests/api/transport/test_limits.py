@@ -1,0 +1,152 @@
+"""Limits of size, time and connections, other origins, and the metrics of requests."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from tests.api.fixtures.bucket import Bucket, StoreSpec
+from tests.api.fixtures.serving import serve, wait_until
+
+
+@pytest.fixture(scope="module")
+def limited_api(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bucket")
+    Bucket.make(folder).publish([StoreSpec("1")])
+    with serve(str(folder), cors_origins=("https://front.example",), request_seconds=1.0) as api:
+        yield api
+
+
+def test_a_large_body_is_refused(limited_api):
+    answer = limited_api.client.request("GET", "/v1/stores/1/forecast", content=b"x" * 10_000_000)
+    assert answer.status_code == 413
+    assert answer.json()["type"] == "/problems/body-too-large"
+    assert (
+        limited_api.client.request("GET", "/v1/stores/1/forecast", content=b"x").status_code == 200
+    )
+
+
+def test_a_body_without_a_length_is_not_read(limited_api):
+    def endless():
+        for _ in range(200):
+            yield b"x" * 65_536
+
+    try:
+        answer = limited_api.client.request("POST", "/v1/stores/1/forecast", content=endless())
+        assert answer.status_code in (405, 413)
+    except OSError:
+        pytest.skip("the connection was closed on the sender")
+    assert limited_api.get("/livez").status_code == 200
+
+
+def test_large_headers_are_refused(limited_api):
+    answer = limited_api.get("/v1/stores/1/history", headers={"X-Large": "x" * 20_000})
+    assert answer.status_code == 431
+    assert limited_api.get("/v1/stores/" + "a" * 20_000).status_code == 431
+
+
+def test_an_answer_that_takes_too_long(limited_api, monkeypatch):
+    async def wait(*_: object) -> None:
+        await asyncio.sleep(5)
+
+    monkeypatch.setattr(limited_api.service, "snapshot_as_of", wait)
+    started = time.monotonic()
+    answer = limited_api.get("/v1/stores/1/forecast?page_size=3")
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "/problems/too-slow"
+    assert time.monotonic() - started < 4
+
+
+def test_other_origins(limited_api):
+    for _ in range(2):
+        answer = limited_api.get(
+            "/v1/stores/1/forecast", headers={"Origin": "https://front.example"}
+        )
+        assert answer.headers["access-control-allow-origin"] == "https://front.example"
+        assert "ETag" in answer.headers["access-control-expose-headers"]
+        assert "Retry-After" in answer.headers["access-control-expose-headers"]
+        refused = limited_api.get(
+            "/v1/stores/1/forecast", headers={"Origin": "https://evil.example"}
+        )
+        assert "access-control-allow-origin" not in refused.headers
+    preflight = limited_api.client.options(
+        "/v1/stores/1/forecast",
+        headers={
+            "Origin": "https://front.example",
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "authorization,if-none-match",
+        },
+    )
+    assert preflight.status_code == 200
+
+
+def test_requests_are_counted_by_route(limited_api):
+    before = limited_api.metrics()
+    for number in range(3):
+        limited_api.get(f"/v1/stores/{number + 100}/forecast")
+    limited_api.get("/v1/stores/1/forecast")
+    limited_api.get("/nowhere")
+    limited_api.client.request("PROPFIND", "/nowhere")
+    after = limited_api.metrics()
+
+    def increase(*labels: str) -> float:
+        key = ("requests_total", *labels)
+        return after.get(key, 0) - before.get(key, 0)
+
+    assert increase("GET", "/v1/stores/{store_id}/forecast", "404") == 3
+    assert increase("GET", "/v1/stores/{store_id}/forecast", "200") == 1
+    assert increase("GET", "unmatched", "404") == 1
+    assert after["requests_total", "other", "unmatched", "404"] >= 1
+    assert not any("100" in label for key in after for label in key if isinstance(label, str))
+
+
+@pytest.mark.parametrize(
+    "sent_bytes",
+    [
+        b"",
+        b"GET /v1/stores/1/forecast HTTP/1.1\r\nHost: x\r\n",
+        b"POST /v1/stores HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nx",
+    ],
+)
+def test_an_unfinished_request_is_ended(limited_api, sent_bytes):
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", limited_api.port), timeout=10) as slow:
+        slow.sendall(sent_bytes)
+        assert limited_api.get("/v1/stores/1/forecast").status_code == 200
+        while slow.recv(65_536):
+            pass
+    assert 0.9 < time.monotonic() - started < 5
+
+
+def test_a_slow_request_within_the_time_is_served(limited_api):
+    with socket.create_connection(("127.0.0.1", limited_api.port), timeout=10) as slow:
+        for piece in (b"GET /livez HTTP/1.1\r\n", b"Host: x\r\nConnection: close\r\n", b"\r\n"):
+            slow.sendall(piece)
+            time.sleep(0.05)
+        assert slow.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
+def test_endless_headers_are_cut_off(limited_api):
+    with socket.create_connection(("127.0.0.1", limited_api.port), timeout=10) as slow:
+        slow.sendall(b"GET /livez HTTP/1.1\r\n")
+        with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012
+            for _ in range(1000):
+                slow.sendall(b"X-More: " + b"x" * 1000 + b"\r\n")
+                time.sleep(0.001)
+
+
+def test_connections_are_bounded(tmp_path):
+    Bucket.make(tmp_path).publish([StoreSpec("1")])
+    with serve(str(tmp_path), max_connections=3) as api:
+        connections = [socket.create_connection(("127.0.0.1", api.port)) for _ in range(3)]
+        time.sleep(0.1)
+        answer = api.get("/livez")
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "/problems/busy"
+        for connection in connections:
+            connection.close()
+        wait_until(lambda: api.get("/livez").status_code == 200)

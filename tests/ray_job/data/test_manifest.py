@@ -1,0 +1,71 @@
+"""The chain of manifests: the files of earlier ingests, and the times of deliveries."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ray_job.bucket.storage import open_bucket
+from ray_job.data.manifest import Entry, Manifest, delivery_times, is_in, read_past, write_manifest
+
+NOW = datetime(2026, 11, 23, 0, 5, tzinfo=UTC)
+
+
+def entry(number):
+    return Entry(f"raw_data/{number}.csv", f"g{number}", f"crc32c:{number}", number, "sales", 1, 1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=40))
+def test_everything_committed_and_nothing_else_is_known(ingests):
+    """Each ingest is (does it commit, how many files)."""
+    with TemporaryDirectory() as folder:
+        storage = open_bucket(folder)
+        version, committed, count = 0, [], 0
+        written = []
+        for commits, files in ingests:
+            entries = [entry(count + number) for number in range(files)]
+            count += files
+            manifest = write_manifest(
+                storage, read_past(storage, version), str(len(written)), entries, 0, NOW
+            )
+            written.append((manifest, commits))
+            if commits:
+                version = manifest.number
+                committed += entries
+        past = read_past(storage, version)
+        assert set(past.files) == {entry.key for entry in committed}
+        assert past.delivered == {entry.delivered for entry in committed}
+        assert len(past.chain) <= max(1, len(ingests)).bit_length()
+        assert [is_in(storage, version, manifest) for manifest, _ in written] == [
+            commits for _, commits in written
+        ]
+
+
+def test_a_manifest_reads_as_it_was_written():
+    with TemporaryDirectory() as folder:
+        storage = open_bucket(folder)
+        manifest = write_manifest(storage, read_past(storage, 0), "a", [entry(1)], 2, NOW)
+        [path] = Path(folder).rglob("*.json")
+        assert Manifest.from_json("key", path.read_bytes()) == manifest
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BEGIN = datetime(2020, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+moments = st.integers(0, 9).map(lambda number: BEGIN + number * MICROSECOND)
+
+
+@given(st.dictionaries(st.text("abc", min_size=1), moments), st.sets(st.integers(-2, 12)))
+def test_every_delivery_has_a_time_of_its_own_in_order(created, offsets):
+    base = (BEGIN - EPOCH) // MICROSECOND
+    taken = {base + offset for offset in offsets}
+    times = delivery_times(created, taken)
+    order = sorted(created, key=lambda key: (created[key], key))
+    assert list(times) == order
+    assert sorted(times.values()) == list(times.values())
+    assert len(set(times.values()) | taken) == len(times) + len(taken)
+    for key, moment in created.items():
+        assert times[key] >= (moment - EPOCH) // MICROSECOND
