@@ -23,9 +23,20 @@ def layers() -> list[list[str]]:
     return [line.split() for line in block.splitlines()]
 
 
+def build_graph(*, exclude_type_checking_imports: bool = False) -> grimp.ImportGraph:
+    """All imports. The cache is not used, since it may have imports that a file no longer has."""
+    return grimp.build_graph(
+        "ray_job",
+        "api",
+        include_external_packages=True,
+        exclude_type_checking_imports=exclude_type_checking_imports,
+        cache_dir=None,
+    )
+
+
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
-    return grimp.build_graph("ray_job", "api", include_external_packages=True)
+    return build_graph()
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +89,7 @@ def test_a_circle_is_noticed(imports_of, expected):
 
 def test_one_package_imports_ray(imports):
     """Imports for type checkers only do not count, since they do not load Ray."""
-    loaded = grimp.build_graph(
-        "ray_job", "api", include_external_packages=True, exclude_type_checking_imports=True
-    )
+    loaded = build_graph(exclude_type_checking_imports=True)
     importers = loaded.find_modules_that_directly_import("ray") & imports.keys()
     assert {package(module) for module in importers} == {"datasets"}
 
