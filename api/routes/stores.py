@@ -20,8 +20,9 @@ from api.store.snapshot import Snapshot
 from api.transport.negotiation import negotiate
 from api.views.forecasts import AnswerBasis, check_showable, store_summary
 from api.views.formats import MEDIA_TYPES, Format, encode
-from api.views.schemas import Batch, Outcome, StoreList
+from api.views.schemas import Batch, StoreList
 from api.views.tables import FORECAST_SCHEMA, forecast_rows
+from ray_job.bucket.reasons import Outcome
 
 router = APIRouter(tags=["stores"])
 
