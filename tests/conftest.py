@@ -1,44 +1,45 @@
-"""What the tests share: a served fake storage, both kinds of bucket, and the small chain in one."""
+"""Fixtures of all tests: the fake storage, empty buckets, the small chain, a local Ray."""
 
 from __future__ import annotations
 
 import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from ray_job.bucket.storage import Storage, open_bucket
 from tests.fake_gcs import FakeGcs
+from tests.support.drafts import Publisher
 from tests.support.shop import Shop, filled, objects
 
 BUCKET = "chain"
 REAL_BUCKET = "STORECAST_TEST_BUCKET"
-"""The environment variable that names a real bucket; tests write under a prefix of their own."""
+"""An environment variable with the name of a real bucket. Each test writes under its own prefix."""
 
 
 @pytest.fixture(scope="session")
-def served() -> Iterator[FakeGcs]:
-    """The fake storage over HTTP, once for all tests; `gcs` gives it out clean."""
+def gcs_server() -> Iterator[FakeGcs]:
+    """The fake storage over HTTP, started once. A test uses `gcs`, which is empty."""
     with FakeGcs.serve() as service:
         yield service
 
 
 @pytest.fixture
-def gcs(served: FakeGcs, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
+def gcs(gcs_server: FakeGcs, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGcs]:
     """The fake storage with one empty bucket; the clients of this process find it."""
-    served.reset()
-    served.create_bucket(BUCKET)
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", served.url)
-    yield served
-    served.reset()
+    gcs_server.reset()
+    gcs_server.create_bucket(BUCKET)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
+    yield gcs_server
+    gcs_server.reset()
 
 
 @pytest.fixture(params=["directory", "gcs", *(["real"] if REAL_BUCKET in os.environ else [])])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    """An empty bucket: in a directory, on the fake storage, and in a real one where it is named."""
+    """An empty bucket: in a directory, on the fake storage, in a real bucket if one is named."""
     if request.param == "gcs":
         request.getfixturevalue("gcs")
         return open_bucket(f"gs://{BUCKET}")
@@ -48,27 +49,37 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 
 @pytest.fixture
+def local_storage(tmp_path: Path) -> Storage:
+    """An empty bucket in a directory."""
+    return directory(tmp_path)
+
+
+@pytest.fixture
+def publisher(storage: Storage) -> Publisher:
+    return Publisher(storage)
+
+
+@pytest.fixture
 def shop(tmp_path: Path) -> Shop:
-    """The chain in a directory: everything ingested, a model, nothing run."""
+    """The chain in a directory: its sales are ingested, it has a model, no night has run."""
     return Shop(filled(tmp_path / "bucket", objects()))
 
 
 @pytest.fixture
 def gcs_shop(gcs: FakeGcs) -> Shop:
     """The same on the fake storage."""
-    for key, data in objects().items():
-        gcs.put(BUCKET, key, data)
+    fill(gcs, objects())
     return Shop(open_bucket(f"gs://{BUCKET}"))
 
 
 @pytest.fixture(scope="session")
-def local_ray(served: FakeGcs) -> Iterator[None]:
-    """One local Ray with two CPUs for all tests that need it; its workers find the fake storage."""
-    import ray  # noqa: PLC0415 - only those tests load Ray
+def local_ray(gcs_server: FakeGcs) -> Iterator[None]:
+    """A local Ray with two CPUs, started once. Its workers use the fake storage."""
+    import ray  # noqa: PLC0415 - only tests with this fixture load Ray
 
     ray.init(
         address="local",
-        runtime_env={"env_vars": {"STORAGE_EMULATOR_HOST": served.url}},
+        runtime_env={"env_vars": {"STORAGE_EMULATOR_HOST": gcs_server.url}},
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,
@@ -80,7 +91,14 @@ def local_ray(served: FakeGcs) -> Iterator[None]:
         ray.shutdown()
 
 
+def fill(gcs: FakeGcs, contents: Mapping[str, bytes]) -> None:
+    """Put objects, by key, into the fake storage's bucket."""
+    for key, data in contents.items():
+        gcs.put(BUCKET, key, data)
+
+
 def directory(tmp_path: Path) -> Storage:
+    """A new bucket in the folder `bucket` of a test's own folder."""
     root = tmp_path / "bucket"
     root.mkdir()
     return open_bucket(str(root))

@@ -1,4 +1,4 @@
-"""Each line of the failure table names a test that exists."""
+"""Each line of the failure table names a test that exists, and each reason code has a line."""
 
 import ast
 import re
@@ -10,33 +10,35 @@ ROOT = Path(__file__).parents[1]
 TABLE = (ROOT / "ray_job" / "FAILURES.md").read_text(encoding="utf-8")
 
 
-def lines():
-    rows = [line for line in TABLE.splitlines() if line.startswith("|")]
-    return [row for row in rows if not row.startswith(("|---", "| what"))]
+def table_rows():
+    lines = [line for line in TABLE.splitlines() if line.startswith("|")]
+    return [line for line in lines if not line.startswith(("|---", "| what"))]
 
 
 def test_every_line_names_a_test():
-    assert len(lines()) > 50
-    for line in lines():
+    assert len(table_rows()) > 50
+    for line in table_rows():
         assert re.search(r"`tests/[\w/]+\.py::\w+` \|$", line), line
 
 
-def test_each_of_them_exists():
+def test_each_named_test_exists():
     for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TABLE):
         tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        named = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-        named |= {
+        defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        defined |= {
             target.id
             for node in tree.body
             if isinstance(node, ast.Assign)
             for target in node.targets
             if isinstance(target, ast.Name)
         }
-        assert name in named, f"{path}::{name}"
+        assert name in defined, f"{path}::{name}"
 
 
 def test_each_reason_code_has_a_line():
     """A line names the codes that its case ends with in brackets: `failed` (`corrupt`)."""
-    groups = [group for line in lines() for group in re.findall(r"\(((?:`\w+`(?:, )?)+)\)", line)]
+    groups = [
+        group for line in table_rows() for group in re.findall(r"\(((?:`\w+`(?:, )?)+)\)", line)
+    ]
     named = {code for group in groups for code in re.findall(r"`(\w+)`", group)}
     assert set(ReasonCode) - named == set()

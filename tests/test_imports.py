@@ -1,86 +1,137 @@
-"""Arrows between modules point one way; who knows Ray, and what the API and the bucket load."""
+"""Imports point from upper layers to lower ones; who imports ray, and what API and bucket load.
+
+The layers of the job are the block below "## Layers" in `ray_job/README.md`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import grimp
 import pytest
 
+ROOT = Path(__file__).parents[1]
+HEAVY = {"ray", "deltalake", "sklearn", "duckdb", "pandas", "typer"}
+"""Libraries that nobody shall load who only reads or writes the bucket."""
 
-@pytest.fixture(scope="module")
-def graph():
+
+def layers() -> list[list[str]]:
+    """Packages and modules of the job, by line of the block, the lowest first."""
+    text = (ROOT / "ray_job" / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^## Layers\n.*?^```\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [line.split() for line in block.splitlines()]
+
+
+def build_graph(*, exclude_type_checking_imports: bool = False) -> grimp.ImportGraph:
+    """All imports. The cache is not used, since it may have imports that a file no longer has."""
     return grimp.build_graph(
-        "ray_job", "api", include_external_packages=True, exclude_type_checking_imports=True
+        "ray_job",
+        "api",
+        include_external_packages=True,
+        exclude_type_checking_imports=exclude_type_checking_imports,
+        cache_dir=None,
     )
 
 
-def importers(graph, package):
-    """Our modules that import a foreign package directly."""
-    return {
-        module
-        for module in graph.find_modules_that_directly_import(package)
-        if module.split(".")[0] in ("ray_job", "api")
-    }
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return build_graph()
 
 
-def test_only_one_package_knows_ray(graph):
-    packages = {module.rpartition(".")[0] for module in importers(graph, "ray")}
-    assert packages == {"ray_job.datasets"}
+@pytest.fixture(scope="module")
+def imports(graph: grimp.ImportGraph) -> dict[str, set[str]]:
+    """For each module of the job and of the API the modules of both that it imports."""
+    ours = {module for module in graph.modules if module.split(".")[0] in ("ray_job", "api")}
+    return {module: graph.find_modules_directly_imported_by(module) & ours for module in ours}
 
 
-def test_the_api_imports_nothing_of_the_job_but_the_bucket(graph):
-    found = {
-        target
-        for module in graph.modules
+def package(module: str) -> str:
+    """The first name below `ray_job`; empty for `ray_job` itself."""
+    return module.partition(".")[2].partition(".")[0]
+
+
+def test_each_package_of_the_job_is_in_one_layer(imports):
+    named = sorted(name for line in layers() for name in line)
+    assert named == sorted({package(module) for module in imports if module[:8] == "ray_job."})
+
+
+def test_imports_point_to_lower_layers(graph, imports):
+    """Packages of one layer do not import each other."""
+    height = {name: number for number, line in enumerate(layers()) for name in line}
+    wrong = [
+        f"{module}:{details['line_number']} imports {imported}"
+        for module in sorted(imports)
+        for imported in sorted(imports[module])
+        if module.startswith("ray_job.") and imported.startswith("ray_job.")
+        if package(module) != package(imported)
+        if height[package(module)] <= height[package(imported)]
+        for details in graph.get_import_details(importer=module, imported=imported)
+    ]
+    assert wrong == []
+
+
+def test_no_modules_import_each_other_in_a_circle(imports):
+    assert circle(imports) == []
+
+
+@pytest.mark.parametrize(
+    ("imports_of", "expected"),
+    [
+        ({"a": {"b", "c"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b"}, "b": {"c"}, "c": {"b"}}, ["b", "c"]),
+        ({"a": {"a"}}, ["a"]),
+    ],
+)
+def test_a_circle_is_noticed(imports_of, expected):
+    assert circle(imports_of) == expected
+
+
+def test_one_package_imports_ray(imports):
+    """Imports for type checkers only do not count, since they do not load Ray."""
+    loaded = build_graph(exclude_type_checking_imports=True)
+    importers = loaded.find_modules_that_directly_import("ray") & imports.keys()
+    assert {package(module) for module in importers} == {"datasets"}
+
+
+def test_the_api_imports_only_the_bucket_of_the_job(imports):
+    shared = {
+        imported
+        for module in imports
         if module.split(".")[0] == "api"
-        for target in graph.find_modules_directly_imported_by(module)
-        if target.split(".")[0] == "ray_job"
+        for imported in imports[module]
+        if imported.split(".")[0] == "ray_job"
     }
-    assert found
-    assert {target for target in found if not target.startswith("ray_job.bucket")} == set()
+    assert {package(module) for module in shared} == {"bucket"}
 
 
 def test_the_job_does_not_import_the_api(graph):
     assert not graph.direct_import_exists(importer="ray_job", imported="api", as_packages=True)
 
 
-def test_the_bucket_stands_alone(graph):
-    bucket = graph.find_descendants("ray_job.bucket") | {"ray_job.bucket"}
-    upstream = graph.find_upstream_modules("ray_job.bucket", as_package=True)
-    assert {module for module in upstream if module.startswith("ray_job")} <= bucket
-    heavy = {"ray", "deltalake", "sklearn", "duckdb", "pandas", "typer"}
-    assert upstream & heavy == set()
+def test_the_bucket_imports_no_heavy_library(graph):
+    assert graph.find_upstream_modules("ray_job.bucket", as_package=True) & HEAVY == set()
 
 
 def test_the_api_loads_no_numpy(graph):
-    """Its image has none, and pyproject.toml promises none to who installs only the API."""
-    for package in ("api", "ray_job.bucket"):
-        assert "numpy" not in graph.find_upstream_modules(package, as_package=True)
+    """Its image has no numpy, and an installation of the extra `api` has none either."""
+    for name in ("api", "ray_job.bucket"):
+        assert "numpy" not in graph.find_upstream_modules(name, as_package=True)
 
 
-def test_there_are_no_cycles(graph):
-    ours = {module for module in graph.modules if module.split(".")[0] in ("ray_job", "api")}
-    arrows = {
-        module: {
-            target for target in graph.find_modules_directly_imported_by(module) if target in ours
-        }
-        for module in ours
-    }
-    assert _cycle(arrows) is None
+def circle(imports_of: dict[str, set[str]]) -> list[str]:
+    """Modules of which each imports the next and the last the first; empty if there are none."""
+    finished: set[str] = set()
 
-
-def _cycle(arrows):
-    """Modules that import each other in a circle, None if there are none."""
-    done, path = set(), []
-
-    def visit(module):
+    def visit(module: str, path: list[str]) -> list[str]:
         if module in path:
             return path[path.index(module) :]
-        if module in done:
-            return None
-        path.append(module)
-        for target in sorted(arrows[module]):
-            if (found := visit(target)) is not None:
-                return found
-        path.pop()
-        done.add(module)
-        return None
+        if module in finished:
+            return []
+        for imported in sorted(imports_of[module]):
+            if modules := visit(imported, [*path, module]):
+                return modules
+        finished.add(module)
+        return []
 
-    return next((found for module in sorted(arrows) if (found := visit(module))), None)
+    return next((modules for module in sorted(imports_of) if (modules := visit(module, []))), [])

@@ -1,10 +1,9 @@
-"""The whole way as a new user goes it: `storecast demo`, then the commands that it ends with."""
+"""From `storecast demo` to the API's answer, with the commands that a new user runs."""
 
 import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,17 +12,19 @@ import httpx
 import pytest
 
 from ray_job.bucket.storage import open_bucket
+from tests.support.processes import python_command
 from tests.support.shop import generations
 
 EXAMPLE_STORE = "s002"
 pytestmark = pytest.mark.timeout(600)
 
 
-def storecast(*arguments, check=True):
+def storecast(*arguments):
+    """Run a command; fails with its standard error if it fails."""
     process = subprocess.run(
-        [sys.executable, "-m", "ray_job", *arguments], capture_output=True, text=True, check=False
+        python_command("ray_job", *arguments), capture_output=True, text=True, check=False
     )
-    assert not check or process.returncode == 0, process.stderr
+    assert process.returncode == 0, process.stderr
     return process
 
 
@@ -52,10 +53,10 @@ def test_it_ends_with_a_forecast_and_the_commands_to_see_more(demo):
         assert command in forecast
 
 
-def test_it_leaves_what_the_design_names(demo, bucket):
+def test_it_leaves_every_kind_of_object(demo, bucket):
     root = Path(bucket)
-    files = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
-    for begins in (
+    keys = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    for prefix in (
         "raw_data/weather/",
         "batch_data/store_id=s001/",
         "batch_data/_delta_log/",
@@ -67,7 +68,7 @@ def test_it_leaves_what_the_design_names(demo, bucket):
         "results/accuracy/target_date=",
         "results/current.json",
     ):
-        assert any(path.startswith(begins) for path in files), begins
+        assert any(key.startswith(prefix) for key in keys), prefix
 
 
 def test_the_run_of_a_published_night_writes_nothing(demo, bucket):
@@ -93,31 +94,32 @@ def test_accuracy_knows_the_nights_before(demo, bucket):
 
 
 def test_the_api_answers_with_the_same_numbers(explained, bucket):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as free_socket:
+        free_socket.bind(("127.0.0.1", 0))
+        port = free_socket.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "api"],
+        python_command("api"),
         env=os.environ | {"STORECAST_API_BUCKET": bucket, "STORECAST_API_PORT": str(port)},
         stdout=subprocess.DEVNULL,
     )
     try:
-        answer = first_answer(f"http://127.0.0.1:{port}/results/{EXAMPLE_STORE}")
+        answer = get_json(f"http://127.0.0.1:{port}/results/{EXAMPLE_STORE}")
     finally:
         server.terminate()
         server.wait()
     assert answer["as_of"] == explained["as_of"]
     assert not answer["stale"]
-    served = [(day["target_date"], day["predicted_sales"]) for day in answer["days"]]
+    answered = [(day["target_date"], day["predicted_sales"]) for day in answer["days"]]
     today = datetime.now(UTC).date()
-    assert served == [
+    assert answered == [
         (day["target_dates"], day["predicted"])
         for day in explained["days"]
         if date.fromisoformat(day["target_dates"]) >= today
     ]
 
 
-def first_answer(url):
+def get_json(url):
+    """The answer as JSON. It tries for a minute, since the server needs some time to start."""
     until = time.monotonic() + 60
     while True:
         try:

@@ -1,8 +1,8 @@
-"""`python -m tests.benchmarks`: what the nightly run takes, against what it could and might take.
+"""`python -m tests.benchmarks`: time and memory of the nightly run, beside its limit and rivals.
 
-Every measurement is a process of its own. A table with ratios goes to standard output, everything
-that was measured to `results.json`. Rounds go through all cases in turn, and medians count, so that
-a busy minute of the machine does not fall on one case alone.
+Every measurement is a process of its own. A table with ratios goes to standard output, all
+measurements go to `results.json`. Each round runs every case once, and the table has medians, so
+that a busy minute of the machine does not affect one case only.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from tests.benchmarks import cases
 from tests.benchmarks.cases import Line
 
 FOLDER = Path(__file__).parent
-Found = dict[str, list[dict[str, Any]]]
+Measurements = dict[str, list[dict[str, Any]]]
+"""By step: for each round the figures that the process printed, or an error."""
 
 
 @dataclass
 class Report:
-    """What was measured so far, by step; kept in a file, so that who is interrupted can go on."""
+    """All measurements so far. They are written to a file, so that `--resume` can go on."""
 
     machine: str
     date: str
     rounds: int
     load_average: list[float] = field(default_factory=list)
-    """Before each measurement: what else the machine was doing."""
+    """Before each measurement, over a minute: what other processes do affects the figures."""
     lines: list[Line] = field(default_factory=list)
-    measured: Found = field(default_factory=dict)
+    measured: Measurements = field(default_factory=dict)
 
     @classmethod
     def begun(cls, options: argparse.Namespace) -> Report:
@@ -62,13 +63,13 @@ def main() -> int:
     )
     report = Report.begun(options)
     chosen = [case for case in cases.ALL if case.letter in options.cases]
-    steps = {case.letter: case.steps(plan) for case in chosen}  # generates what is not there
+    steps = {case.letter: case.steps(plan) for case in chosen}  # generates missing data
     if options.only_data:
         return 0
     for number in range(options.rounds):
         for step in dict.fromkeys(step for case in chosen for step in steps[case.letter]):
             times = report.measured.setdefault(step.name, [])
-            good = [one for one in times if "error" not in one]
+            good = [figures for figures in times if "error" not in figures]
             if len(good) <= number < step.rounds:
                 report.load_average.append(round(os.getloadavg()[0], 1))
                 report.measured[step.name] = [*good, _measure(step)]
@@ -96,30 +97,30 @@ def _table(report: Report) -> str:
     spreads = [
         (max(seconds) - min(seconds)) / statistics.median(seconds)
         for times in report.measured.values()
-        for seconds in [[one["seconds"] for one in times if "error" not in one]]
+        for seconds in [[figures["seconds"] for figures in times if "error" not in figures]]
         if len(seconds) > 1
     ]
     rounds = max((len(times) for times in report.measured.values()), default=0)
     noise = f"{statistics.median(spreads):.0%}" if spreads else "unknown"
     load = statistics.median(report.load_average) if report.load_average else 0.0
-    told = (
+    summary = (
         f"{report.machine}; {report.date}; medians of up to {rounds} rounds, which lie"
         f" {noise} apart (median over the measurements); load average before each {load:.1f}"
         " (median)."
     )
     marks = {True: "holds", False: "**missed**", None: ""}
     rows = [
-        f"| {line.what} | {line.value} | {line.wanted} | {marks[line.holds]} |"
+        f"| {line.subject} | {line.value} | {line.demand} | {marks[line.holds]} |"
         for line in report.lines
     ]
-    return "\n".join([told, "", "| | measured | demanded | |", "|---|---|---|---|", *rows])
+    return "\n".join([summary, "", "| | measured | demanded | |", "|---|---|---|---|", *rows])
 
 
 def _measure(step: cases.Step) -> dict[str, Any]:
-    """One process; an error is an answer: that it could not be measured, and why."""
+    """The figures that one process prints, or the error because of which there are none."""
     sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {step.name}\n")
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, *step.command],
             capture_output=True,
             text=True,
@@ -129,9 +130,9 @@ def _measure(step: cases.Step) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"error": f"took longer than {step.timeout:.0f} s"}
     except subprocess.CalledProcessError as error:
-        return {"error": (error.stderr.strip().splitlines() or ["no reason told"])[-1]}
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+        return {"error": (error.stderr.strip().splitlines() or ["no reason given"])[-1]}
+    figures: dict[str, Any] = json.loads(process.stdout.strip().splitlines()[-1])
+    return figures
 
 
 def _write(report: Report, plan: cases.Plan, out: Path) -> None:
@@ -141,12 +142,12 @@ def _write(report: Report, plan: cases.Plan, out: Path) -> None:
 
 
 def _medians(times: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of what every good round measured; an error where none was good."""
-    good = [one for one in times if "error" not in one]
+    """The medians over the rounds without an error; an error if all rounds have one."""
+    good = [figures for figures in times if "error" not in figures]
     if not good:
         return times[-1] if times else {"error": "not measured"}
     return {
-        name: statistics.median(one[name] for one in good)
+        name: statistics.median(figures[name] for figures in good)
         for name, value in good[0].items()
         if isinstance(value, int | float)
     }
@@ -164,15 +165,24 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--items", type=int, default=200, help="of the stores of case d")
     parser.add_argument(
-        "--skew-items", type=int, default=200, help="of the stores of case c, a thousandth of one's"
+        "--skew-items",
+        type=int,
+        default=200,
+        help="of the stores of case c; the big store has a thousand times as many",
     )
     parser.add_argument("--rivals-up-to", type=int, default=10_000, help="stores")
     parser.add_argument("--daily-up-to", type=int, default=10_000, help="stores of case e")
-    parser.add_argument("--only-data", action="store_true", help="generate what is not there")
-    parser.add_argument("--resume", action="store_true", help="keep what OUT has, and go on")
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    parser.add_argument(
+        "--only-data", action="store_true", help="generate missing data, measure nothing"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the measurements of OUT, and go on"
+    )
+    parser.add_argument("--write", action="store_true", help="write the table to README.md")
     default = Path(tempfile.gettempdir(), "storecast-benchmarks")
-    parser.add_argument("--data", type=Path, default=default, help="kept for the next time")
+    parser.add_argument(
+        "--data", type=Path, default=default, help="folder of the data, kept for the next time"
+    )
     parser.add_argument("--out", type=Path, default=FOLDER / "results.json")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""The cases of the benchmark: what is measured, and what must hold of it."""
+"""The cases of the benchmark: their measurements, and the demands on them."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ GB = 1e9
 _DAILY = 15
 _HOUR = 3600.0
 SPARE = {"PySpark applyInPandas", "Dask", "Ray Data map_groups", "pandas loop"}
-"""Rivals that are much slower: measured on fewer stores."""
+"""Rivals that are much slower. They are measured on fewer stores."""
 FAST = ("joblib, pandas", "joblib, numpy features")
 RIVALS = (*FAST, *sorted(SPARE))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the options ask for. Rivals go store by store: beyond a size they are multiplied."""
+    """The options. A rival works store by store; above a size its time is extrapolated."""
 
     data: Data
     sizes: tuple[int, ...]
     items: int
     skew_items: int
-    """Of each store in case c; the one big store has a thousand times as many."""
+    """Items of each store in case c. The big store has a thousand times as many."""
     rivals_up_to: int
     daily_up_to: int
-    """Of the sizes, those up to this one are measured with daily objects as well."""
+    """Sizes up to this number are also measured with daily objects."""
 
     @property
     def daily_sizes(self) -> list[int]:
@@ -43,7 +43,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Step:
-    """A process that prints what it measured as JSON. Equal steps are measured once."""
+    """A process that prints its measurements as JSON. Steps of one name run once."""
 
     name: str
     command: tuple[str, ...] = field(compare=False)
@@ -53,11 +53,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table. `holds` is None where nothing is demanded, or nothing was measured."""
+    """A line of the table. `holds` is None without a demand or without a measurement."""
 
-    what: str
+    subject: str
     value: str
-    wanted: str = ""
+    demand: str = ""
     holds: bool | None = None
 
 
@@ -90,15 +90,18 @@ def rival(plan: Plan, name: str, stores: int, of: int) -> Step:
 
 
 def value(medians: Medians, name: str, key: str = "seconds") -> float | None:
-    found = medians.get(name, {})
-    return None if "error" in found or key not in found else float(found[key])
+    figures = medians.get(name, {})
+    return None if "error" in figures or key not in figures else float(figures[key])
 
 
-def ratio(what: str, above: float | None, below: float | None, wanted: str, holds: Any) -> Line:
-    """`holds` judges the ratio."""
-    if above is None or below is None:
-        return Line(what, "not measured", wanted)
-    return Line(what, f"{above / below:.2f} ×", wanted, holds(above / below))
+def ratio(
+    subject: str, numerator: float | None, denominator: float | None, demand: str, holds: Any
+) -> Line:
+    """A line with a ratio; `holds` tells of a ratio whether it meets the demand."""
+    if numerator is None or denominator is None:
+        return Line(subject, "not measured", demand)
+    quotient = numerator / denominator
+    return Line(subject, f"{quotient:.2f} ×", demand, holds(quotient))
 
 
 def _a_steps(plan: Plan) -> list[Step]:
@@ -138,7 +141,7 @@ def _a_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
             )
 
 
-_B_WANTED = {
+_B_DEMANDS = {
     ("joblib, pandas", 10_000): 7,
     ("joblib, numpy features", 10_000): 4,
     ("joblib, pandas", 100_000): 15,
@@ -162,7 +165,7 @@ def _b_steps(plan: Plan) -> list[Step]:
 
 
 def _skipped(name: str) -> str | None:
-    """Why a rival cannot be measured here."""
+    """Why this machine cannot measure a rival; None if it can."""
     needs = {"PySpark applyInPandas": "pyspark", "Dask": "dask"}.get(name)
     if needs and importlib.util.find_spec(needs) is None:
         return f"{needs} is not installed (uv sync --group bench)"
@@ -175,12 +178,12 @@ def _b_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
     for size in plan.sizes:
         run = value(medians, f"ours: {size} stores")
         for name in RIVALS:
-            why = _skipped(name)
-            if why is not None:
-                yield Line(f"(b) {size} stores: {name}", f"skipped: {why}")
+            reason = _skipped(name)
+            if reason is not None:
+                yield Line(f"(b) {size} stores: {name}", f"skipped: {reason}")
                 continue
             stores = _measured_stores(plan, name, size)
-            theirs = value(medians, f"{name}: {stores} stores")
+            rival_seconds = value(medians, f"{name}: {stores} stores")
             scaled = "" if stores == size else f" ({stores} × {size // stores})"
             cpu = value(medians, f"{name}: {stores} stores", "cpu_seconds")
             yield ratio(
@@ -190,13 +193,13 @@ def _b_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
                 "",
                 lambda _: None,
             )
-            wanted = _B_WANTED.get((name, size))
+            demand = _B_DEMANDS.get((name, size))
             yield ratio(
                 f"(b) {size} stores: {name}{scaled}",
-                None if theirs is None else theirs * size / stores,
+                None if rival_seconds is None else rival_seconds * size / stores,
                 run,
-                "" if wanted is None else f"at least {wanted} ×",
-                lambda r, wanted=wanted: None if wanted is None else r >= wanted,
+                "" if demand is None else f"at least {demand} ×",
+                lambda r, demand=demand: None if demand is None else r >= demand,
             )
 
 
@@ -210,12 +213,12 @@ def _c_steps(plan: Plan) -> list[Step]:
 
 def _c_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
     took = value(medians, "ours: unequal", "chunks_took")
-    work = value(medians, "ours: unequal", "chunk_seconds")
+    chunk_seconds = value(medians, "ours: unequal", "chunk_seconds")
     yield ratio(
         f"(c) 1,000 stores of {plan.skew_items} items, one of {1000 * plan.skew_items}: chunks"
         " against work ÷ cores",
         took,
-        None if work is None else work / 2,
+        None if chunk_seconds is None else chunk_seconds / 2,
         "at most 1.15 ×",
         lambda r: r <= 1.15,
     )
@@ -287,8 +290,8 @@ def _e_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
     for size in plan.daily_sizes:
         fresh, daily = f"{size} stores", f"{size} stores + {_DAILY}"
         both = [
-            (value(medians, f"{whose}: {daily}"), value(medians, f"{whose}: {fresh}"))
-            for whose in ("ours", "limit")
+            (value(medians, f"{module}: {daily}"), value(medians, f"{module}: {fresh}"))
+            for module in ("ours", "limit")
         ]
         (run, plain), (slow, fast) = both
         if run is None or plain is None or slow is None or fast is None:
@@ -308,9 +311,9 @@ def _f_steps(plan: Plan) -> list[Step]:
     for stores in {number, most}:
         ingesting.prepare(folder, stores)
 
-    def step(what: str, stores: int, rounds: int = 3) -> Step:
-        command = ("-m", "tests.benchmarks.ingesting", what, str(folder), str(stores))
-        return Step(f"ingest: {what}, {stores} stores", command, rounds)
+    def step(method: str, stores: int, rounds: int = 3) -> Step:
+        command = ("-m", "tests.benchmarks.ingesting", method, str(folder), str(stores))
+        return Step(f"ingest: {method}, {stores} stores", command, rounds)
 
     return [
         step("ours", number),
@@ -358,13 +361,13 @@ def _g_steps(plan: Plan) -> list[Step]:
 
 def _g_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
     size = _middle(plan)
-    for whose in ("ours", "limit"):
+    for module in ("ours", "limit"):
         yield ratio(
-            f"(g) {size} stores: seven days against one, {whose}",
-            value(medians, f"{whose}: {size} stores, 7 days"),
-            value(medians, f"{whose}: {size} stores"),
-            "at most 2 ×" if whose == "ours" else "",
-            lambda r, whose=whose: r <= 2 if whose == "ours" else None,
+            f"(g) {size} stores: seven days against one, {module}",
+            value(medians, f"{module}: {size} stores, 7 days"),
+            value(medians, f"{module}: {size} stores"),
+            "at most 2 ×" if module == "ours" else "",
+            lambda r, module=module: r <= 2 if module == "ours" else None,
         )
 
 

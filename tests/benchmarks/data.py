@@ -1,6 +1,6 @@
-"""The buckets that are measured: generated from a seed, ingested, with a model that is current.
+"""The buckets that are measured: generated from a seed, ingested, and with a current model.
 
-A bucket that is there already is taken as it is; what a run leaves in it, `forget` removes.
+A bucket that exists is used as it is. `forget` removes the results of its runs.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Data:
         return self._bucket(f"stores-{number}", spec)
 
     def daily(self, number: int, days: int) -> Path:
-        """The same with each of the last `days` days delivered again, as one object a store.
+        """The same bucket with each of the last `days` days delivered again, one object a store.
 
-        An object of a day is as an ingest writes it. All stores' are links to the same bytes, so
-        that a million and a half of them are made in a minute; readers open each by its own name.
+        An object is as an ingest writes it. The objects of a day are links to the same bytes, so
+        that 1.5 million of them take a minute; readers open each by its own name.
         """
         root = self.folder / f"stores-{number}-daily-{days}"
         if (root / _READY).exists():
@@ -90,7 +90,7 @@ class Data:
         return root
 
     def _give_model(self, root: Path) -> None:
-        """The same model for all buckets: it is fitted once, on a thousand stores."""
+        """Copy the model, which is fitted once, on a thousand stores, for all buckets."""
         origin = self.folder / "model"
         if not (origin / _READY).exists():
             shutil.rmtree(origin, ignore_errors=True)
@@ -134,19 +134,19 @@ def _deliver_again(root: Path, day: date) -> None:
 
 
 def measured(bucket: Path, horizon: int = 1) -> Settings:
-    """The settings under which everything is measured: the defaults, but for the horizon."""
+    """The settings of all measurements: the defaults, except for the horizon."""
     chosen = settings.load(None, bucket=str(bucket))
     return chosen.model_copy(update={"horizon": horizon})
 
 
 def forget(bucket: Path) -> None:
-    """Remove what runs have left, so that the next one does everything again."""
+    """Remove the results of runs, so that the next run makes everything again."""
     shutil.rmtree(bucket / "results", ignore_errors=True)
 
 
 def warm(bucket: Path) -> None:
-    """Read all histories once: whoever came first would otherwise wait for the disk, for as long as
-    all the rest takes, and who came second would not."""
+    """Read all histories once, so that the first measurement does not wait for the disk longer than
+    those after it."""
     for parent, _, names in os.walk(bucket / keys.BATCH_DATA):
         for name in names:
             with Path(parent, name).open("rb", buffering=0) as file:

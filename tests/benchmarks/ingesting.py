@@ -1,8 +1,8 @@
-"""`python -m tests.benchmarks.ingesting WHAT FOLDER STORES`: raw files into a table.
+"""`python -m tests.benchmarks.ingesting METHOD FOLDER STORES`: raw files into a table.
 
-- `ours`: `ingest` of one CSV of so many stores with two years each;
+- `ours`: `ingest` of one CSV with two years of so many stores;
 - `duckdb`: DuckDB's own partitioned COPY of the same CSV, sorted;
-- `small files`: as many files of one row, as a night may bring them, in one commit.
+- `small files`: so many files of one row in one commit.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from ray_job.sample import SampleSpec, iter_sales
 from tests.benchmarks.data import DAYS, LAST, NOW, SEED, measured
 from tests.benchmarks.processes import cpu_seconds, peak_bytes
 
-RunSpec = tuple[Callable[[], None], int]
-"""What is measured, and the bytes of its raw files."""
+PreparedIngest = tuple[Callable[[], None], int]
+"""The call that is measured, and the number of bytes of its raw files."""
 
 
-def main(what: str, folder: Path, stores: int) -> None:
+def main(method: str, folder: Path, stores: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     spec = _spec(stores)
     target = folder / "target"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    bring_in, size = MEASURED[what](folder, target, spec)
+    bring_in, size = METHODS[method](folder, target, spec)
     began, cpu = time.monotonic(), cpu_seconds()
     bring_in()
-    found = {
+    figures = {
         "seconds": time.monotonic() - began,
         "cpu_seconds": cpu_seconds() - cpu,
         "bytes": size,
         "peak_bytes": peak_bytes(),
     }
     shutil.rmtree(target)
-    print(json.dumps(found))  # noqa: T201
+    print(json.dumps(figures))  # noqa: T201
 
 
 def prepare(folder: Path, stores: int) -> None:
-    """Make the CSV, in a process whose memory nobody measures."""
+    """Make the CSV, in a process whose memory is not measured."""
     _raw(folder, _spec(stores))
 
 
-def ours(folder: Path, target: Path, spec: SampleSpec) -> RunSpec:
+def ours(folder: Path, target: Path, spec: SampleSpec) -> PreparedIngest:
     raw = _raw(folder, spec)
     (target / "raw_data").mkdir()
     (target / "raw_data" / "sales.csv").hardlink_to(raw)
@@ -64,7 +64,7 @@ def _ingest(target: Path) -> None:
     ingest.ingest(open_bucket(str(target)), measured(target), now=NOW)
 
 
-def duckdb_copy(folder: Path, target: Path, spec: SampleSpec) -> RunSpec:
+def duckdb_copy(folder: Path, target: Path, spec: SampleSpec) -> PreparedIngest:
     raw = _raw(folder, spec)
     return partial(_copy, raw, target), raw.stat().st_size
 
@@ -78,7 +78,7 @@ def _copy(raw: Path, target: Path) -> None:
         )
 
 
-def small_files(_: Path, target: Path, spec: SampleSpec) -> RunSpec:
+def small_files(_: Path, target: Path, spec: SampleSpec) -> PreparedIngest:
     raw = target / "raw_data"
     raw.mkdir()
     size = 0
@@ -95,7 +95,7 @@ def _spec(stores: int) -> SampleSpec:
 
 
 def _raw(folder: Path, spec: SampleSpec) -> Path:
-    """One CSV, not in the order of the stores: by date, as nights deliver."""
+    """One CSV, ordered by date and not by store, as nights deliver."""
     path = folder / f"sales-{spec.stores}.csv"
     if not path.exists():
         with duckdb.connect() as session:
@@ -113,7 +113,7 @@ def _raw(folder: Path, spec: SampleSpec) -> Path:
     return path
 
 
-MEASURED: dict[str, Callable[[Path, Path, SampleSpec], RunSpec]] = {
+METHODS: dict[str, Callable[[Path, Path, SampleSpec], PreparedIngest]] = {
     "ours": ours,
     "duckdb": duckdb_copy,
     "small files": small_files,

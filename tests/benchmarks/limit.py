@@ -1,7 +1,8 @@
 """`python -m tests.benchmarks.limit BUCKET HORIZON`: the same chunks in two plain processes.
 
-What a run could at best take: the clock runs from the first chunk's start to the last one's end,
-in processes that have imported everything and loaded the model. Neither plan nor publish counts.
+It is the least time that a run could take. The clock runs from the start of the first chunk to the
+end of the last, in processes that have imported everything and loaded the model. Plan and publish
+do not count.
 """
 
 from __future__ import annotations
@@ -25,26 +26,31 @@ def main(bucket: str, horizon: int) -> None:
     warm(Path(bucket))
     context = mp.get_context("spawn")
     barrier, following = context.Barrier(WORKERS), context.Value("i", 0)
-    told: Any = context.Queue()
+    costs_of_workers: Any = context.Queue()
     processes = [
-        context.Process(target=spec, args=(bucket, horizon, barrier, following, told))
+        context.Process(
+            target=forecast_chunks, args=(bucket, horizon, barrier, following, costs_of_workers)
+        )
         for _ in range(WORKERS)
     ]
     for process in processes:
         process.start()
-    costs = [told.get() for _ in processes]
+    costs = [costs_of_workers.get() for _ in processes]
     for process in processes:
         process.join()
-    found = {
+    figures = {
         "seconds": max(cost["ended"] for cost in costs) - min(cost["began"] for cost in costs),
         "cpu_seconds": sum(cost["cpu_seconds"] for cost in costs),
         "chunks": sum(cost["chunks"] for cost in costs),
         "worker_peak_bytes": max(cost["peak"] for cost in costs),
     }
-    print(json.dumps(found))  # noqa: T201
+    print(json.dumps(figures))  # noqa: T201
 
 
-def spec(bucket: str, horizon: int, barrier: Barrier, following: Any, told: Any) -> None:
+def forecast_chunks(
+    bucket: str, horizon: int, barrier: Barrier, following: Any, costs_of_workers: Any
+) -> None:
+    """One worker: takes the next chunk until there is none, then reports its cost."""
     os.environ["OMP_NUM_THREADS"] = "1"
     from ray_job.bucket.storage import open_bucket  # noqa: PLC0415
     from ray_job.forecasting import chunk  # noqa: PLC0415
@@ -61,14 +67,14 @@ def spec(bucket: str, horizon: int, barrier: Barrier, following: Any, told: Any)
     began, cpu, done, peak = time.monotonic(), time.process_time(), 0, 0
     while True:
         with following.get_lock():
-            place = following.value
+            number = following.value
             following.value += 1
-        if place >= len(chunks):
+        if number >= len(chunks):
             break
-        result = chunk.forecast_chunk(Task(chunks[place]), run_plan.spec)
+        result = chunk.forecast_chunk(Task(chunks[number]), run_plan.spec)
         peak = max(peak, result.cost.peak_memory_bytes)
         done += 1
-    told.put(
+    costs_of_workers.put(
         {
             "began": began,
             "ended": time.monotonic(),

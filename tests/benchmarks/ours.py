@@ -1,6 +1,6 @@
-"""`python -m tests.benchmarks.ours BUCKET HORIZON`: one run, Ray's start not counted.
+"""`python -m tests.benchmarks.ours BUCKET HORIZON`: one run, without the start of Ray.
 
-As the command line does it: inputs and plan first, then Ray starts, with the first task.
+As in the command line, Ray starts with the first task, after inputs and plan.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tests.benchmarks.processes import cpu_seconds, peak_bytes
 
 
 @dataclass
-class Watched:
-    """Ray from the first task on. Keeps what it took to start, and what the executor gives."""
+class TimedExecutor:
+    """Starts Ray with the first task. It keeps the time of that start, and all results."""
 
     until: ExitStack
     executor: Executor | None = None
@@ -50,7 +50,7 @@ def main(bucket: str, horizon: int) -> None:
     forget(Path(bucket))
     warm(Path(bucket))
     with ExitStack() as until:
-        executor = Watched(until)
+        executor = TimedExecutor(until)
         began, cpu = time.monotonic(), cpu_seconds()
         receipt = run.run(
             open_bucket(bucket),
@@ -64,7 +64,7 @@ def main(bucket: str, horizon: int) -> None:
         seconds = time.monotonic() - began - executor.start_seconds
         cpu = cpu_seconds() - cpu - executor.start_cpu_seconds
     costs = [result.cost for result in executor.results]
-    told = {
+    figures = {
         "seconds": seconds,
         "cpu_seconds": cpu,
         "start_seconds": executor.start_seconds,
@@ -79,7 +79,7 @@ def main(bucket: str, horizon: int) -> None:
         "worker_peak_bytes": max(cost.peak_memory_bytes for cost in costs),
         "driver_peak_bytes": peak_bytes(),
     }
-    print(json.dumps(told))  # noqa: T201
+    print(json.dumps(figures))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What processes take: processor time with all that they started, and memory."""
+"""Processor time of a process and its descendants, and peak memory."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def cpu_seconds() -> float:
         parents[process] = int(fields[_PARENT])
         used[process] = (int(fields[_USER]) + int(fields[_SYSTEM])) / ticks
     family = {os.getpid()}
-    while added := {one for one, parent in parents.items() if parent in family} - family:
+    while added := {process for process, parent in parents.items() if parent in family} - family:
         family |= added
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return sum(used.get(one, 0.0) for one in family) + ended.ru_utime + ended.ru_stime
+    return sum(used.get(process, 0.0) for process in family) + ended.ru_utime + ended.ru_stime
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held.
+    """The peak memory of this process, in bytes.
 
-    Not what getrusage says, which keeps the peak of whoever started the process: for a measurement
-    that would be the benchmark, which may just have generated its data.
+    getrusage would also count the peak of the process that started this one, and the benchmark,
+    which does so, may have generated data before.
     """
     status = Path("/proc/self/status").read_text()
     [peak] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]

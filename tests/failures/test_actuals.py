@@ -1,4 +1,4 @@
-"""Sales that come late, are corrected, or belong to stores that close and reopen: the scores."""
+"""Scores of sales that arrive late or are corrected, and of stores that close or reopen."""
 
 from __future__ import annotations
 
@@ -20,22 +20,19 @@ from tests.support.shop import (
     midnight,
     objects,
     snapshot,
+    stores_csv,
+    weekday_row,
 )
 
 LATE = "s004"
 OTHERS = tuple(store for store in STORES if store not in (BIG, LATE, "s009"))
-"""Stores of one series that are open, but for LATE."""
+"""Open stores with one series each, without LATE."""
 MONDAY = LAST + 2 * DAY
 
 
-def sales(store: str, day: date, value: float = 900.0) -> dict[str, object]:
-    shut = day.weekday() == 6
-    return {"store_id": store, "date": day, "sales": 0.0 if shut else value, "open": int(not shut)}
-
-
 def night(shop: Shop, as_of: date, *more: dict[str, object]):
-    """What was sold that day arrives, and more; then the run."""
-    rows = [*(sales(store, as_of) for store in OTHERS), *more]
+    """Deliver the sales of that day and the rows `more`, then run."""
+    rows = [*(weekday_row(store, as_of) for store in OTHERS), *more]
     shop.deliver(rows, name=f"day-{as_of}", now=midnight(as_of))
     return shop.run(as_of)
 
@@ -46,8 +43,8 @@ def scores(shop: Shop, target: date, store: str) -> list[dict[str, object]]:
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Every object after eight nights; of LATE nothing arrives after the first."""
+def week_objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Every object after eight nights. Sales of LATE arrive in the first one only."""
     shop = Shop(filled(tmp_path_factory.mktemp("week"), objects()))
     shop.run(LAST)
     for ahead in range(1, 8):
@@ -56,77 +53,76 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def week(played: dict[str, bytes], tmp_path: Path) -> Shop:
-    return Shop(filled(tmp_path, played))
+def week(week_objects: dict[str, bytes], tmp_path: Path) -> Shop:
+    return Shop(filled(tmp_path, week_objects))
 
 
 def test_sales_of_a_week_ago_are_scored_when_they_come_and_once(week):
     assert scores(week, MONDAY, LATE) == []
     before = scores(week, MONDAY, "s003")
-    receipt = night(week, LAST + 8 * DAY, sales(LATE, MONDAY, 432.0))
+    receipt = night(week, LAST + 8 * DAY, weekday_row(LATE, MONDAY, 432.0))
     assert receipt.scored.keys() == {MONDAY, LAST + 8 * DAY}
-    found = scores(week, MONDAY, LATE)
-    assert [row["days_ahead"] for row in found] == [2, 1]
-    assert {row["actual"] for row in found} == {432.0}
+    late_scores = scores(week, MONDAY, LATE)
+    assert [row["days_ahead"] for row in late_scores] == [2, 1]
+    assert {row["actual"] for row in late_scores} == {432.0}
     assert scores(week, MONDAY, "s003") == before
-    named = week.pointer.accuracy[MONDAY]
+    scores_key = week.pointer.accuracy[MONDAY]
     assert night(week, LAST + 9 * DAY).scored.keys() == {LAST + 9 * DAY}
-    assert week.pointer.accuracy[MONDAY] == named
+    assert week.pointer.accuracy[MONDAY] == scores_key
 
 
 def test_corrected_sales_are_scored_again(week):
-    old = week.pointer.accuracy[MONDAY]
+    old_key = week.pointer.accuracy[MONDAY]
     assert {row["actual"] for row in scores(week, MONDAY, "s003")} == {900.0}
-    receipt = night(week, LAST + 8 * DAY, sales("s003", MONDAY, 1234.0))
-    # A week after it, Monday's number is also what the naive rule says.
+    receipt = night(week, LAST + 8 * DAY, weekday_row("s003", MONDAY, 1234.0))
     assert receipt.scored.keys() == {MONDAY, LAST + 8 * DAY}
     assert {row["actual"] for row in scores(week, MONDAY, "s003")} == {1234.0}
     assert {row["actual"] for row in scores(week, MONDAY, "s005")} == {900.0}
-    assert old in generations(week.storage)  # what was scored before stays, and nobody names it
-    assert old not in week.pointer.accuracy.values()
-    told = accuracy.read(week.storage, week.pointer, days=14).of("s003")
-    (monday,) = [row for row in accuracy.day_by_day(told) if row["target_date"] == MONDAY]
+    # The old scores stay, and the pointer does not name them.
+    assert old_key in generations(week.storage)
+    assert old_key not in week.pointer.accuracy.values()
+    store_scores = accuracy.read(week.storage, week.pointer, days=14).of("s003")
+    (monday,) = [row for row in accuracy.day_by_day(store_scores) if row["target_date"] == MONDAY]
     assert monday["actual"] == 1234.0
 
 
 def test_a_night_without_a_release(shop):
-    """What was said a night earlier stands for it, and its sales are scored by the next night."""
+    """The forecast of the night before holds for its days, and the next night scores its sales."""
     shop.run(LAST)
     night(shop, LAST + DAY)
     tuesday = MONDAY + DAY
-    skipped = [sales(store, MONDAY) for store in OTHERS]
-    receipt = night(shop, tuesday, *skipped)
+    rows_of_monday = [weekday_row(store, MONDAY) for store in OTHERS]
+    receipt = night(shop, tuesday, *rows_of_monday)
     assert receipt.scored.keys() == {MONDAY, tuesday}
     assert MONDAY not in shop.pointer.dates
     assert [row["days_ahead"] for row in scores(shop, MONDAY, "s003")] == [2, 1]
     assert [row["as_of"] for row in scores(shop, tuesday, "s003")] == [LAST, LAST + DAY]
-    told = accuracy.read(shop.storage, shop.pointer, days=3)
-    assert accuracy.summarise(told)["days_without"] == []
-    last = {row["target_date"]: row["days_ahead"] for row in accuracy.day_by_day(told.of("s003"))}
-    assert last == {LAST + DAY: 1, MONDAY: 1, tuesday: 2}
+    all_scores = accuracy.read(shop.storage, shop.pointer, days=3)
+    assert accuracy.summarise(all_scores)["days_without"] == []
+    newest_days_ahead = {
+        row["target_date"]: row["days_ahead"] for row in accuracy.day_by_day(all_scores.of("s003"))
+    }
+    assert newest_days_ahead == {LAST + DAY: 1, MONDAY: 1, tuesday: 2}
 
 
 def test_a_store_that_closed_for_good_is_neither_silent_nor_scored(shop):
     shop.run(LAST)
-    told = "store_id,region,closed_for_good\n" + "".join(
-        f"{store},BE,{'yes' if store == LATE else ''}\n" for store in STORES
-    )
-    shop.deliver(told, kind="stores", now=midnight(LAST + DAY))
+    shop.deliver(stores_csv(STORES, LATE), kind="stores", now=midnight(LAST + DAY))
     for ahead in range(1, 6):
         receipt = night(shop, LAST + ahead * DAY)
     assert receipt.published
     assert receipt.stores.expected == len(STORES) - 1
-    assert receipt.drift.silent_stores == (BIG,)  # whose sales have really stopped
+    assert receipt.drift.silent_stores == (BIG,)  # it is open and sends no sales
     assert shop.stores()[LATE]["expected"] is False
     assert scores(shop, MONDAY, LATE) == []
     assert scores(shop, MONDAY, "s003") != []
 
 
 def test_a_store_that_reopens_after_three_months(shop):
-    """Closed, it is 0 and no failure; from the first open day on it has a forecast and scores."""
+    """Its forecast is 0 while it is closed. From its first open day on it has scores."""
     shop = shop.having(lookback_days=250)
     first, closing = LAST - 190 * DAY, LAST - 95 * DAY
-    past = [sales("reopens", first + k * DAY, 500.0) for k in range((LAST - first).days + 1)]
+    past = [weekday_row("reopens", first + k * DAY, 500.0) for k in range((LAST - first).days + 1)]
     for row in past:
         if row["date"] >= closing:
             row |= {"sales": 0.0, "open": 0}
@@ -141,20 +137,26 @@ def test_a_store_that_reopens_after_three_months(shop):
     assert (receipt.status, receipt.drift.silent) == ("published", 0)
 
     opening = LAST + 9 * DAY
-    shut = [
+    closed_days = [
         {"store_id": "reopens", "date": LAST + k * DAY, "sales": 0.0, "open": 0}
         for k in range(1, 9)
     ]
-    shop.deliver(shut, name="shut", now=midnight(opening))
+    shop.deliver(closed_days, name="shut", now=midnight(opening))
     night(
-        shop, opening - DAY, *(sales(store, LAST + k * DAY) for store in OTHERS for k in range(8))
+        shop,
+        opening - DAY,
+        *(weekday_row(store, LAST + k * DAY) for store in OTHERS for k in range(8)),
     )
     row = shop.stores()["reopens"]
     assert row["outcome"] == "ok"
-    said = dict(zip(row["target_dates"], row["predicted"], strict=True))
-    assert 100 < said[opening] < 2500
-    assert said[opening + 3 * DAY] == 0.0
+    predicted = dict(zip(row["target_dates"], row["predicted"], strict=True))
+    assert 100 < predicted[opening] < 2500
+    assert predicted[opening + 3 * DAY] == 0.0
 
-    night(shop, opening, sales("reopens", opening, 700.0))
+    night(shop, opening, weekday_row("reopens", opening, 700.0))
     (scored,) = scores(shop, opening, "reopens")
-    assert (scored["predicted"], scored["actual"], scored["naive"]) == (said[opening], 700.0, 0.0)
+    assert (scored["predicted"], scored["actual"], scored["naive"]) == (
+        predicted[opening],
+        700.0,
+        0.0,
+    )

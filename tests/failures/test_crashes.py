@@ -1,21 +1,21 @@
-"""A writer that dies before or after any of its writes, and one whose answers are lost.
+"""A writer that dies before or after any of its writes, and a writer whose answers are lost.
 
-What is tried again afterwards is what would be tried in a real night: the same commands.
+Afterwards each test runs the same commands again, as the next attempt of a real night does.
 """
 
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import StorecastError
 from ray_job.bucket.storage import open_bucket
-from tests.conftest import BUCKET
+from tests.conftest import BUCKET, fill
 from tests.fake_gcs import Crash, Fault
 from tests.processes.night import LIMITS, night
+from tests.support.processes import python_command
 from tests.support.shop import DAY, LAST, STORES, Shop, generations, objects, snapshot
 
 KINDS = (
@@ -29,35 +29,30 @@ KINDS = (
     keys.POINTER,
     keys.RECEIPTS,
 )
-"""What a night writes, in the order of its first writes."""
+"""The kinds of objects that a night writes, in the order of their first writes."""
 
 
 @pytest.fixture(scope="module")
-def eve(served):
-    """The bucket on the evening before: the last night is published, nothing of this one is there.
+def eve(gcs_server):
+    """The bucket on the evening before: the previous night is published, this one has not begun.
 
-    With it come the keys that the night writes, in order, and the rows that it ends with.
+    Further the keys that the night writes, in order, its rows, and its table.
     """
-    served.reset()
-    served.create_bucket(BUCKET)
-    os.environ["STORAGE_EMULATOR_HOST"] = served.url
+    gcs_server.reset()
+    gcs_server.create_bucket(BUCKET)
+    os.environ["STORAGE_EMULATOR_HOST"] = gcs_server.url
     try:
-        _fill(served, objects())
+        fill(gcs_server, objects())
         shop = _shop()
         shop.run(LAST - DAY)
-        before = dict(served.snapshot(BUCKET))
+        before = dict(gcs_server.snapshot(BUCKET))
         written: list[str] = []
-        served.before_write = written.append
+        gcs_server.before_write = written.append
         night(shop)
         return before, written, shop.all_rows(), snapshot(shop.storage, keys.BATCH_DATA)
     finally:
         del os.environ["STORAGE_EMULATOR_HOST"]
-        served.reset()
-
-
-def _fill(gcs, contents):
-    for key, data in contents.items():
-        gcs.put(BUCKET, key, data)
+        gcs_server.reset()
 
 
 def _shop():
@@ -87,47 +82,48 @@ def test_a_crash_at_every_single_write(eve, gcs, moment):
     for number in range(len(written)):
         _fill_anew(gcs, before)
         shop = _shop()
-        key = _crash(gcs, moment, number)
+        written_keys = _crash(gcs, moment, number)
         with pytest.raises(StorecastError):
             night(shop)
-        assert gcs.crashed, (number, key)
+        assert gcs.crashed, (number, written_keys)
         gcs.recover()
         shop.check()
         assert shop.pointer.current_entry.as_of in (LAST - DAY, LAST)
-        finished = len(shop.part_keys())
-        parts_before = set(shop.part_keys())
+        parts_after_crash = set(shop.part_keys())
         night(shop)
         _check_after_all(shop, expected)
-        # What was finished is not done again.
-        again = set(shop.part_keys()) - parts_before
-        assert len(again) + finished == len({k for k in written if k.startswith(keys.PARTS)})
+        # Finished parts are not made again.
+        new_parts = set(shop.part_keys()) - parts_after_crash
+        assert len(new_parts) + len(parts_after_crash) == len(
+            {k for k in written if k.startswith(keys.PARTS)}
+        )
 
 
 def _fill_anew(gcs, contents):
     gcs.reset()
     gcs.create_bucket(BUCKET)
-    _fill(gcs, contents)
+    fill(gcs, contents)
 
 
 def _crash(gcs, moment, number):
-    """Die at the write of that number; returns a list that then holds its key."""
-    seen: list[str] = []
+    """Crash at the write of that number; returns a list that gets the keys of the writes."""
+    keys_so_far: list[str] = []
 
     def count(key):
-        seen.append(key)
-        if len(seen) == number + 1:
+        keys_so_far.append(key)
+        if len(keys_so_far) == number + 1:
             raise Crash
 
     if moment == "before":
         gcs.before_write = count
     else:
         gcs.after_write = count
-    return seen
+    return keys_so_far
 
 
 @pytest.mark.parametrize("status", [None, 503])
 @pytest.mark.parametrize(
-    "what",
+    "pattern",
     [
         "results/parts/*",
         "results/releases/*",
@@ -140,11 +136,11 @@ def _crash(gcs, moment, number):
         "raw_data/*",
     ],
 )
-def test_lost_answers(eve, gcs, what, status):
+def test_lost_answers(eve, gcs, pattern, status):
     before, _, expected, _ = eve
     _fill_anew(gcs, before)
     shop = _shop()
-    fault = gcs.faults.add(Fault("ack_lost", key=what, when=_writes, status=status))
+    fault = gcs.faults.add(Fault("ack_lost", key=pattern, when=_writes, status=status))
     receipt = night(shop)
     assert fault.fired == 1
     assert (receipt.status, receipt.exit_code) == ("published", 0)
@@ -172,8 +168,8 @@ def test_stalls_change_nothing(eve, gcs):
     before, _, expected, _ = eve
     _fill_anew(gcs, before)
     gcs.faults.transient(0.05, seed=2, mix=[Fault("stall", seconds=0.3)])
-    for what in ("results/current.json", "results/releases/*", "batch_data/_delta_log/*"):
-        gcs.faults.add(Fault("stall", key=what, seconds=1.0))
+    for pattern in ("results/current.json", "results/releases/*", "batch_data/_delta_log/*"):
+        gcs.faults.add(Fault("stall", key=pattern, seconds=1.0))
     receipt = night(_shop())
     struck = len([entry for entry in gcs.log.entries if entry.fault == "stall"])
     gcs.faults.clear()
@@ -184,7 +180,7 @@ def test_stalls_change_nothing(eve, gcs):
 
 @pytest.mark.parametrize("kind", ["corrupt", "truncate"])
 def test_bodies_that_arrive_broken(eve, gcs, kind):
-    """Now and then a body comes with other bytes or ends early: asked again, it is whole."""
+    """A tenth of the bodies have other bytes or end early; a second request gets the whole body."""
     before, _, expected, _ = eve
     _fill_anew(gcs, before)
     gcs.faults.transient(0.1, seed=5, mix=[Fault(kind, op="get")])
@@ -204,11 +200,10 @@ def test_bodies_that_arrive_broken(eve, gcs, kind):
 
 @pytest.mark.parametrize("stage", KINDS)
 def test_a_driver_that_is_killed(eve, gcs, stage):
-    """The process goes, with all that it held, as soon as it has written the first of a kind."""
+    """The process is killed as soon as it has written the first object of a kind."""
     before, written, expected, _ = eve
     _fill_anew(gcs, before)
-    command = [sys.executable, "-m", "tests.processes.night", f"gs://{BUCKET}"]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(python_command("tests.processes.night", f"gs://{BUCKET}")) as process:
 
         def kill(key):
             if key.startswith(stage):
@@ -219,7 +214,7 @@ def test_a_driver_that_is_killed(eve, gcs, stage):
         assert process.wait(60) == -signal.SIGKILL
     shop = _shop()
     shop.check()
-    there = set(shop.part_keys())
+    finished_parts = set(shop.part_keys())
     assert shop.pointer.current_entry.as_of == (
         LAST if stage in (keys.POINTER, keys.RECEIPTS) else LAST - DAY
     )
@@ -229,7 +224,7 @@ def test_a_driver_that_is_killed(eve, gcs, stage):
     if stage == keys.RECEIPTS:
         assert generations(shop.storage) == generations_before
     else:
-        assert {chunk.part for chunk in receipt.chunks if chunk.adopted} == there
-    assert there <= set(shop.part_keys())
+        assert {chunk.part for chunk in receipt.chunks if chunk.adopted} == finished_parts
+    assert finished_parts <= set(shop.part_keys())
     assert len(shop.part_keys()) == len({key for key in written if key.startswith(keys.PARTS)})
     _check_after_all(shop, expected)

@@ -1,7 +1,7 @@
-"""Deliveries that are odd, late, double or wrong, seen from what readers get.
+"""Deliveries that are odd, late, repeated or wrong, and the forecasts that follow from them.
 
-Where it is possible, a chain that got the odd deliveries is compared with one that got the right
-rows at once: their forecasts are to be the same.
+Where it is possible, a test compares the chain with a second one that got the right rows at once.
+Both must have the same forecasts.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -15,10 +15,20 @@ from ray_job.bucket.errors import InputError
 from ray_job.bucket.storage import open_bucket
 from ray_job.sample import files as sample_files
 from ray_job.settings import Gates, Sales
-from tests.support.shop import DAY, LAST, SETTINGS, Shop, filled, generations, midnight, objects
+from tests.support.shop import (
+    DAY,
+    LAST,
+    SETTINGS,
+    Shop,
+    filled,
+    generations,
+    midnight,
+    objects,
+    sales_row,
+)
 
 NEW = "lone"
-"""A store that no other test knows: what becomes of its deliveries is all that it has."""
+"""A store that the chain does not have: it has only the rows that a test delivers."""
 
 
 @pytest.fixture
@@ -28,7 +38,7 @@ def other(tmp_path) -> Shop:
 
 
 def history(days=90, **changes):
-    """A row a day up to LAST; `changes` of the sales by how many days ago."""
+    """One row for each day up to LAST. `ago_3=7.0` makes 7 the sales of three days before LAST."""
     changed = {int(name.removeprefix("ago_")): value for name, value in changes.items()}
     return [
         {
@@ -42,15 +52,15 @@ def history(days=90, **changes):
     ]
 
 
-def told(shop, store=NEW):
-    """The forecast of a store, and what it is said to rest on."""
+def forecast_of(shop, store=NEW):
+    """A store's rows, its predictions by day, and the date through which its data go."""
     row = shop.stores()[store]
     assert row["outcome"] == "ok"
     return shop.forecast(store), row["predicted"], row["data_through"]
 
 
 def test_columns_that_nobody_knows_change_no_forecast(shop, other):
-    """They are kept, and no feature touches what is not known ahead."""
+    """They are stored, and no feature uses a column that is not known ahead."""
     strange = [
         row | {"mood": f"m{k % 3}", "till": 7.0 * k, "nothing": None}
         for k, row in enumerate(history())
@@ -71,7 +81,7 @@ def test_exact_duplicates_count_once(shop, other):
     other.deliver(history())
     shop.run()
     other.run()
-    assert told(shop) == told(other)
+    assert forecast_of(shop) == forecast_of(other)
     assert shop.all_rows().equals(other.all_rows())
 
 
@@ -88,15 +98,15 @@ def test_conflicting_duplicates_are_refused_with_their_rows(shop):
 
 
 def test_gaps_are_days_of_which_nothing_is_known(shop, other):
-    """A gap is no zero: the forecast stays at the level of the days that were delivered."""
+    """A gap is not 0: the forecast stays at the level of the delivered days."""
     shop.deliver([row for k, row in enumerate(history()) if k % 9 and not 5 <= k < 26])
     other.deliver(history())
     shop.run()
     other.run()
-    _, predicted, through = told(shop)
+    _, predicted, through = forecast_of(shop)
     assert through == LAST - DAY
-    for mine, whole in zip(predicted, told(other)[1], strict=True):
-        assert mine == pytest.approx(whole, rel=0.25)
+    for with_gaps, without_gaps in zip(predicted, forecast_of(other)[1], strict=True):
+        assert with_gaps == pytest.approx(without_gaps, rel=0.25)
     shop.check()
 
 
@@ -112,9 +122,9 @@ def test_nan_and_infinity_are_no_sales(shop, value):
 
 
 def test_closed_on_a_target_date(shop):
-    """Sold is 0 on that day and no other, and the method says so."""
-    plan = [{"store_id": NEW, "date": LAST + 3 * DAY, "sales": None, "open": 0, "promo": 0}]
-    shop.deliver([*history(), *plan])
+    """The forecast is 0 on that day and on no other, with the method `closed`."""
+    closed_day = sales_row(NEW, LAST + 3 * DAY, None, open=0)
+    shop.deliver([*history(), closed_day])
     shop.run()
     row = shop.stores()[NEW]
     assert [method == "closed" for method in row["method"]] == [k == 2 for k in range(7)]
@@ -123,24 +133,24 @@ def test_closed_on_a_target_date(shop):
 
 
 def test_a_delivery_that_is_corrected_by_a_later_one(shop, other):
-    """Column by column: what the correction leaves empty stays what it was."""
+    """The correction counts column by column: a column that it leaves empty keeps its value."""
     wrong = {f"ago_{k}": 9_000.0 for k in range(10)}
     shop.deliver(history(**wrong), name="first")
     shop.run()
-    at_first = told(shop)[1]
+    at_first = forecast_of(shop)[1]
     right = [{name: row[name] for name in ("store_id", "date", "sales")} for row in history(10)]
     shop.deliver(right, name="second")
     other.deliver(history())
     receipt = shop.run(now=midnight(LAST) + timedelta(hours=1))
     other.run()
     assert receipt.status == "published"
-    assert told(shop) == told(other)
-    assert sum(at_first) > 1.3 * sum(told(shop)[1])
+    assert forecast_of(shop) == forecast_of(other)
+    assert sum(at_first) > 1.3 * sum(forecast_of(shop)[1])
     shop.check()
 
 
 def test_replaced_days_are_gone_with_all_their_items(shop, other):
-    """With `--replace` items that the new file does not name are no part of its days any more."""
+    """With `--replace`, items that the new file does not name are removed from its days."""
     items = [row | {"item_id": item} for item in ("a", "b", "mistake") for row in history()]
     right = [row for row in items if row["item_id"] != "mistake"]
     shop.deliver(items, name="first")
@@ -150,7 +160,7 @@ def test_replaced_days_are_gone_with_all_their_items(shop, other):
     other.deliver(right)
     shop.run(now=midnight(LAST) + timedelta(hours=1))
     other.run()
-    assert told(shop) == told(other)
+    assert forecast_of(shop) == forecast_of(other)
     assert set(shop.forecast(NEW)["item_id"].to_pylist()) == {"a", "b"}
     shop.check()
 
@@ -168,9 +178,9 @@ def test_transactions_of_a_day_in_two_files_add_up(shop, other):
     other.deliver(history())
     shop.run()
     other.run()
-    mine, whole = told(shop), told(other)
-    assert mine[1] == pytest.approx(whole[1], rel=1e-6)
-    assert mine[2] == whole[2]
+    summed, at_once = forecast_of(shop), forecast_of(other)
+    assert summed[1] == pytest.approx(at_once[1], rel=1e-6)
+    assert summed[2] == at_once[2]
     shop.check()
 
 
@@ -206,9 +216,11 @@ def test_transactions_of_a_day_in_two_files_add_up(shop, other):
     ],
 )
 def test_sales_around_a_change_of_the_clocks_belong_to_their_local_day(shop, instants, expected):
-    """Instants with a zone, on a day of 23 hours and on one of 25."""
+    """Instants with a time zone, on a day of 23 hours and on a day of 25 hours."""
     shop = shop.having(sales=Sales(rows="transactions"))
-    moments = [datetime.fromisoformat(f"2026-{one}:00").replace(tzinfo=UTC) for one in instants]
+    moments = [
+        datetime.fromisoformat(f"2026-{instant}:00").replace(tzinfo=UTC) for instant in instants
+    ]
     rows = {"store_id": [NEW] * len(moments), "date": moments, "sales": [1.0] * len(moments)}
     shop.deliver(pa.table(rows))
     (key,) = shop.partition_files(NEW)
@@ -220,23 +232,23 @@ def test_sales_around_a_change_of_the_clocks_belong_to_their_local_day(shop, ins
 
 @pytest.mark.parametrize("as_of", [LAST, date(2026, 10, 24)])
 def test_a_night_in_which_the_clocks_change(shop, as_of):
-    """Begun before the change and again after it, it is the same night, and written once."""
+    """A night that begins before the change and is run again after it is written once."""
     if as_of != LAST:
         days = (as_of - LAST).days
         rows = [
-            {"store_id": store, "date": LAST + k * DAY, "sales": 900.0, "open": 1, "promo": 0}
+            sales_row(store, LAST + k * DAY)
             for store in ("s002", "s003", "s004", "s006", "s007", "s008", "s010")
             for k in range(1, days + 1)
         ]
         shop = shop.having(gates=Gates(late_share=1.0, missing_share=1.0, mean_factor=1e9))
         shop.deliver(rows, now=midnight(as_of))
-    begun = datetime.combine(as_of + DAY, datetime.min.time(), SETTINGS.zone)
-    receipt = shop.run(as_of, now=begun + timedelta(minutes=5))
+    start = datetime.combine(as_of + DAY, datetime.min.time(), SETTINGS.zone)
+    receipt = shop.run(as_of, now=start + timedelta(minutes=5))
     assert receipt.status == "published"
     assert receipt.as_of == as_of
     before = generations(shop.storage)
     for hours in (1, 2, 3, 4):
-        instant = (begun.astimezone(UTC) + timedelta(hours=hours)).astimezone(SETTINGS.zone)
+        instant = (start.astimezone(UTC) + timedelta(hours=hours)).astimezone(SETTINGS.zone)
         assert shop.run(None, now=instant) == receipt
     assert generations(shop.storage) == before
     targets = sorted(set(shop.forecast("s010")["target_date"].to_pylist()))
@@ -244,7 +256,7 @@ def test_a_night_in_which_the_clocks_change(shop, as_of):
 
 
 def test_leading_zeros_are_another_store(shop):
-    """`007` and `7` in one CSV file, whose columns look like numbers."""
+    """`007` and `7` in one CSV file whose columns look like numbers."""
     lines = [
         f"{store},{LAST - k * DAY},{sales}"
         for store, sales in (("007", 7.0), ("7", 700.0))
@@ -262,7 +274,7 @@ def test_leading_zeros_are_another_store(shop):
 
 @pytest.fixture(scope="module")
 def december(tmp_path_factory):
-    """A bucket of the same chain and model, whose last day with sales is Christmas Eve."""
+    """A bucket with the same chain and model, whose last day with sales is Christmas Eve."""
     root = tmp_path_factory.mktemp("december") / "bucket"
     model = {key: data for key, data in objects().items() if key.startswith("models/")}
     storage = filled(root, model)
@@ -274,17 +286,21 @@ def december(tmp_path_factory):
     return storage
 
 
-def test_christmas_sets_off_no_gate(december):
-    """Everything but the station is shut on three days, of which nobody delivers anything."""
+def test_no_gate_fails_at_christmas(december):
+    """All stores but the station are closed on three days, and nobody delivers sales of them."""
     shop = Shop(open_bucket(december.url))
-    eve = date(2026, 12, 24)
+    christmas_eve = date(2026, 12, 24)
     for night in range(4):
-        receipt = shop.run(eve + night * DAY)
+        receipt = shop.run(christmas_eve + night * DAY)
         assert (receipt.status, receipt.exit_code) == ("published", 0)
         assert all(gate.passed for gate in receipt.gates), receipt.gates
         for name, row in shop.stores().items():
-            days = dict(zip(row["target_dates"], row["predicted"], strict=True))
-            shut = [days[day] for day in days if day in (eve + DAY, eve + 2 * DAY)]
+            predicted = dict(zip(row["target_dates"], row["predicted"], strict=True))
+            on_holidays = [
+                predicted[day]
+                for day in predicted
+                if day in (christmas_eve + DAY, christmas_eve + 2 * DAY)
+            ]
             if name != "s010":
-                assert shut == [0.0] * max(0, 2 - night), name
+                assert on_holidays == [0.0] * max(0, 2 - night), name
     shop.check()

@@ -1,4 +1,4 @@
-"""Rubbish in the histories: what it costs is its own store, and everybody is told."""
+"""Unreadable histories: each costs its own store only, and receipt and release name it."""
 
 import resource
 import shutil
@@ -16,7 +16,17 @@ from ray_job.nightly.prepare import RunRequest
 from ray_job.nightly.run import prepare
 from ray_job.settings import Plan
 from tests.support.faults import rewritten
-from tests.support.shop import BIG, DAY, LAST, STORES, generations, midnight, snapshot
+from tests.support.shop import (
+    BIG,
+    DAY,
+    LAST,
+    STORES,
+    generations,
+    midnight,
+    sales_row,
+    snapshot,
+    stores_csv,
+)
 
 BAD = "s004"
 
@@ -31,8 +41,8 @@ def corrupted(data):
 
 
 def as_text(table):
-    place = table.schema.get_field_index("sales")
-    return table.set_column(place, "sales", table["sales"].cast(pa.string()))
+    index = table.schema.get_field_index("sales")
+    return table.set_column(index, "sales", table["sales"].cast(pa.string()))
 
 
 RUBBISH = {
@@ -56,34 +66,39 @@ RUBBISH = {
 
 def check_bad(receipt, shop, store=BAD, last_good=LAST - DAY):
     assert (receipt.status, receipt.exit_code) == ("published_with_failures", 4)
-    assert [one.store_id for one in receipt.failures] == [store]
+    assert [failure.store_id for failure in receipt.failures] == [store]
     assert receipt.failures[0].last_good_as_of == last_good
     stores = shop.stores()
     assert (stores[store]["outcome"], stores[store]["as_of"]) == ("failed", last_good)
     assert stores[store]["carried_since"] == LAST
     assert {row["as_of"] for name, row in stores.items() if name != store} == {LAST}
-    # The same record lies in the release, in the receipt and in the outcomes of the chunk's part.
-    told = ("reason_code", "reason", "attempt")
+    # Release, receipt and the outcomes of the chunk's part have the same record.
+    fields = ("reason_code", "reason", "attempt")
     assert receipt.failures[0].attempt == 1
-    assert [getattr(receipt.failures[0], one) for one in told] == [
-        stores[store][one] for one in told
+    assert [getattr(receipt.failures[0], name) for name in fields] == [
+        stores[store][name] for name in fields
     ]
-    made = [parts.decode(shop.storage.read(key), key) for key in shop.part_keys()]
-    rows = [row for part in made for row in part.outcomes.to_pylist() if row["store_id"] == store]
-    # Of a store that is cut, some ranges may be whole.
-    whole = {None} if store == BIG else set()
+    decoded_parts = [parts.decode(shop.storage.read(key), key) for key in shop.part_keys()]
+    rows = [
+        row
+        for part in decoded_parts
+        for row in part.outcomes.to_pylist()
+        if row["store_id"] == store
+    ]
+    # Some ranges of a store that is cut may be readable.
+    allowed = {None} if store == BIG else set()
     code = receipt.failures[0].reason_code
-    assert code in {row["reason_code"] for row in rows} <= {code} | whole
+    assert code in {row["reason_code"] for row in rows} <= {code} | allowed
     assert receipt.failures[0].reason in {row["reason"] for row in rows}
     shop.check()
 
 
-@pytest.mark.parametrize("what", RUBBISH)
-def test_a_partition_that_is_rubbish(shop, what):
+@pytest.mark.parametrize("damage", RUBBISH)
+def test_a_partition_that_is_rubbish(shop, damage):
     shop.run(LAST - DAY)
-    act, code, reason = RUBBISH[what]
+    change, code, reason = RUBBISH[damage]
     (key, *_) = shop.partition_files(BAD)
-    shop.tamper(key, act)
+    shop.tamper(key, change)
     receipt = shop.run()
     check_bad(receipt, shop)
     assert receipt.failures[0].reason_code == code
@@ -94,14 +109,14 @@ def test_a_partition_that_is_rubbish(shop, what):
     assert generations(shop.storage) == before
 
 
-@pytest.mark.parametrize("what", ["corrupt", "truncated", "empty"])
-def test_a_big_store_is_carried_whole(shop, what):
+@pytest.mark.parametrize("damage", ["corrupt", "truncated", "empty"])
+def test_a_big_store_is_carried_whole(shop, damage):
     shop.run(LAST - DAY)
-    whole = shop.forecast(BIG)
+    last_good = shop.forecast(BIG)
     for key in shop.partition_files(BIG):
-        shop.tamper(key, RUBBISH[what][0])
+        shop.tamper(key, RUBBISH[damage][0])
     check_bad(shop.run(), shop, BIG)
-    assert shop.forecast(BIG).equals(whole)
+    assert shop.forecast(BIG).equals(last_good)
 
 
 def test_a_lost_file_costs_its_store(shop):
@@ -113,30 +128,33 @@ def test_a_lost_file_costs_its_store(shop):
     assert receipt.failures[0].reason_code == "gone"
 
 
-def test_an_error_that_nobody_foresaw_costs_its_store(shop):
-    """Raised while a chunk's stores are read, by a column whose type nothing checks: the chunk is
-    halved, reading included, until the store stands alone.
+def test_an_unexpected_error_costs_its_store(shop):
+    """A column of an unchecked type makes the reading of its chunk raise.
+
+    The chunk is halved, and its halves are read anew, until the store is alone.
     """
     shop = shop.having(plan=Plan(chunk_rows=700))
-    shop.deliver([{"store_id": BAD, "date": LAST, "sales": 900.0, "open": 1, "promo": 0}])
+    shop.deliver([sales_row(BAD, LAST)])
     shop.run(LAST - DAY)
 
-    def as_words(table):
-        place = table.schema.get_field_index("delivered_at")
-        table = table.set_column(place, "delivered_at", pa.array(["soon"] * table.num_rows))
-        # Without the footer's text, which may spare a reader the column.
+    def with_texts(table):
+        index = table.schema.get_field_index("delivered_at")
+        table = table.set_column(index, "delivered_at", pa.array(["soon"] * table.num_rows))
+        # The footer has constant columns, which a reader then does not decode.
         return table.replace_schema_metadata(None)
 
-    shop.tamper(shop.partition_files(BAD)[0], rewritten(as_words))
-    prepared = prepare(shop.storage, shop.settings, RunRequest(as_of=LAST), midnight(LAST))
-    (theirs,) = [one.chunk for one in prepared.planned_chunks if BAD in one.chunk.store_ids]
-    assert theirs.n_stores > 1
+    shop.tamper(shop.partition_files(BAD)[0], rewritten(with_texts))
+    run_plan = prepare(shop.storage, shop.settings, RunRequest(as_of=LAST), midnight(LAST))
+    (bad_chunk,) = [
+        planned.chunk for planned in run_plan.planned_chunks if BAD in planned.chunk.store_ids
+    ]
+    assert bad_chunk.n_stores > 1
     receipt = shop.run()
     check_bad(receipt, shop)
     assert receipt.failures[0].reason_code == "error"
     assert receipt.failures[0].reason.startswith("ArrowInvalid: ")
-    (chunk,) = [one for one in receipt.chunks if one.digest == theirs.digest]
-    assert chunk.stores == theirs.n_stores
+    stores_of_chunks = {chunk.digest: chunk.stores for chunk in receipt.chunks}
+    assert stores_of_chunks[bad_chunk.digest] == bad_chunk.n_stores
     before = generations(shop.storage)
     assert shop.run() == receipt
     assert generations(shop.storage) == before
@@ -184,10 +202,10 @@ def test_more_failures_than_the_gate_allows(shop):
 
 
 def test_nan_and_infinity_in_a_partition(shop):
-    """Not what ingest lets through: NaN is unknown, an infinite sale fails its store."""
+    """Ingest refuses both. In a partition NaN is an unknown day, and infinity fails its store."""
     shop.run(LAST - DAY)
 
-    def strange(value):
+    def with_value(value):
         def change(table):
             sales = np.array(table["sales"])
             sales[-20] = value
@@ -195,10 +213,10 @@ def test_nan_and_infinity_in_a_partition(shop):
 
         return rewritten(change)
 
-    shop.tamper(shop.partition_files("s003")[0], strange(np.nan))
-    shop.tamper(shop.partition_files(BAD)[0], strange(np.inf))
+    shop.tamper(shop.partition_files("s003")[0], with_value(np.nan))
+    shop.tamper(shop.partition_files(BAD)[0], with_value(np.inf))
     receipt = shop.run()
-    assert {one.store_id for one in receipt.failures} <= {BAD}
+    assert {failure.store_id for failure in receipt.failures} <= {BAD}
     rows = shop.all_rows()
     for name in ("predicted_sales", "lower_80", "upper_80"):
         assert np.isfinite(np.array(rows[name])).all()
@@ -206,11 +224,7 @@ def test_nan_and_infinity_in_a_partition(shop):
 
 
 def test_returns_are_kept_and_predictions_are_not_negative(shop):
-    rows = [
-        {"store_id": BAD, "date": LAST - k * DAY, "sales": -500.0, "open": 1, "promo": 0}
-        for k in range(40)
-    ]
-    shop.deliver(rows)
+    shop.deliver([sales_row(BAD, LAST - k * DAY, -500.0) for k in range(40)])
     shop.run()
     assert min(shop.forecast(BAD)["predicted_sales"].to_pylist()) >= 0
     assert min(shop.stores()[BAD]["predicted"]) >= 0
@@ -218,27 +232,23 @@ def test_returns_are_kept_and_predictions_are_not_negative(shop):
 
 def test_days_after_the_as_of_do_not_leak(shop):
     shop.run(LAST - 5 * DAY, now=midnight(LAST))
-    told = shop.all_rows()
-    rows = [
-        {"store_id": store, "date": LAST - k * DAY, "sales": 1e6, "open": 1, "promo": 0}
-        for k in range(5)
-        for store in STORES[1:4]
-    ]
+    before = shop.all_rows()
+    rows = [sales_row(store, LAST - k * DAY, 1e6) for k in range(5) for store in STORES[1:4]]
     shop.deliver(rows)
     shop.run(LAST - 5 * DAY, now=midnight(LAST), force=True)
     after = shop.all_rows()
     columns = ["store_id", "target_date", "predicted_sales", "data_through"]
-    opened = pa.compute.not_equal(told["method"], "closed")
-    assert told.filter(opened).num_rows > 50
-    # `open` of the target dates was delivered anew with the rows; Sunday is open in them.
-    both = pa.compute.and_(opened, pa.compute.not_equal(after["method"], "closed"))
-    calm = ~np.isin(told["store_id"].to_numpy(zero_copy_only=False), STORES[1:4])
+    opened = pa.compute.not_equal(before["method"], "closed")
+    assert before.filter(opened).num_rows > 50
+    # The new rows also say that the stores are open on the target dates, Sunday included.
+    opened_in_both = pa.compute.and_(opened, pa.compute.not_equal(after["method"], "closed"))
+    unchanged_stores = ~np.isin(before["store_id"].to_numpy(zero_copy_only=False), STORES[1:4])
     assert (
-        told.filter(pa.array(calm))
+        before.filter(pa.array(unchanged_stores))
         .select(columns)
-        .equals(after.filter(pa.array(calm)).select(columns))
+        .equals(after.filter(pa.array(unchanged_stores)).select(columns))
     )
-    predicted = np.array(after.filter(both)["predicted_sales"])
+    predicted = np.array(after.filter(opened_in_both)["predicted_sales"])
     assert predicted.max() < 1e5
 
 
@@ -267,10 +277,8 @@ def test_new_short_and_closed_stores(shop):
 
 def test_a_store_that_is_closed_for_good(shop):
     shop.run(LAST - DAY)
-    told = "store_id,region,closed_for_good\n" + "".join(
-        f"{store},BE,{'yes' if store == 's009' else ''}\n" for store in STORES
-    )
-    shop.deliver(told, kind="stores", now=midnight(LAST) + timedelta(minutes=1))
+    later = midnight(LAST) + timedelta(minutes=1)
+    shop.deliver(stores_csv(STORES, "s009"), kind="stores", now=later)
     receipt = shop.run()
     assert receipt.status == "published"
     assert receipt.stores.expected == 9
@@ -279,25 +287,18 @@ def test_a_store_that_is_closed_for_good(shop):
 
 def test_a_store_that_vanishes_from_the_table(shop):
     shop.run(LAST - DAY)
-    for key in [info.key for info in shop.storage.list("context/stores/")]:
-        shop.storage.delete(key, shop.storage.stat(key).generation)
-    told = "store_id,region\n" + "".join(f"{store},BE\n" for store in STORES[1:])
-    shop.deliver(told, kind="stores", now=midnight(LAST) + timedelta(minutes=1))
+    shop.delete("context/stores/")
+    later = midnight(LAST) + timedelta(minutes=1)
+    shop.deliver(stores_csv(STORES[1:]), kind="stores", now=later)
     receipt = shop.run()
     assert (receipt.status, receipt.exit_code) == ("refused", 3)
     assert "not any more" in receipt.message
     assert BIG in receipt.message
 
 
-def _without(shop, *prefixes):
-    for prefix in prefixes:
-        for key in [info.key for info in shop.storage.list(prefix)]:
-            shop.storage.delete(key, shop.storage.stat(key).generation)
-
-
 @pytest.mark.parametrize("kind", ["weather", "holidays"])
 def test_context_that_nobody_delivered(shop, kind):
-    _without(shop, f"context/{kind}/")
+    shop.delete(f"context/{kind}/")
     receipt = shop.run()
     assert (receipt.status, receipt.stores.ok) == ("published", 8)
     missing = shop.stores()["s002"]["missing"]
@@ -305,28 +306,24 @@ def test_context_that_nobody_delivered(shop, kind):
 
 
 def test_no_promo_plan(shop):
-    """Nothing is known ahead: `open` counts as open, and each day says what is missing."""
-    everything = [
-        {"store_id": "lone", "date": LAST - k * DAY, "sales": 9.0, "open": 1, "promo": k % 2}
-        for k in range(60)
-    ]
-    shop.deliver(everything)
+    """No column is known ahead. Stores count as open, and each day names its missing columns."""
+    shop.deliver([sales_row("lone", LAST - k * DAY, 9.0, promo=k % 2) for k in range(60)])
     shop.run()
     row = shop.stores()["lone"]
     assert row["outcome"] == "ok"
     assert all(day.startswith("open,promo") for day in row["missing"])
 
 
-def test_easter_sets_off_no_gate(shop):
-    """Everything is shut on Good Friday, Easter Sunday and Monday; stores deliver nothing then."""
+def test_no_gate_fails_at_easter(shop):
+    """Stores are closed on Good Friday, Easter Sunday and Monday, and deliver nothing then."""
     receipt = shop.run()
     assert all(gate.passed for gate in receipt.gates)
-    shut = [row["predicted"][5] for name, row in shop.stores().items() if name != "s010"]
-    assert shut == [0.0] * 9  # Good Friday, 3 April 2026
+    on_good_friday = [row["predicted"][5] for name, row in shop.stores().items() if name != "s010"]
+    assert on_good_friday == [0.0] * 9  # 3 April 2026
 
 
 def test_a_disk_that_is_full(shop):
-    """Files longer than a limit cannot be written, as on a full disk: nothing of it is seen."""
+    """A limit on the length of files acts like a full disk: no reader sees a part of a file."""
     shop = shop.having(plan=Plan(chunk_rows=10_000_000))
     shop.run(LAST - DAY)
     before = snapshot(shop.storage)
@@ -353,11 +350,11 @@ def test_unicode_and_formulas_are_items(shop):
     ]
     shop.deliver(rows)
     shop.run()
-    told = shop.forecast("bazaar")["item_id"].unique().to_pylist()
-    assert told == sorted(items, key=lambda item: item.encode())
+    stored_items = shop.forecast("bazaar")["item_id"].unique().to_pylist()
+    assert stored_items == sorted(items, key=lambda item: item.encode())
 
 
 def test_the_histories_are_missing(shop):
-    _without(shop, keys.BATCH_DATA)
+    shop.delete(keys.BATCH_DATA)
     with pytest.raises(InputError, match="there are no histories"):
         shop.run()

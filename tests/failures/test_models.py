@@ -1,4 +1,4 @@
-"""Models that are not what they claim to be, and predictions that nobody should see."""
+"""Models that differ from their descriptions, and predictions that must not be published."""
 
 import hashlib
 import io
@@ -19,14 +19,14 @@ from tests.support.shop import DAY, LAST, generations, midnight
 
 
 def described(shop, **changes):
-    known = ModelDescription.from_bytes(
+    description = ModelDescription.from_bytes(
         shop.storage.read(keys.model_description("tiny")), "model.json"
     )
-    return known.model_copy(update={"version": "other", **changes})
+    return description.model_copy(update={"version": "other", **changes})
 
 
 def install(shop, regressor, **changes):
-    """Register a regressor under a description and make it current, past every check."""
+    """Register a regressor with a description and make it current, without any check."""
     buffer = io.BytesIO()
     joblib.dump(regressor, buffer)
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
@@ -59,7 +59,7 @@ def test_an_artifact_of_another_digest_is_not_unpickled(shop, tmp_path):
 
 
 def test_a_digest_that_the_description_does_not_list(shop, tmp_path):
-    """Somebody promoted bytes that nobody described."""
+    """The bytes that were promoted are not those of the description."""
     mark = tmp_path / "ran"
     install(shop, trap(mark), sha256="0" * 64)
     with pytest.raises(CorruptError, match="its description says"):
@@ -75,9 +75,9 @@ def test_a_feature_that_does_not_exist(shop, tmp_path):
     assert not mark.exists()
 
 
-def test_another_library_version_is_told(shop, caplog):
-    known = described(shop).libraries
-    install(shop, constant(0.0), libraries={**known, "scikit-learn": "0.1"})
+def test_another_library_version_is_logged(shop, caplog):
+    libraries = described(shop).libraries
+    install(shop, constant(0.0), libraries={**libraries, "scikit-learn": "0.1"})
     with caplog.at_level(logging.WARNING):
         shop.run()
     assert "was made with scikit-learn 0.1" in caplog.text
@@ -85,15 +85,15 @@ def test_another_library_version_is_told(shop, caplog):
 
 @pytest.mark.parametrize("value", [float("nan"), 50.0])
 def test_absurd_predictions_fail_their_stores_and_not_the_night(shop, value):
-    """NaN, or e^50 times what is usual: no store gets it, and the gate stops the rest."""
+    """NaN, or e^50 times the usual sales: each store fails, and a gate refuses the night."""
     shop.run(LAST - DAY)
     pointer = shop.storage.read(keys.POINTER)
     install(shop, constant(value))
     receipt = shop.run()
     assert (receipt.status, receipt.exit_code) == ("refused", 3)
-    assert {one.reason_code for one in receipt.failures} == {"absurd"}
+    assert {failure.reason_code for failure in receipt.failures} == {"absurd"}
     assert "the model predicts" in receipt.failures[0].reason
-    assert len(receipt.failures) == 8  # the closed one and the one on the simple rule are good
+    assert len(receipt.failures) == 8  # the closed store and the one on the simple rule are good
     assert shop.storage.read(keys.POINTER) == pointer
 
 
@@ -102,7 +102,7 @@ def test_absurd_predictions_fail_their_stores_and_not_the_night(shop, value):
     [("sales", 0.0, False), ("log_ratio", 0.0, True), ("sales", 20.0, False)],
 )
 def test_a_constant_model(shop, target, value, passes):
-    """One that says the same of every store is caught by the level, unless it is right."""
+    """The level gate refuses a model that predicts one number, unless the number is right."""
     install(shop, constant(value), target=target)
     receipt = shop.run()
     assert (receipt.status == "published") is passes
@@ -119,7 +119,7 @@ def test_a_model_that_raises(shop):
     install(shop, _Raising())
     receipt = shop.run()
     assert receipt.status == "refused"
-    assert {one.reason_code for one in receipt.failures} == {"error"}
+    assert {failure.reason_code for failure in receipt.failures} == {"error"}
     assert receipt.failures[0].reason == "ValueError: this model cannot predict"
 
 
@@ -129,14 +129,13 @@ class _Hungry(DummyRegressor):
 
 
 def test_a_worker_without_memory(shop):
-    """Halved until it fits; a store that does not fit alone is tried again by the next run."""
+    """A chunk is halved until it fits. The next run retries a store that did not fit alone."""
     shop.run(LAST - DAY)
     install(shop, _Hungry())
     receipt = shop.run()
-    assert {one.reason_code for one in receipt.failures} == {"memory"}
+    assert {failure.reason_code for failure in receipt.failures} == {"memory"}
     again = shop.run()
+    digests = {chunk.digest for chunk in receipt.chunks}
     assert not any(
-        chunk.adopted
-        for chunk in again.chunks
-        if chunk.digest in {one.digest for one in receipt.chunks} and chunk.stores > 1
+        chunk.adopted for chunk in again.chunks if chunk.digest in digests and chunk.stores > 1
     )

@@ -1,6 +1,5 @@
-"""Late data, backfills, rollbacks, racing runs and lost workers: whole nights, without Ray."""
+"""Whole nights without Ray: late data, backfills, rollbacks, racing runs, lost workers."""
 
-import threading
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -18,35 +17,32 @@ from ray_job.operations.clean_up import clean_up
 from ray_job.operations.rollback import rollback
 from ray_job.settings import Plan, Run
 from tests.fake_gcs import Fault
-from tests.support.faults import Losing
-from tests.support.shop import BIG, DAY, LAST, STORES, generations, midnight
+from tests.support.faults import ActingAfter, Losing
+from tests.support.shop import BIG, DAY, LAST, STORES, generations, midnight, sales_row
+from tests.support.threads import at_once
 
 POISONED = "s003"
 
 
-def sale(store, day, sales=777.0):
-    return {"store_id": store, "date": day, "sales": sales, "open": 1, "promo": 0}
-
-
 def test_a_late_upload_is_forecast_by_the_same_run(shop):
-    """Monday's sales of two stores arrive after midnight: only their chunks are done again."""
+    """A store's sales of Sunday are corrected after midnight: only its chunk is made again."""
     sunday = LAST + DAY
-    shop.deliver([sale("s010", sunday)])
+    shop.deliver([sales_row("s010", sunday)])
     shop.run(sunday)
     before = shop.stores()
-    shop.deliver([sale("s010", sunday, 3000.0)], name="later", now=midnight(sunday))
+    shop.deliver([sales_row("s010", sunday, 3000.0)], name="later", now=midnight(sunday))
     receipt = shop.run("current", now=midnight(sunday) + timedelta(hours=1))
     assert (receipt.status, receipt.as_of) == ("published", sunday)
-    done = [chunk for chunk in receipt.chunks if not chunk.adopted]
-    assert len(done) == 1
+    new_chunks = [chunk for chunk in receipt.chunks if not chunk.adopted]
+    assert len(new_chunks) == 1
     after = shop.stores()
     assert after["s010"]["predicted"] != before["s010"]["predicted"]
     assert after["s010"]["run_id"] == receipt.run_id
     others = set(STORES) - {"s010"}
-    assert all(after[s]["predicted"] == before[s]["predicted"] for s in others)
-    objects = generations(shop.storage)
+    assert all(after[store]["predicted"] == before[store]["predicted"] for store in others)
+    written = generations(shop.storage)
     assert shop.run("current", now=midnight(sunday) + timedelta(hours=2)) == receipt
-    assert generations(shop.storage) == objects
+    assert generations(shop.storage) == written
 
 
 def test_a_backfill_never_moves_current_back(shop):
@@ -60,7 +56,7 @@ def test_a_backfill_never_moves_current_back(shop):
     assert shop.release(receipt.release).header.hindsight
     assert not shop.release().header.hindsight
     assert current.accuracy == scored
-    # What was live at the time is not scored by it: its days were over when it was made.
+    # The backfill is not scored: when it was made, its target dates were over.
     again = shop.run(LAST - DAY, now=midnight(LAST))
     table = pa.concat_tables(
         [
@@ -83,18 +79,16 @@ def test_a_backfill_does_not_replace_what_was_scored(shop):
 
 
 def test_a_backfill_by_a_model_that_saw_later_days_is_hindsight(shop):
-    for key in [info.key for info in shop.storage.list("context/weather/")]:
-        shop.storage.delete(key, shop.storage.stat(key).generation)
-    described = shop.storage.read(keys.model_description("tiny"))
-    learnt = ModelDescription.from_bytes(described, "tiny").as_of
-    assert not shop.run(learnt, now=midnight(LAST)).hindsight
-    assert shop.run(learnt - DAY, now=midnight(LAST)).hindsight
-    assert shop.release(shop.pointer.dates[learnt - DAY]).header.hindsight
+    shop.delete("context/weather/")
+    description = shop.storage.read(keys.model_description("tiny"))
+    trained_through = ModelDescription.from_bytes(description, "tiny").as_of
+    assert not shop.run(trained_through, now=midnight(LAST)).hindsight
+    assert shop.run(trained_through - DAY, now=midnight(LAST)).hindsight
+    assert shop.release(shop.pointer.dates[trained_through - DAY]).header.hindsight
 
 
 def test_a_backfill_without_weather_is_no_hindsight(shop):
-    for key in [info.key for info in shop.storage.list("context/weather/")]:
-        shop.storage.delete(key, shop.storage.stat(key).generation)
+    shop.delete("context/weather/")
     assert not shop.run(LAST - 5 * DAY, now=midnight(LAST)).hindsight
 
 
@@ -103,13 +97,13 @@ def test_after_a_rollback(shop):
     bad = shop.run(LAST)
     done = rollback(shop.storage)
     assert (done.release, done.abandoned) == (first.release, (bad.release,))
-    # The hourly run does not bring the bad release or an older as-of back.
+    # Neither the bad release nor an older as-of becomes current.
     for as_of in ("current", LAST, LAST - 3 * DAY):
         held = shop.run(as_of, now=midnight(LAST))
         assert (held.status, held.exit_code) == ("held", 3)
         assert shop.pointer.current == first.release
-    # The next night does publish, and carries nothing from the bad one.
-    shop.deliver([sale(store, LAST + DAY) for store in STORES[1:9]], now=midnight(LAST + DAY))
+    # The next night is published, and carries no forecast of the bad release.
+    shop.deliver([sales_row(store, LAST + DAY) for store in STORES[1:9]], now=midnight(LAST + DAY))
     for key in shop.partition_files("s010"):
         shop.tamper(key, lambda _: b"")
     receipt = shop.run(LAST + DAY)
@@ -132,74 +126,56 @@ def test_force_after_a_rollback(shop):
 
 def test_two_runs_of_the_same_night_at_once(shop):
     shop.run(LAST - DAY)
-    barrier, done = threading.Barrier(2), []
-
-    def work():
-        barrier.wait()
-        done.append(shop.run())
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert {one.exit_code for one in done} == {0}
+    receipts = at_once([shop.run] * 2)
+    assert {receipt.exit_code for receipt in receipts} == {0}
     assert [entry.as_of for entry in shop.pointer.history] == [LAST, LAST - DAY]
-    assert len(shop.part_keys()) == len(done[0].chunks)
+    assert len(shop.part_keys()) == len(receipts[0].chunks)
     shop.check()
 
 
 def test_a_slow_night_that_ends_after_an_hourly_run(shop):
-    """Its stores were read before the late upload, and it is the last to publish."""
-    late = {}
+    """The slow night read its stores before the late upload, and publishes last."""
+    delivered = []
 
-    class Slow:
-        def run(self, tasks, spec):
-            yield from InlineExecutor().run(tasks, spec)
-            if not late:
-                late["done"] = True
-                shop.deliver([sale("s002", LAST, 9999.0)])
-                shop.run(LAST)
+    def hourly_run(_):
+        if not delivered:
+            delivered.append(sales_row("s002", LAST, 9999.0))
+            shop.deliver(delivered)
+            shop.run(LAST)
 
-    shop.by(Slow()).run(LAST)
+    shop.by(ActingAfter(InlineExecutor(), hourly_run)).run(LAST)
     version = open_histories(shop.storage).version
     assert shop.stores()["s002"]["table_version"] == version
     assert shop.stores()["s004"]["as_of"] == LAST
-    sold = shop.all_rows()
+    rows = shop.all_rows()
     shop.run(LAST)
-    assert shop.all_rows().equals(sold)
+    assert shop.all_rows().equals(rows)
 
 
 def test_a_night_overtaken_by_the_next_one(shop):
-    class Slow:
-        def run(self, tasks, spec):
-            yield from InlineExecutor().run(tasks, spec)
-            if spec.basis.as_of == LAST - DAY:
-                shop.run(LAST)
-
-    slow = shop.by(Slow()).run(LAST - DAY)
+    slow_executor = ActingAfter(InlineExecutor(), lambda _: shop.run(LAST))
+    slow = shop.by(slow_executor).run(LAST - DAY)
     assert slow.status == "published"
     assert shop.pointer.current_entry.as_of == LAST
     assert shop.pointer.dates[LAST - DAY] == slow.release
 
 
-def test_what_was_vacuumed_between_plan_and_read(shop):
+def test_files_that_are_vacuumed_between_plan_and_read(shop):
     shop.run(LAST - DAY)
-    acted = {}
+    old_files = set()
 
     class Vacuumed:
-        """A replacement commits and the old files go, after the plan was made."""
+        """After the plan, rows of a store are replaced and its old files are deleted."""
 
         def run(self, tasks, spec):
-            if not acted:
-                acted["old"] = set(shop.partition_files(POISONED))
-                shop.deliver([sale(POISONED, LAST, 4321.0)], replace=True)
-                for key in acted["old"] - set(shop.partition_files(POISONED)):
-                    shop.storage.delete(key, shop.storage.stat(key).generation)
+            if not old_files:
+                old_files.update(shop.partition_files(POISONED))
+                shop.deliver([sales_row(POISONED, LAST, 4321.0)], replace=True)
+                shop.delete(*(old_files - set(shop.partition_files(POISONED))))
             yield from InlineExecutor().run(tasks, spec)
 
     receipt = shop.by(Vacuumed()).run()
-    assert acted["old"] - set(shop.partition_files(POISONED))
+    assert old_files - set(shop.partition_files(POISONED))
     assert (receipt.status, receipt.exit_code) == ("published", 0)
     assert receipt.table_version == delta.open_table(shop.storage, keys.BATCH_DATA).version()
     shop.check()
@@ -211,56 +187,53 @@ def test_a_store_that_kills_its_worker_is_found_by_halving(shop):
     losing = Losing(InlineExecutor(), lambda task: POISONED in task.chunk.store_ids)
     receipt = shop.by(losing).run()
     assert receipt.exit_code == 4
-    assert [(one.store_id, one.reason_code) for one in receipt.failures] == [
+    assert [(failure.store_id, failure.reason_code) for failure in receipt.failures] == [
         (POISONED, "killed_worker")
     ]
-    theirs = [stores for stores in losing.seen if POISONED in stores]
-    assert theirs[0] == theirs[1]
-    assert [len(stores) for stores in theirs[1:]] == sorted(
-        (len(stores) for stores in theirs[1:]), reverse=True
+    poisoned_tasks = [stores for stores in losing.handed_out if POISONED in stores]
+    assert poisoned_tasks[0] == poisoned_tasks[1]
+    assert [len(stores) for stores in poisoned_tasks[1:]] == sorted(
+        (len(stores) for stores in poisoned_tasks[1:]), reverse=True
     )
-    assert theirs[-1] == [POISONED]
-    expected = shop.stores()
-    assert {row["as_of"] for name, row in expected.items() if name != POISONED} == {LAST}
+    assert poisoned_tasks[-1] == [POISONED]
+    stores_of_release = shop.stores()
+    assert {row["as_of"] for name, row in stores_of_release.items() if name != POISONED} == {LAST}
     before = generations(shop.storage)
-    again = Losing(InlineExecutor(), lambda _: True)
-    assert shop.by(again).run() == receipt
-    assert again.seen == []
+    unused = Losing(InlineExecutor(), lambda _: True)
+    assert shop.by(unused).run() == receipt
+    assert unused.handed_out == []
     assert generations(shop.storage) == before
     shop.check()
 
 
-def test_a_piece_put_together_is_what_the_whole_would_be(shop):
+def test_a_chunk_in_pieces_gives_the_rows_of_the_whole_chunk(shop):
     shop = shop.having(plan=Plan(chunk_rows=700))
     shop.run(publish=False)
-    whole = {key: shop.storage.read(key) for key in shop.part_keys()}
-    for key in whole:
-        shop.storage.delete(key, shop.storage.stat(key).generation)
-    turns = {}
+    shop.delete(*shop.part_keys())
+    attempts = {}
 
     def lost(task):
-        """Every chunk is lost twice, then goes through in pieces."""
+        """Every chunk is lost twice, so that its stores are forecast in pieces."""
         if task.chunk.n_stores == 1:
             return False
-        turns[task.chunk.digest] = turns.get(task.chunk.digest, 0) + 1
-        return turns[task.chunk.digest] <= 2
+        attempts[task.chunk.digest] = attempts.get(task.chunk.digest, 0) + 1
+        return attempts[task.chunk.digest] <= 2
 
     shop.by(Losing(InlineExecutor(), lost)).run()
-    pieces = shop.all_rows()
-    for key in shop.part_keys():
-        shop.storage.delete(key, shop.storage.stat(key).generation)
+    rows_from_pieces = shop.all_rows()
+    shop.delete(*shop.part_keys())
     shop.run(force=True)
-    assert shop.all_rows().equals(pieces)
+    assert shop.all_rows().equals(rows_from_pieces)
 
 
-def test_whoever_is_done_first_a_second_run_writes_nothing(shop):
-    """The big store is cut into chunks, which end in any order."""
+def test_the_order_in_which_chunks_end_changes_nothing(shop):
+    """The big store is cut into chunks, which may end in any order."""
     for number, order in enumerate((sorted, lambda digests: sorted(digests, reverse=True))):
 
         class Shuffled:
             def run(self, tasks, spec, order=order):
-                done = {one.digest: one for one in InlineExecutor().run(tasks, spec)}
-                yield from (done[digest] for digest in order(done))
+                results = {result.digest: result for result in InlineExecutor().run(tasks, spec)}
+                yield from (results[digest] for digest in order(results))
 
         night = LAST - number * DAY
         receipt = shop.by(Shuffled()).run(night)
@@ -271,29 +244,32 @@ def test_whoever_is_done_first_a_second_run_writes_nothing(shop):
 
 
 def test_a_lost_task_is_done_once_more(shop):
-    lost = []
+    times_handed_out = 0
 
-    def once(task):
-        return POISONED in task.chunk.store_ids and not (lost and True) and not lost.append(1)
+    def first_time(task):
+        nonlocal times_handed_out
+        times_handed_out += POISONED in task.chunk.store_ids
+        return POISONED in task.chunk.store_ids and times_handed_out == 1
 
-    receipt = shop.by(Losing(InlineExecutor(), once)).run()
+    receipt = shop.by(Losing(InlineExecutor(), first_time)).run()
     assert (receipt.status, receipt.stores.failed) == ("published", 0)
-    assert lost == [1]
+    assert times_handed_out == 2
 
 
 def test_a_storage_that_fails_for_a_while(gcs_shop, gcs):
-    """A part with a failure that was not the data's own fault is done again, but not for ever."""
+    """A part with a failure of the storage is made again, up to three attempts."""
     shop = gcs_shop
     shop.run(LAST - DAY)
     gcs.faults.add(Fault("status", op="get", key="*store_id=s003/*", status=403, times=None))
-    seen = []
+    numbers_of_parts = []
     for hour in range(5):
         receipt = shop.run(now=midnight(LAST) + timedelta(hours=hour))
         assert receipt.exit_code == 4
-        seen.append(len(shop.part_keys()))
+        numbers_of_parts.append(len(shop.part_keys()))
     assert receipt.failures[0].reason_code == "storage"
-    # Three attempts, then the last one counts until somebody forces it.
-    assert seen == [seen[0], seen[0] + 1, seen[0] + 2, seen[0] + 2, seen[0] + 2]
+    # After three attempts only `--force` makes another one.
+    first = numbers_of_parts[0]
+    assert numbers_of_parts == [first, first + 1, first + 2, first + 2, first + 2]
     gcs.faults.clear()
     assert shop.run().exit_code == 4
     assert shop.run(force=True).exit_code == 0
@@ -301,27 +277,29 @@ def test_a_storage_that_fails_for_a_while(gcs_shop, gcs):
 
 
 def test_a_part_that_cannot_be_written(gcs_shop, gcs):
-    """All stores of its chunk are `failed`, without a part; the next run does that chunk."""
+    """All stores of its chunk are `failed`, without a part; the next run makes that part."""
     shop = gcs_shop
     shop.run(LAST - DAY)
-    prepared = prepare(shop.storage, shop.settings, RunRequest(as_of=LAST), midnight(LAST))
-    (chunk,) = [one.chunk for one in prepared.planned_chunks if "s003" in one.chunk.store_ids]
+    run_plan = prepare(shop.storage, shop.settings, RunRequest(as_of=LAST), midnight(LAST))
+    (chunk,) = [
+        planned.chunk for planned in run_plan.planned_chunks if "s003" in planned.chunk.store_ids
+    ]
     part = f"{keys.PARTS}as_of={LAST}/{chunk.digest}-*"
     gcs.faults.add(Fault("status", op="insert", key=part, status=403, times=None))
     receipt = shop.run(force=True)
     assert receipt.exit_code == 4
-    assert {one.store_id for one in receipt.failures} == set(chunk.store_ids)
-    assert {one.reason_code for one in receipt.failures} == {"storage"}
+    assert {failure.store_id for failure in receipt.failures} == set(chunk.store_ids)
+    assert {failure.reason_code for failure in receipt.failures} == {"storage"}
     stores = shop.stores()
     assert {stores[name]["as_of"] for name in chunk.store_ids} == {LAST - DAY}
     assert {stores[name]["as_of"] for name in set(stores) - set(chunk.store_ids)} == {LAST}
-    there = set(shop.part_keys())
-    assert not [key for key in there if chunk.digest in key]
+    parts_before = set(shop.part_keys())
+    assert not [key for key in parts_before if chunk.digest in key]
     shop.check()
     gcs.faults.clear()
     assert shop.run(now=midnight(LAST) + timedelta(hours=1)).exit_code == 0
-    (new,) = set(shop.part_keys()) - there
-    assert chunk.digest in new
+    (new_part,) = set(shop.part_keys()) - parts_before
+    assert chunk.digest in new_part
     assert {row["as_of"] for row in shop.stores().values()} == {LAST}
     shop.check()
 
@@ -339,10 +317,10 @@ def test_a_storage_that_forbids_everything_fails_at_once(gcs_shop, gcs):
 
 
 def test_a_rerun_that_fails_keeps_the_nights_own_forecast(shop):
-    """A late upload is rubbish: the forecast of the same night stays, and says why it is old."""
+    """The late upload is unreadable: the earlier forecast of the night stays, with the reason."""
     shop.run()
     good = shop.forecast("s004")
-    shop.deliver([sale("s004", LAST)])
+    shop.deliver([sales_row("s004", LAST)])
     newest = next(iter(set(shop.partition_files("s004")) - {""}))
     shop.tamper(newest, lambda _: b"")
     receipt = shop.run()
@@ -354,7 +332,7 @@ def test_a_rerun_that_fails_keeps_the_nights_own_forecast(shop):
 
 
 def test_old_parts_are_not_adopted(shop):
-    """Clean-up may be about to delete what nothing reaches."""
+    """Clean-up may delete an old part that no release refers to."""
     shop.run(publish=False)
     parts = set(shop.part_keys())
     receipt = shop.run(now=midnight(LAST) + timedelta(days=6, hours=2))

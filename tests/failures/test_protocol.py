@@ -1,6 +1,6 @@
-"""Publish, keep, carry, backfill, rollback, hold and clean-up in any order: what always holds.
+"""Publications, backfills, rollbacks and clean-up in any order: readers get what they should.
 
-The machine keeps a model of its own of what readers should see, in plain dictionaries.
+The state machine keeps the expected releases in dictionaries and compares them with the bucket.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ray_job.bucket.errors import InputError
 from ray_job.bucket.storage import open_bucket
 from ray_job.operations.clean_up import FLOOR, clean_up
 from ray_job.operations.rollback import rollback
-from tests.support.drafts import DAY, FAILED, OK, A, Desk
+from tests.support.drafts import DAY, FAILED, OK, A, Publisher
 
 STORES = ("a", "b", "c")
-outcomes = st.dictionaries(st.sampled_from(STORES), st.sampled_from([OK, FAILED]), min_size=1)
-whole_night = st.fixed_dictionaries(dict.fromkeys(STORES, st.sampled_from([OK, OK, FAILED])))
+some_outcomes = st.dictionaries(st.sampled_from(STORES), st.sampled_from([OK, FAILED]), min_size=1)
+all_outcomes = st.fixed_dictionaries(dict.fromkeys(STORES, st.sampled_from([OK, OK, FAILED])))
 EVERYTHING = {"expected": set(STORES), "known": set(STORES)}
 
 
@@ -29,31 +29,31 @@ class Protocol(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.folder = tempfile.TemporaryDirectory()
-        self.desk = Desk(open_bucket(str(Path(self.folder.name))))
+        self.publisher = Publisher(open_bucket(str(Path(self.folder.name))))
         self.version = 1
         self.good: dict[str, tuple] = {}  # release -> (as_of, {store: (as_of, version, run)})
         self.order: list[str] = []  # good releases in the order of their publication
         self.bad_runs: set[str] = set()
         self.hold = None
-        self.looked_at: set[str] = set()
+        self.checked: set[str] = set()
 
     def teardown(self):
         if hasattr(self, "folder"):
             self.folder.cleanup()
 
-    @rule(told=whole_night, force=st.booleans())
-    def next_night(self, told, force):
-        self._publish(told, self._newest() + DAY, force=force)
+    @rule(outcomes=all_outcomes, force=st.booleans())
+    def next_night(self, outcomes, force):
+        self._publish(outcomes, self._newest() + DAY, force=force)
 
-    @rule(told=outcomes, force=st.booleans(), stale=st.booleans())
-    def hourly(self, told, force, stale):
-        """More data of the current as-of; a stale run saw less than one that ended before it."""
+    @rule(outcomes=some_outcomes, force=st.booleans(), stale=st.booleans())
+    def hourly(self, outcomes, force, stale):
+        """Another run of the newest as-of; a stale run has an older table version."""
         version = self.version - 1 if stale else self.version
-        self._publish(told, self._newest(), force=force, version=version)
+        self._publish(outcomes, self._newest(), force=force, version=version)
 
-    @rule(told=outcomes, back=st.integers(1, 4), force=st.booleans())
-    def backfill(self, told, back, force):
-        self._publish(told, self._newest() - back * DAY, force=force)
+    @rule(outcomes=some_outcomes, back=st.integers(1, 4), force=st.booleans())
+    def backfill(self, outcomes, back, force):
+        self._publish(outcomes, self._newest() - back * DAY, force=force)
 
     @rule()
     def data_arrive(self):
@@ -63,7 +63,7 @@ class Protocol(RuleBasedStateMachine):
     @rule()
     def roll_back(self):
         try:
-            done = rollback(self.desk.storage)
+            done = rollback(self.publisher.storage)
         except InputError:
             return
         self._rolled_back(done)
@@ -71,80 +71,84 @@ class Protocol(RuleBasedStateMachine):
     @precondition(lambda self: self.order)
     @rule(data=st.data())
     def roll_back_to(self, data):
-        current = self.desk.pointer
-        good = [one.release for one in current.history if one.release not in current.bad]
+        current = self.publisher.pointer
+        good = [entry.release for entry in current.history if entry.release not in current.bad]
         target = data.draw(st.sampled_from(good))
-        done = rollback(self.desk.storage, target)
+        done = rollback(self.publisher.storage, target)
         assert done.release == target
         self._rolled_back(done)
 
     @rule(days=st.integers(8, 500))
     def clean(self, days):
-        before = self.desk.views()
+        before = self.publisher.views()
         later = datetime.now(UTC) + timedelta(days=days)
-        clean_up(self.desk.storage, later, FLOOR)
-        assert self.desk.views() == before
+        clean_up(self.publisher.storage, later, FLOOR)
+        assert self.publisher.views() == before
 
     @invariant()
     def readers_see_what_they_should(self):
-        if not hasattr(self, "desk"):
+        if not hasattr(self, "publisher"):
             return
-        current = self.desk.pointer
+        current = self.publisher.pointer
         assert (current.current is None) == (not self.order)
         assert current.hold_through == self.hold
         assert set(current.dates.values()) <= set(self.good)
         assert not set(current.bad) & {*current.dates.values(), current.current}
         for as_of, name in current.dates.items():
             assert name == self._stands_for(as_of)
-            if name in self.looked_at:
-                continue  # immutable, and `clean` looks at all of them
-            self.looked_at.add(name)
-            seen = {
+            if name in self.checked:
+                continue  # a release never changes, and `clean` compares all of them
+            self.checked.add(name)
+            rows = {
                 store: (row["as_of"], row["table_version"], row["run_id"])
-                for store, row in self.desk.rows(name).items()
+                for store, row in self.publisher.rows(name).items()
             }
             expected = self.good[name][1]
-            assert {k: v for k, v in seen.items() if v[0] is not None} == expected
+            assert {k: v for k, v in rows.items() if v[0] is not None} == expected
 
     def _newest(self):
-        current = self.desk.pointer.current_entry
+        current = self.publisher.pointer.current_entry
         return A if current is None else current.as_of
 
     def _stands_for(self, as_of):
         return next((name for name in reversed(self.order) if self.good[name][0] == as_of), None)
 
-    def _publish(self, told, as_of, *, force, version=None):
+    def _publish(self, outcomes, as_of, *, force, version=None):
         version = self.version if version is None else version
-        before = self.desk.pointer
-        made = self.desk.publish(told, as_of, version=version, force=force, **EVERYTHING)
-        after = self.desk.pointer
+        before = self.publisher.pointer
+        made = self.publisher.publish(outcomes, as_of, version=version, force=force, **EVERYTHING)
+        after = self.publisher.pointer
         if self.hold is not None and as_of <= self.hold and not force:
             assert made.state == "held"
             assert after == before
             return
         if made.state == "unchanged":
+            # `--force` lifts the hold, also where the current release stays as it is.
+            if force and before.dates.get(as_of) == before.current:
+                self.hold = None
+                before = before.model_copy(update={"hold_through": None})
             assert after == before
-            # Nothing good came, or nothing from newer inputs than what is there.
-            merged = self._merged(told, as_of, version, f"run{self.desk.runs:03d}")
+            # The run had no good forecast, or only of inputs that are not newer.
+            merged = self._merged(outcomes, as_of, version, f"run{self.publisher.runs:03d}")
             assert merged == self.good[self._stands_for(as_of)][1]
             return
         assert made.state == "published"
-        run = f"run{self.desk.runs:03d}"
-        self._entered(made.release, self._merged(told, as_of, version, run), as_of)
+        run = f"run{self.publisher.runs:03d}"
+        self._entered(made.release, self._merged(outcomes, as_of, version, run), as_of)
         moved = before.current is None or before.current_entry.as_of <= as_of
         assert after.current == (made.release if moved else before.current)
         if force and moved:
             self.hold = None
-        # Nothing of a release that was bad when this one was made is in it.
+        # It has no row of a release that was marked bad before.
         assert not self.bad_runs & {v[2] for v in self.good[made.release][1].values()}
 
-    def _merged(self, told, as_of, version, run):
+    def _merged(self, outcomes, as_of, version, run):
         days = [self.good[name][0] for name in self.order if self.good[name][0] <= as_of]
         base = dict(self.good[self._stands_for(max(days))][1]) if days else {}
-        for store, what in told.items():
-            there = base.get(store)
-            newer = there is not None and there[0] == as_of and there[1] > version
-            if what == OK and not newer:
+        for store, outcome in outcomes.items():
+            earlier = base.get(store)
+            newer = earlier is not None and earlier[0] == as_of and earlier[1] > version
+            if outcome == OK and not newer:
                 base[store] = (as_of, version, run)
         return base
 
@@ -156,12 +160,12 @@ class Protocol(RuleBasedStateMachine):
         if done.abandoned:
             as_ofs = [self.good[name][0] for name in done.abandoned]
             self.hold = max([*as_ofs, *([self.hold] if self.hold else [])])
-        entries = {one.release: one.run_id for one in self.desk.pointer.history}
+        entries = {entry.release: entry.run_id for entry in self.publisher.pointer.history}
         for name in done.abandoned:
             self.bad_runs.add(entries[name])
             self.order.remove(name)
             del self.good[name]
-        assert self.desk.pointer.current == done.release
+        assert self.publisher.pointer.current == done.release
 
 
 TestProtocol = Protocol.TestCase

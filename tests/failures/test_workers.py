@@ -1,4 +1,4 @@
-"""Workers on Ray that wait for a storage that stalls, or find it crashed."""
+"""Workers on Ray whose storage stalls or crashes."""
 
 import pytest
 
@@ -17,7 +17,7 @@ POISONED = "s003"
 
 
 def test_a_storage_that_stalls_for_a_worker(gcs_shop, gcs):
-    """The chunk is ended by its deadline and done again, when the storage answers."""
+    """The deadline ends the chunk. It is made again when the storage answers."""
     stalled = gcs.faults.add(Fault("stall", op="get", key=f"*store_id={POISONED}/*", seconds=120.0))
     shop = gcs_shop.having(run=Run(chunk_deadline_seconds=20))
     receipt = shop.by(RayExecutor()).run()
@@ -27,14 +27,14 @@ def test_a_storage_that_stalls_for_a_worker(gcs_shop, gcs):
     shop.check()
 
 
-@pytest.mark.parametrize("what", ["results/parts/", "results/releases/", "results/current.json"])
-def test_a_crash_through_ray(gcs_shop, gcs, what):
-    """A sample of the crashes that are tried one by one without Ray."""
+@pytest.mark.parametrize("prefix", ["results/parts/", "results/releases/", "results/current.json"])
+def test_a_crash_through_ray(gcs_shop, gcs, prefix):
+    """Three of the crashes that `test_crashes.py` tries without Ray."""
     shop = gcs_shop.by(RayExecutor())
     gcs_shop.run(LAST - DAY)
 
     def crash(key):
-        if key.startswith(what):
+        if key.startswith(prefix):
             raise Crash
 
     gcs.after_write = crash
@@ -44,10 +44,10 @@ def test_a_crash_through_ray(gcs_shop, gcs, what):
     gcs.recover()
     gcs.after_write = None
     shop.check()
-    there = set(shop.part_keys())
+    finished_parts = set(shop.part_keys())
     receipt = shop.run()
     assert (receipt.status, receipt.exit_code) == ("published", 0)
-    assert {chunk.part for chunk in receipt.chunks if chunk.adopted} == there
+    assert {chunk.part for chunk in receipt.chunks if chunk.adopted} == finished_parts
     before = generations(shop.storage)
     assert shop.run() == receipt
     assert generations(shop.storage) == before

@@ -116,8 +116,8 @@ class FakeGcs(Service):
 
     def generation(self, bucket: str, key: str) -> int:
         """The object's generation, 0 when there is none."""
-        found = self.store.find(bucket, key)
-        return found.generation if found else 0
+        stored = self.store.find(bucket, key)
+        return stored.generation if stored else 0
 
     def delete(self, bucket: str, key: str) -> None:
         self.store.delete(bucket, key)

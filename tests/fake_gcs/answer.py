@@ -79,11 +79,11 @@ def media(stored: Stored, request: Request) -> Answer:
         headers.append((f"x-goog-meta-{name}".encode(), str(value).encode()))
     _check_etag(stored, request)
     wanted = request.headers.get("range")
-    found = _RANGE.fullmatch(wanted) if wanted else None
-    if found is None or found.groups() == ("", ""):
+    match = _RANGE.fullmatch(wanted) if wanted else None
+    if match is None or match.groups() == ("", ""):
         return Answer(200, headers, stored.body)
     size = len(stored.body)
-    first, last = found.groups()
+    first, last = match.groups()
     begin = int(first) if first else max(size - int(last), 0)
     end = min(int(last) + 1, size) if first and last else size
     if begin >= end:

@@ -35,16 +35,16 @@ def requests(request: Request) -> Iterator[tuple[str, bytes, bytes, bytes]]:
 def answer(answers: Sequence[Answer]) -> Answer:
     """The answers, in the order of the requests."""
     parts = []
-    for one in answers:
-        lines = [b"HTTP/1.1 %d %s" % (one.status, HTTPStatus(one.status).phrase.encode())]
-        lines += [name + b": " + value for name, value in one.headers]
+    for inner in answers:
+        lines = [b"HTTP/1.1 %d %s" % (inner.status, HTTPStatus(inner.status).phrase.encode())]
+        lines += [name + b": " + value for name, value in inner.headers]
         parts += [
             b"--" + _BOUNDARY,
             b"Content-Type: application/http",
             b"",
             *lines,
             b"",
-            one.body,
+            inner.body,
         ]
     body = b"\r\n".join([*parts, b"--" + _BOUNDARY + b"--", b""])
     return Answer(200, [(b"content-type", b"multipart/mixed; boundary=" + _BOUNDARY)], body)

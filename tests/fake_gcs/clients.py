@@ -31,11 +31,11 @@ def arrow_filesystem(url: str) -> pyarrow.fs.GcsFileSystem:
 
 def delta_options(url: str) -> dict[str, str]:
     """delta-rs' storage_options; tables are "gs://bucket/prefix"."""
-    account = {
+    key = {
         "gcs_base_url": url,
         "disable_oauth": True,
         "client_email": "",
         "private_key": "",
         "private_key_id": "",
     }
-    return {"google_service_account_key": json.dumps(account), "allow_http": "true"}
+    return {"google_service_account_key": json.dumps(key), "allow_http": "true"}

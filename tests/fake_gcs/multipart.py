@@ -15,8 +15,8 @@ def multipart(content_type: str, body: bytes) -> tuple[dict[str, Any], bytes]:
     described = body.partition(delimiter + b"\r\n")[2]
     head, _, rest = described.partition(b"\r\n" + delimiter + b"\r\n")
     content_head, _, rest = rest.partition(b"\r\n\r\n")
-    content, found, _ = rest.rpartition(b"\r\n" + delimiter + b"--")
-    if not boundary or not found:
+    content, end, _ = rest.rpartition(b"\r\n" + delimiter + b"--")
+    if not boundary or not end:
         raise Refusal(400, "parseError", "The parts of the upload cannot be told apart.")
     resource: dict[str, Any] = json.loads(head.partition(b"\r\n\r\n")[2])
     for line in content_head.decode("latin-1").split("\r\n"):

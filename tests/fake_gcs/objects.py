@@ -146,8 +146,10 @@ class Store:
     def find(self, bucket: str, key: str, generation: int | None = None) -> Stored | None:
         """The object, or None; an overwritten generation is gone, as without versioning."""
         with self.lock:
-            found = self.bucket(bucket).objects.get(key)
-        return found if generation is None or (found and found.generation == generation) else None
+            stored = self.bucket(bucket).objects.get(key)
+        return (
+            stored if generation is None or (stored and stored.generation == generation) else None
+        )
 
     def get(
         self,
@@ -156,11 +158,11 @@ class Store:
         generation: int | None = None,
         conditions: Conditions = ALWAYS,
     ) -> Stored:
-        found = self.find(bucket, key, generation)
-        if found is None:
+        stored = self.find(bucket, key, generation)
+        if stored is None:
             raise Refusal(404, "notFound", f"No such object: {bucket}/{key}")
-        conditions.check(found, reading=True)
-        return found
+        conditions.check(stored, reading=True)
+        return stored
 
     def put(
         self,
@@ -204,10 +206,10 @@ class Store:
     ) -> None:
         with self.lock:
             home = self.bucket(bucket)
-            found = self.find(bucket, key, generation)
-            if found is None:
+            stored = self.find(bucket, key, generation)
+            if stored is None:
                 raise Refusal(404, "notFound", f"No such object: {bucket}/{key}")
-            conditions.check(found, reading=False)
+            conditions.check(stored, reading=False)
             del home.objects[key]
             del home.ordered[bisect_left(home.ordered, key)]
 
@@ -216,15 +218,15 @@ class Store:
     ) -> Stored:
         """Change fields (None takes one out): same generation, next metageneration."""
         with self.lock:
-            found = self.find(bucket, key)
-            if found is None:
+            stored = self.find(bucket, key)
+            if stored is None:
                 raise Refusal(404, "notFound", f"No such object: {bucket}/{key}")
-            conditions.check(found, reading=False)
-            merged = {k: v for k, v in {**found.fields, **fields}.items() if v is not None}
+            conditions.check(stored, reading=False)
+            merged = {k: v for k, v in {**stored.fields, **fields}.items() if v is not None}
             patched = replace(
-                found,
+                stored,
                 fields=merged,
-                metageneration=found.metageneration + 1,
+                metageneration=stored.metageneration + 1,
                 updated=self._now(),
             )
             self.bucket(bucket).objects[key] = patched

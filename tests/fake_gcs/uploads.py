@@ -100,8 +100,8 @@ class Uploads:
 
 def _parsed(content_range: str) -> tuple[int | None, int | None, int | None]:
     """First and last byte and the total of "bytes 0-9/10", None for what is unknown."""
-    found = _RANGE.fullmatch(content_range)
-    if found is None:
+    match = _RANGE.fullmatch(content_range)
+    if match is None:
         raise Refusal(400, "invalid", f"Content-Range cannot be read: {content_range}")
-    first, last, total = (int(text) if text and text != "*" else None for text in found.groups())
+    first, last, total = (int(text) if text and text != "*" else None for text in match.groups())
     return first, last, total

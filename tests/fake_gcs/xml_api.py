@@ -133,10 +133,10 @@ class XmlApi:
             for part in ET.fromstring(request.body).iter():  # noqa: S314 - our own clients' XML
                 if part.tag.rpartition("}")[2] != "Part":
                     continue
-                told = {child.tag.rpartition("}")[2]: child.text or "" for child in part}
-                body = upload.parts.get(int(told["PartNumber"]))
-                if body is None or _part_etag(body).strip('"') != told["ETag"].strip('"'):
-                    raise Refusal(400, "invalidPart", f"No such part: {told['PartNumber']}")
+                texts = {child.tag.rpartition("}")[2]: child.text or "" for child in part}
+                body = upload.parts.get(int(texts["PartNumber"]))
+                if body is None or _part_etag(body).strip('"') != texts["ETag"].strip('"'):
+                    raise Refusal(400, "invalidPart", f"No such part: {texts['PartNumber']}")
                 chosen.append(body)
             upload.done = self._store.put(
                 upload.bucket,

@@ -1,4 +1,4 @@
-"""What lies in the cluster: objects with resource versions, the history of their changes, logs."""
+"""The state of the cluster: objects with resource versions, their changes, and logs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Resource = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an object lies: `kind` is the plural with its group, as in `rayjobs.ray.io`."""
+    """The identity of an object. `kind` is the plural with its group, as in `rayjobs.ray.io`."""
 
     kind: str
     namespace: str
@@ -32,23 +32,23 @@ class Change:
 
 
 class TakenError(Exception):
-    """An object of that name is there."""
+    """There is an object of that name already."""
 
 
 class TooOldError(Exception):
-    """The history does not reach back to that version."""
+    """Changes since that version are not kept any more."""
 
 
 @dataclass
-class Log:
-    """A container's log: it can be followed until it is closed."""
+class ContainerLog:
+    """A container's log. It can be followed until it is closed."""
 
     lines: list[str] = field(default_factory=list)
     closed: bool = False
 
 
 class Objects:
-    """Every method may be called from any thread; readers get copies."""
+    """All objects. Every method may be called from any thread, and returns copies."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -56,7 +56,7 @@ class Objects:
         self._changes: list[Change] = []
         self._version = 100
         self._forgotten = 0
-        self._logs: dict[str, Log] = {}
+        self._logs: dict[str, ContainerLog] = {}
 
     @property
     def version(self) -> int:
@@ -83,33 +83,35 @@ class Objects:
     def list(self, kind: str, namespace: str) -> list[Resource]:
         with self._changed:
             return [
-                deepcopy(found)
-                for place, found in sorted(self._objects.items(), key=lambda item: item[0].name)
+                deepcopy(resource)
+                for place, resource in sorted(
+                    self._objects.items(), key=lambda entry: entry[0].name
+                )
                 if (place.kind, place.namespace) == (kind, namespace)
             ]
 
     def set_status(self, place: Place, status: Resource) -> None:
         with self._changed:
-            found = deepcopy(self._objects[place])
-            found["status"] = {**found.get("status", {}), **status}
-            self._record("MODIFIED", place, found)
+            resource = deepcopy(self._objects[place])
+            resource["status"] = {**resource.get("status", {}), **status}
+            self._record("MODIFIED", place, resource)
 
     def delete(self, place: Place) -> Resource | None:
         with self._changed:
-            found = self._objects.pop(place, None)
-            if found is not None:
-                self._record("DELETED", place, found)
-            return found
+            resource = self._objects.pop(place, None)
+            if resource is not None:
+                self._record("DELETED", place, resource)
+            return resource
 
     def forget(self) -> None:
-        """Compact the history: watches from earlier versions are refused."""
+        """Forget all changes, so that watches from earlier versions are refused."""
         with self._changed:
             self._changes.clear()
             self._forgotten = self._version
             self._changed.notify_all()
 
     def changes(self, kind: str, namespace: str, since: int, seconds: float) -> Iterator[Change]:
-        """Changes after version `since`, as they come, for so many seconds."""
+        """Changes after version `since` as they happen, for so many seconds."""
         end = time.monotonic() + seconds
         while True:
             with self._changed:
@@ -129,7 +131,7 @@ class Objects:
 
     def write_log(self, pod: str, *lines: str, close: bool = False) -> None:
         with self._changed:
-            log = self._logs.setdefault(pod, Log())
+            log = self._logs.setdefault(pod, ContainerLog())
             log.lines.extend(lines)
             log.closed = log.closed or close
             self._changed.notify_all()
@@ -138,7 +140,7 @@ class Objects:
         number = 0
         while True:
             with self._changed:
-                log = self._logs.setdefault(pod, Log())
+                log = self._logs.setdefault(pod, ContainerLog())
                 if number >= len(log.lines):
                     if log.closed:
                         return

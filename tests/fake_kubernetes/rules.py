@@ -1,4 +1,4 @@
-"""RBAC, as far as Roles of one namespace go."""
+"""RBAC for the Roles of one namespace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 def allows(
     rules: list[dict[str, Any]], verb: str, group: str, resource: str, name: str | None
 ) -> bool:
-    """Whether any rule of a Role grants `verb`; "" is the core group, `name` None a collection."""
+    """Whether a rule of a Role grants `verb`. Group "" is the core group, no name a collection."""
     return any(
         verb in rule["verbs"]
         and group in rule["apiGroups"]

@@ -1,8 +1,8 @@
-"""A Kubernetes API server over HTTP: enough of it for a client that creates, watches and follows.
+"""A fake Kubernetes API server over HTTP, for clients that create, watch, and follow logs.
 
-It keeps to the API's conventions for objects of one namespace (resource versions, conflicts,
-strict field validation, chunked watches that end after timeoutSeconds, 410 for old versions, bearer
-tokens, RBAC) and can be made to fail.
+It follows the API's conventions for objects of one namespace: resource versions, conflicts, strict
+field validation, chunked watches that end after timeoutSeconds, 410 for old versions, bearer tokens
+and RBAC. Tests can make it fail.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ _VERBS = {"GET": "get", "POST": "create", "DELETE": "delete"}
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests with this verb.
+    """A fault of the next `times` requests with this verb.
 
-    `status` answers with it, with `text` instead of a Status where a proxy would have answered;
-    `ack_lost` does the work and hangs up; `hang_up` only hangs up.
+    With `status` the answer has that status, and the body `text` if there is one, as a proxy's.
+    With `ack_lost` the request is carried out and the connection closed without an answer, with
+    `hang_up` it is closed at once.
     """
 
     verb: str
@@ -41,7 +42,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ApiRequest:
     verb: str
     group: str
     resource: str
@@ -51,14 +52,14 @@ class Request:
 
 
 class FakeKubernetes:
-    """`check(resource)` returns what a strict creation finds wrong; `rules` None grants all."""
+    """`check(resource)` returns the errors of a strict creation. Without `rules` all is granted."""
 
     def __init__(self, check: Callable[[Resource], list[str]]) -> None:
         self.objects = Objects()
         self.check = check
         self.rules: list[dict[str, Any]] | None = None
         self.faults: list[Fault] = []
-        self.requests: list[Request] = []
+        self.requests: list[ApiRequest] = []
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
 
@@ -103,7 +104,7 @@ class FakeKubernetes:
         return None
 
 
-def _read(path: str, method: str) -> Request | None:
+def _read(path: str, method: str) -> ApiRequest | None:
     split = urlsplit(path)
     steps = split.path.strip("/").split("/")
     query = {key: values[0] for key, values in parse_qs(split.query).items()}
@@ -117,7 +118,7 @@ def _read(path: str, method: str) -> Request | None:
         verb = "watch" if query.get("watch") in {"true", "True", "1"} else "list"
         name = query.get("fieldSelector", "").removeprefix("metadata.name=") or None
     subresource = "/".join([resource, *named[1:]])
-    return Request(verb, group, subresource, namespace, name, query)
+    return ApiRequest(verb, group, subresource, namespace, name, query)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -125,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the signature is given
-        """Say nothing: tests look at `requests`."""
+        """Nothing is logged; tests read `requests`."""
 
     def do_GET(self) -> None:
         self._answer("GET")
@@ -162,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._refuse(fault.status, "Injected", "an injected fault")
 
-    def _do(self, request: Request, body: Resource, *, lost: bool) -> None:
+    def _do(self, request: ApiRequest, body: Resource, *, lost: bool) -> None:
         kind = f"{request.resource}.{request.group}".rstrip(".")
         match request.verb:
             case "create":
@@ -178,12 +179,12 @@ class _Handler(BaseHTTPRequestHandler):
             )
         place = Place(kind, request.namespace, request.name)
         objects = self.fake.objects
-        found = objects.get(place) if request.verb == "get" else objects.delete(place)
-        if found is None:
+        resource = objects.get(place) if request.verb == "get" else objects.delete(place)
+        if resource is None:
             return self._refuse(404, "NotFound", f'{kind} "{request.name}" not found')
-        return self._send(200, found)
+        return self._send(200, resource)
 
-    def _create(self, request: Request, kind: str, body: Resource, *, lost: bool) -> None:
+    def _create(self, request: ApiRequest, kind: str, body: Resource, *, lost: bool) -> None:
         name = body["metadata"]["name"]
         wrong = self.fake.check(body)
         if wrong and request.query.get("fieldValidation") == "Strict":
@@ -194,8 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(409, "AlreadyExists", f'{kind} "{name}" already exists')
         return self._hang_up() if lost else self._send(201, made)
 
-    def _list(self, request: Request, kind: str) -> None:
-        wanted = dict(
+    def _list(self, request: ApiRequest, kind: str) -> None:
+        labels = dict(
             pair.split("=", 1)
             for pair in request.query.get("labelSelector", "").split(",")
             if "=" in pair
@@ -203,12 +204,12 @@ class _Handler(BaseHTTPRequestHandler):
         items = [
             item
             for item in self.fake.objects.list(kind, request.namespace)
-            if (item["metadata"].get("labels") or {}).items() >= wanted.items()
+            if (item["metadata"].get("labels") or {}).items() >= labels.items()
         ]
         metadata = {"resourceVersion": str(self.fake.objects.version)}
         self._send(200, {"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items})
 
-    def _watch(self, request: Request, kind: str) -> None:
+    def _watch(self, request: ApiRequest, kind: str) -> None:
         since = int(request.query.get("resourceVersion") or 0)
         seconds = float(request.query.get("timeoutSeconds") or 300)
 

@@ -1,9 +1,9 @@
 """`python -m tests.processes.losing_nodes BUCKET OUT [LOSE [WAITS]]`: a night that loses nodes.
 
-A process of its own, since a process is connected to one cluster. The head works on nothing; after
-the first LOSE results, and as long as WAITS chunks take, a working node is gone, with whatever it
-was at and had not handed over.
-OUT gets the receipt, and how often each chunk was handed out.
+It is a process of its own, since a process is connected to one cluster only. The head runs no
+tasks. After the first LOSE results, and the time that WAITS chunks take, a working node is removed,
+with its running chunks and with the results that it still holds. The file OUT gets the receipt, the
+number of nodes alive, and how often each chunk was handed out.
 """
 
 from __future__ import annotations
@@ -33,31 +33,31 @@ CHUNK_SECONDS = 1.5
 
 
 @dataclass
-class Watched:
-    """An executor that acts after some results."""
+class NodeRemover:
+    """An executor that removes a working node after `after` results."""
 
     executor: Trapped
     cluster: Cluster
     after: int
     waits: int
     marks: Path
-    seen: int = 0
+    results: int = 0
     handed_out: dict[str, int] = field(default_factory=dict)
 
     def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
         for task in tasks:
             self.handed_out[task.chunk.digest] = self.handed_out.get(task.chunk.digest, 0) + 1
         for result in self.executor.run(tasks, spec):
-            self.seen += 1
-            if self.seen == self.after:
+            self.results += 1
+            if self.results == self.after:
                 time.sleep(self.waits * CHUNK_SECONDS)
                 self.cluster.remove_node(self._busy(), allow_graceful=False)
             yield result
 
     def _busy(self) -> Any:
-        """A node that has just begun a chunk; any where none does for a while.
+        """A node that has just begun a chunk; any node if none begins one for a while.
 
-        A worker outlives its node by moments, in which it might finish what it was at.
+        A worker lives a moment longer than its node, and might still finish an older chunk.
         """
         nodes = {node.node_id: node for node in self.cluster.worker_nodes}
         until = time.monotonic() + 4 * CHUNK_SECONDS
@@ -71,8 +71,8 @@ class Watched:
 
 
 def slowly(marks: Path, attempt: int) -> int:
-    """In a worker: long enough that some chunks are at work and some are done when a node goes. A
-    mark says which node is at one."""
+    """Runs in a worker: takes so long that, when the node is removed, some chunks are running and
+    some are finished. Meanwhile a file in `marks` has the name of the node."""
     mark = marks / ray.get_runtime_context().get_node_id()
     mark.touch()
     time.sleep(CHUNK_SECONDS)
@@ -80,9 +80,9 @@ def slowly(marks: Path, attempt: int) -> int:
     return attempt
 
 
-def _alive(one_is_lost: bool) -> int:
-    """How many nodes Ray takes for alive. A night may be over before Ray has noticed a loss."""
-    expected, until = NODES + 1 - one_is_lost, time.monotonic() + 60
+def _alive(node_is_removed: bool) -> int:
+    """How many nodes are alive for Ray. It waits until Ray has noticed the removal of a node."""
+    expected, until = NODES + 1 - node_is_removed, time.monotonic() + 60
     while (alive := sum(node["Alive"] for node in ray.nodes())) > expected:
         if time.monotonic() > until:
             break
@@ -92,7 +92,7 @@ def _alive(one_is_lost: bool) -> int:
 
 def main(bucket: str, out: str, lose: str = "0", waits: str = "0") -> None:
     if int(waits):
-        # Results of any size lie where they were made until they are asked for, as large ones do.
+        # Results of any size stay on their node until they are fetched, as large ones do.
         os.environ["RAY_max_direct_call_object_size"] = "0"  # noqa: SIM112 - Ray spells it so
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     for _ in range(NODES):
@@ -108,10 +108,10 @@ def main(bucket: str, out: str, lose: str = "0", waits: str = "0") -> None:
             return f"{module}.slowly(__import__('pathlib').Path({str(marks)!r}), {task.attempt})"
 
         trapped = Trapped(RayExecutor(), lambda _: True, trap)
-        watched = Watched(trapped, cluster, int(lose), int(waits), marks)
-        receipt = Shop(open_bucket(bucket), executor=watched).run()
-        told = {"receipt": receipt.model_dump(mode="json"), "alive": _alive(int(lose) > 0)}
-        Path(out).write_text(json.dumps(told | {"handed_out": watched.handed_out}))
+        executor = NodeRemover(trapped, cluster, int(lose), int(waits), marks)
+        receipt = Shop(open_bucket(bucket), executor=executor).run()
+        report = {"receipt": receipt.model_dump(mode="json"), "alive": _alive(int(lose) > 0)}
+        Path(out).write_text(json.dumps(report | {"handed_out": executor.handed_out}))
     finally:
         ray.shutdown()
         cluster.shutdown()

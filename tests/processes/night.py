@@ -1,22 +1,22 @@
-"""`python -m tests.processes.night BUCKET`: one night in a process that a test may kill."""
+"""`python -m tests.processes.night BUCKET`: one night, in a process that a test can kill."""
 
 import sys
 
 from ray_job.bucket.receipts import Receipt
 from ray_job.bucket.storage import open_bucket
 from ray_job.settings import Plan
-from tests.support.shop import LAST, Shop, midnight
+from tests.support.shop import LAST, Shop, midnight, sales_row
 
 LATE = [
-    {"store_id": "s002", "date": LAST, "sales": 12345.0, "open": 1, "promo": 0},
-    {"store_id": "s011", "date": LAST, "sales": 99.0, "open": 1, "promo": 0},
+    sales_row("s002", LAST, 12345.0),
+    sales_row("s011", LAST, 99.0),
 ]
-"""A correction of one store, and a new one."""
+"""A correction of a store, and the first row of a new one."""
 LIMITS = Plan(chunk_rows=700)
 
 
 def night(shop: Shop) -> Receipt:
-    """What the night does: bring in what arrived late, and run."""
+    """Ingest the late rows, then run."""
     shop.deliver(LATE, now=midnight(LAST))
     return shop.run(LAST)
 

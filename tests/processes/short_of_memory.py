@@ -1,9 +1,9 @@
 """`python -m tests.processes.short_of_memory BUCKET AS_OF OUT`: a night on a Ray short of memory.
 
-A process of its own, since Ray reads its limits when it starts. Ray ends workers as soon as
-`MARGIN` bytes more are in use than before it started: it takes a good gigabyte itself, and whoever
-else is at work on the machine may need some meanwhile.
-OUT gets the stores of every task that was handed out.
+It is a process of its own, since Ray reads its limits when it starts. Ray ends workers as soon as
+the machine uses `MARGIN` bytes more than before Ray started. Ray itself takes more than a gigabyte
+of them, and other processes of the machine may take some. The file OUT gets the stores of every
+task that was handed out.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from tests.support.shop import Shop
 
 MARGIN = 7 * 2**29
 TAKEN = 2 * MARGIN
-"""What a swollen history would take if nobody stopped it, in bytes."""
+"""The bytes of memory that a swollen history takes if nothing ends its worker."""
 LIMITS = Plan(chunk_rows=700)
 
 
 def swollen(data: bytes) -> bytes:
-    """The history with item names of 1 MiB: some 30 kB on disk, as all are the same, and `TAKEN`
-    in memory."""
+    """The history with item names of 1 MiB. They are all the same, so that the file has some 30 kB;
+    in memory they take `TAKEN` bytes."""
     name = "x" * 2**20
     rows = TAKEN // len(name)
     table = pq.read_table(pa.BufferReader(data))
@@ -53,19 +53,19 @@ def swollen(data: bytes) -> bytes:
 
 
 def memory() -> tuple[int, int]:
-    """What is in use and what there is, in bytes, as Ray's monitor counts."""
+    """Bytes of memory in use, and of memory in total, as Ray's monitor counts them."""
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     total, free = (int(lines[name].split()[0]) * 2**10 for name in ("MemTotal", "MemAvailable"))
     container = get_cgroup_mem_stats()
-    limited = container is not None and container[1] < total
-    return container if limited else (total - free, total)
+    container_is_limit = container is not None and container[1] < total
+    return container if container_is_limit else (total - free, total)
 
 
 def main(bucket: str, as_of: str, out: str) -> None:
     used, total = memory()
-    share = min(0.95, (used + MARGIN) / total)
+    threshold = min(0.95, (used + MARGIN) / total)
     os.environ |= {
-        "RAY_memory_usage_threshold": str(share),
+        "RAY_memory_usage_threshold": str(threshold),
         "RAY_memory_monitor_refresh_ms": "20",
     }
     ray.init(
@@ -79,7 +79,7 @@ def main(bucket: str, as_of: str, out: str) -> None:
         executor = Losing(RayExecutor(), lambda _: False)
         shop = Shop(open_bucket(bucket), executor=executor).having(plan=LIMITS)
         shop.run(date.fromisoformat(as_of))
-        Path(out).write_text(json.dumps(executor.seen))
+        Path(out).write_text(json.dumps(executor.handed_out))
     finally:
         ray.shutdown()
 

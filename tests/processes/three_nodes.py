@@ -1,6 +1,7 @@
 """`python -m tests.processes.three_nodes BUCKET OUT`: the small chain on a cluster of three nodes.
 
-A process of its own, since a process is connected to one cluster. Writes the rows of the release.
+It is a process of its own, since a process is connected to one cluster only. The file OUT gets the
+rows of the release.
 """
 
 from __future__ import annotations

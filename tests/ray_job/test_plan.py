@@ -1,4 +1,4 @@
-"""The plan as a pure function: which chunks there are, and what changes a digest."""
+"""The plan as a pure function: its chunks, and what changes their digests."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -19,7 +19,7 @@ BASIS = Basis(
 
 
 def files(*rows):
-    """(store, path, bytes[, rows[, first, last]]) each."""
+    """A table of files (store, path, bytes[, rows[, first date, last date]])."""
     full = [(*row, *(row[2], None, None)[len(row) - 3 :]) for row in rows]
     columns = list(zip(*full, strict=True))
     return pa.table([pa.array(c) for c in columns], names=FILES_SCHEMA.names).cast(FILES_SCHEMA)
@@ -79,15 +79,15 @@ def test_a_changed_store_changes_its_own_chunk_only():
     ],
 )
 def test_whatever_decides_a_prediction_is_in_the_digest(change):
-    (one,) = plan.make(many(3), BASIS, Plan(), {})
-    (other,) = plan.make(many(3), replace(BASIS, **change), Plan(), {})
-    assert one.digest != other.digest
+    (chunk,) = plan.make(many(3), BASIS, Plan(), {})
+    (changed,) = plan.make(many(3), replace(BASIS, **change), Plan(), {})
+    assert chunk.digest != changed.digest
 
 
 def test_the_chunk_size_is_not_in_the_digest():
-    (one,) = plan.make(many(3), BASIS, Plan(chunk_bytes=30), {})
-    (other,) = plan.make(many(3), BASIS, Plan(chunk_bytes=31), {})
-    assert one.digest == other.digest
+    (chunk,) = plan.make(many(3), BASIS, Plan(chunk_bytes=30), {})
+    (of_other_size,) = plan.make(many(3), BASIS, Plan(chunk_bytes=31), {})
+    assert chunk.digest == of_other_size.digest
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_files_that_reach_into_no_day_are_left_out(first, last, counts):
 
 
 def test_files_of_what_is_known_ahead_beyond_the_horizon_count():
-    """A model may have been taught to look further ahead than a run forecasts."""
+    """A model may use days ahead that are beyond the horizon of the run."""
     table = files(
         *(
             (store, store, 10, 10, NIGHT + timedelta(days=k), NIGHT + timedelta(days=20))
@@ -135,7 +135,7 @@ def test_a_big_store_is_cut_where_items_begin():
     chunks = plan.make(table, BASIS, limits, {"a": groups})
     ranges = [chunk.items for chunk in chunks if chunk.items is not None]
     assert set(ranges) == {ItemRange(None, "a"), ItemRange("a", "ß"), ItemRange("ß", None)}
-    assert sum(chunk.bytes for chunk in chunks if chunk.items) == 99  # each its share, rounded down
+    assert sum(chunk.bytes for chunk in chunks if chunk.items) == 99  # a third each, rounded down
     assert all(chunk.files.num_rows == 2 for chunk in chunks if chunk.items)
     assert len({chunk.digest for chunk in chunks}) == 4
 
@@ -155,11 +155,11 @@ def test_a_big_store_of_which_no_row_group_is_known_is_one_chunk():
 
 def test_halves():
     (chunk,) = plan.make(many(5), BASIS, Plan(), {})
-    one, other = plan.halves(chunk, BASIS)
-    assert one.store_ids + other.store_ids == chunk.store_ids
-    assert len({chunk.digest, one.digest, other.digest}) == 3
-    (alone,) = plan.make(many(1), BASIS, Plan(), {})
-    assert plan.halves(alone, BASIS) is None
+    first_half, second_half = plan.halves(chunk, BASIS)
+    assert first_half.store_ids + second_half.store_ids == chunk.store_ids
+    assert len({chunk.digest, first_half.digest, second_half.digest}) == 3
+    (single,) = plan.make(many(1), BASIS, Plan(), {})
+    assert plan.halves(single, BASIS) is None
 
 
 @given(

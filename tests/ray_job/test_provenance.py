@@ -19,7 +19,7 @@ def package(module):
 
 
 def test_what_makes_a_part_lies_in_the_packages_of_the_digest():
-    graph = grimp.build_graph("ray_job", exclude_type_checking_imports=True)
+    graph = grimp.build_graph("ray_job", exclude_type_checking_imports=True, cache_dir=None)
     needed = graph.find_upstream_modules("ray_job.forecasting", as_package=True)
     covered = {f"ray_job.{name}" for name in provenance.DECIDING}
     assert {package(module) for module in needed} <= covered | DECIDING_NOTHING

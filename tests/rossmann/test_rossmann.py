@@ -1,8 +1,8 @@
-"""The whole way on real data that nobody here made: Kaggle's "Rossmann Store Sales".
+"""From raw files to a run on real data: Kaggle's "Rossmann Store Sales".
 
-The files are not part of the project. They are looked for where STORECAST_ROSSMANN says, or in a
-folder `data/rossmann` beside the checkout's folder or one level below that. The model is a small
-one, to be quick: the accuracy of the real one is in the README, with the commands that gave it.
+The files are not part of the project. STORECAST_ROSSMANN names their folder; without it the test
+searches for `data/rossmann` beside the folder of the checkout and one level below. The test's model
+is small, to be quick. The accuracy of the default model is in the project's documents.
 """
 
 import os
@@ -28,22 +28,22 @@ from ray_job.nightly.prepare import RunRequest
 from ray_job.nightly.run import run
 from ray_job.progress import SilentProgress
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 NOW = datetime(2015, 8, 1, 0, 10, tzinfo=UTC)
 LAST, AS_OF = date(2015, 7, 31), date(2015, 7, 30)
 
 
-def folder():
-    beside = HERE.parents[2]
+def data_folder():
+    beside = FOLDER.parents[2]
     places = [beside / "data" / "rossmann", *beside.glob("*/data/rossmann")]
     if named := os.environ.get("STORECAST_ROSSMANN"):
         places = [Path(named)]
-    return next((place for place in places if (place / "train.csv.gz").exists()), None)
+    return next((path for path in places if (path / "train.csv.gz").exists()), None)
 
 
-DATA = folder()
+DATA = data_folder()
 pytestmark = pytest.mark.skipif(
-    DATA is None, reason="the Rossmann files are not here; STORECAST_ROSSMANN names their folder"
+    DATA is None, reason="there are no Rossmann files; STORECAST_ROSSMANN may name their folder"
 )
 
 
@@ -51,7 +51,7 @@ pytestmark = pytest.mark.skipif(
 def chain(tmp_path_factory):
     """The settings, with a small model."""
     bucket = str(tmp_path_factory.mktemp("rossmann"))
-    loaded = settings.load(HERE / "settings.toml", bucket=bucket)
+    loaded = settings.load(FOLDER / "settings.toml", bucket=bucket)
     small = loaded.training.model_copy(update={"rows": 60_000, "trees": 40})
     return loaded.model_copy(update={"training": small})
 
@@ -117,5 +117,5 @@ def test_the_run_of_a_date_gives_exactly_what_the_backtest_gives_for_it(chain, s
     made = made.filter(pc.equal(made["days_ahead"], 1))
     made = made.filter(pc.is_in(made["store_id"], past["store_id"])).sort_by("store_id")
     assert made.num_rows == past.num_rows > 1_000
-    for ours, theirs in (("predicted_sales", "predicted"), ("lower_80", "lower")):
-        np.testing.assert_array_equal(made[ours].to_numpy(), past[theirs].to_numpy())
+    for run_column, backtest_column in (("predicted_sales", "predicted"), ("lower_80", "lower")):
+        np.testing.assert_array_equal(made[run_column].to_numpy(), past[backtest_column].to_numpy())

@@ -1,4 +1,4 @@
-"""Drafts made by hand, whose parts lie in the bucket: what publishing is tested with."""
+"""Drafts of publications made by hand. Their parts lie in the bucket, so that readers find them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LENIENT = Settings(
 OK, FAILED = "ok", "failed"
 
 
-class Desk:
+class Publisher:
     """Makes drafts and publishes them; every draft has a run id of its own."""
 
     def __init__(self, storage: Storage, settings: Settings = LENIENT) -> None:
@@ -39,7 +39,9 @@ class Desk:
         self.runs += 1
         run_id = more.pop("run_id", f"run{self.runs:03d}")
         now = datetime.combine(as_of + DAY, time(0, 5), self.settings.zone)
-        rows = [self._row(store, what, as_of, version, run_id) for store, what in outcomes.items()]
+        rows = [
+            self._row(store, outcome, as_of, version, run_id) for store, outcome in outcomes.items()
+        ]
         return Draft(
             rows=pa.Table.from_pylist(sorted(rows, key=_store), schema=RELEASE_SCHEMA),
             expected=more.pop("expected", set(outcomes)),
@@ -68,18 +70,21 @@ class Desk:
         return {row["store_id"]: row for row in table.to_pylist()}
 
     def views(self) -> dict[date | None, dict[str, dict[str, Any]]]:
-        """What readers see: the current release (None) and that of every as-of, parts included."""
+        """The rows that readers get, by as-of; None is the current release.
+
+        Fails where a part that a row names has other bytes.
+        """
         current = self.pointer
-        named: dict[date | None, str | None] = {None: current.current, **current.dates}
-        seen = {}
-        for as_of, name in named.items():
+        names: dict[date | None, str | None] = {None: current.current, **current.dates}
+        rows_by_as_of = {}
+        for as_of, name in names.items():
             if name is None:
                 continue
-            seen[as_of] = self.rows(name)
-            for row in seen[as_of].values():
-                for one in row["parts"] or []:
-                    assert parts.sha256(self.storage.read(one["part"])) == one["sha256"]
-        return seen
+            rows_by_as_of[as_of] = self.rows(name)
+            for row in rows_by_as_of[as_of].values():
+                for reference in row["parts"] or []:
+                    assert parts.sha256(self.storage.read(reference["part"])) == reference["sha256"]
+        return rows_by_as_of
 
     def _row(
         self, store: str, outcome: str, as_of: date, version: int, run_id: str
@@ -127,7 +132,7 @@ def _store(row: Mapping[str, Any]) -> str:
 
 @contextmanager
 def interposed(storage: Storage, act: Any, nth: int = 1) -> Iterator[Storage]:
-    """A storage before whose nth replacement of the pointer somebody else acts."""
+    """A storage that calls `act` before its nth call of `replace`, as if a rival came first."""
     yield _Interposed(storage, act, nth)  # type: ignore[misc]
 
 

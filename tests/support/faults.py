@@ -1,4 +1,4 @@
-"""Faults that tests cause: tasks that kill their worker, histories that hang or are rubbish."""
+"""Faults that tests cause: tasks that kill their worker, lost tasks, unreadable files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ray_job.forecasting.task import ChunkResult, RunSpec, Task
 
 @dataclass(frozen=True)
 class Trap:
-    """Whoever unpickles it evaluates the expression."""
+    """An object that, when it is unpickled, evaluates the expression and becomes its value."""
 
     expression: str
 
@@ -29,63 +29,81 @@ KILLED = "__import__('signal').raise_signal(9)"
 
 
 def killed_once(mark: Path, attempt: int) -> str:
-    """Kills the first worker that comes by; what it leaves at `mark` lets the next one pass."""
-    there = f"__import__('os').path.exists({str(mark)!r})"
-    return f"{attempt} if {there} else (open({str(mark)!r}, 'x').close(), {KILLED})"
+    """An expression that kills the first process that evaluates it.
+
+    That process leaves a file at `mark`; later ones find it there and get `attempt`.
+    """
+    marked = f"__import__('os').path.exists({str(mark)!r})"
+    return f"{attempt} if {marked} else (open({str(mark)!r}, 'x').close(), {KILLED})"
 
 
 @dataclass
 class Trapped:
-    """An executor whose workers meet a trap when they get a task that `meant` chooses.
+    """An executor whose workers evaluate `expression` when they unpickle a chosen task.
 
-    `seen` collects the stores of every task that was handed out, trap or none.
+    `handed_out` has the stores of every task that was handed out, with a trap or without.
     """
 
     executor: Executor
-    meant: Callable[[Task], bool]
+    chosen: Callable[[Task], bool]
     expression: Callable[[Task], str]
 
     def __post_init__(self) -> None:
-        self.seen: list[list[str]] = []
+        self.handed_out: list[list[str]] = []
 
     def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
-        self.seen += [task.chunk.store_ids for task in tasks]
+        self.handed_out += [task.chunk.store_ids for task in tasks]
         yield from self.executor.run([self._trapped(task) for task in tasks], spec)
 
     def _trapped(self, task: Task) -> Task:
-        if not self.meant(task):
+        if not self.chosen(task):
             return task
         return replace(task, attempt=Trap(self.expression(task)))  # type: ignore[arg-type]
 
 
 @dataclass
 class Losing:
-    """An executor without processes that loses the tasks that `lost` chooses, as if they died."""
+    """An executor that gives no result for the tasks that `lost` picks, as if their worker died.
+
+    `handed_out` has the stores of every task that was handed out.
+    """
 
     executor: Executor
     lost: Callable[[Task], bool]
 
     def __post_init__(self) -> None:
-        self.seen: list[list[str]] = []
+        self.handed_out: list[list[str]] = []
 
     def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
-        self.seen += [task.chunk.store_ids for task in tasks]
+        self.handed_out += [task.chunk.store_ids for task in tasks]
         yield from self.executor.run([task for task in tasks if not self.lost(task)], spec)
 
 
+@dataclass
+class ActingAfter:
+    """An executor that calls `act(spec)` after the last result and before it ends."""
+
+    executor: Executor
+    act: Callable[[RunSpec], None]
+
+    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
+        yield from self.executor.run(tasks, spec)
+        self.act(spec)
+
+
 def hang(path: Path) -> None:
-    """Replace a file by a pipe: whoever opens it to read waits for ever."""
+    """Replace a file by a pipe, so that a process that opens it to read waits for ever."""
     path.unlink()
     os.mkfifo(path)
 
 
 def rewritten(change: Callable[[pa.Table], pa.Table]) -> Callable[[bytes], bytes]:
-    """The same file after `change` of its table."""
+    """From the bytes of a Parquet file to the bytes of the file after `change` of its table."""
 
-    def act(data: bytes) -> bytes:
+    def rewrite(data: bytes) -> bytes:
         sink = pa.BufferOutputStream()
         pq.write_table(change(pq.read_table(pa.BufferReader(data))), sink)
         changed: bytes = sink.getvalue().to_pybytes()
         return changed
 
-    return act
+    return rewrite

@@ -1,8 +1,8 @@
-"""Small panels for tests: drawn at random, from a seed."""
+"""Small panels drawn from a seed, their context, and a model that is fitted on them."""
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,9 @@ import pyarrow as pa
 from ray_job.data.context import Context
 from ray_job.data.panel import Panel
 from ray_job.features import Inputs
+from ray_job.model.model import Model, describe
+from ray_job.model.training import fit
+from ray_job.settings import Settings
 
 FIRST_DAY = date(2024, 1, 1)
 CATEGORIES = {"holiday": ["none", "public"]}
@@ -19,7 +22,11 @@ REGIONS = ("BY", "NW")
 def panel(
     *, stores: int = 6, items: int = 1, days: int = 220, ahead: int = 20, seed: int = 1
 ) -> Panel:
-    """Stores closed on Sundays, promotions every other week, gaps, returns, days without sales."""
+    """A panel of `stores` × `items` series with `days` of sales and `ahead` days known ahead.
+
+    Stores are closed on Sundays and have promotions every other week; there are unknown days,
+    returns, and days without sales.
+    """
     rng = np.random.default_rng(seed)
     n, all_days = stores * items, days + ahead
     weekday = (FIRST_DAY.weekday() + np.arange(all_days)) % 7
@@ -50,18 +57,22 @@ def panel(
     )
 
 
-def context(of: Panel, *, ahead: int = 20, weather: bool = True, stores: bool = True) -> Context:
+def context(
+    series: Panel, *, ahead: int = 20, weather: bool = True, stores: bool = True
+) -> Context:
     rng = np.random.default_rng(5)
-    names = sorted(set(of.store_ids))
-    last_day = of.last_day + timedelta(days=ahead)
-    days = [of.first_day + timedelta(days=k) for k in range((last_day - of.first_day).days + 1)]
+    names = sorted(set(series.store_ids))
+    last_day = series.last_day + timedelta(days=ahead)
+    days = [
+        series.first_day + timedelta(days=k) for k in range((last_day - series.first_day).days + 1)
+    ]
     return Context.build(
         pa.table(
             {
                 "store_id": names,
-                "region": [REGIONS[place % 2] for place in range(len(names))],
+                "region": [REGIONS[number % 2] for number in range(len(names))],
                 "size": rng.uniform(100, 900, len(names)),
-                "format": ["small" if place % 3 else "large" for place in range(len(names))],
+                "format": ["small" if number % 3 else "large" for number in range(len(names))],
             }
         )
         if stores
@@ -78,10 +89,36 @@ def context(of: Panel, *, ahead: int = 20, weather: bool = True, stores: bool = 
         else None,
         None,
         country="DE",
-        first_day=of.first_day,
+        first_day=series.first_day,
         last_day=last_day,
     )
 
 
-def inputs(of: Panel, around: Context, *, horizon: int = 7, reach: int = 14) -> Inputs:
-    return Inputs.of(of, around, categories=CATEGORIES, horizon=horizon, reach=reach)
+def inputs(series: Panel, surroundings: Context, *, horizon: int = 7, reach: int = 14) -> Inputs:
+    return Inputs.of(series, surroundings, categories=CATEGORIES, horizon=horizon, reach=reach)
+
+
+def fitted_model(
+    series: Panel,
+    surroundings: Context,
+    settings: Settings,
+    as_of: date,
+    *,
+    version: str = "v",
+    created_at: datetime = datetime(2025, 1, 1, tzinfo=UTC),
+) -> Model:
+    """A model of log ratios, fitted and calibrated on the days through `as_of`."""
+    fitted = fit(series, as_of, surroundings, settings, categories=CATEGORIES)
+    return Model.of(
+        fitted.regressor,
+        describe(
+            version=version,
+            created_at=created_at,
+            as_of=as_of,
+            inputs=fitted.inputs,
+            features=fitted.features,
+            trained_on=fitted.trained_on,
+            target="log_ratio",
+            intervals=fitted.intervals,
+        ),
+    )

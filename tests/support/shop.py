@@ -1,21 +1,21 @@
 """A small chain of stores: its raw files, its model, and a bucket in which its nights are run.
 
-Ten generated stores (`ray_job.sample`: 5 has been open for 3 days, 9 has been closed for ten days
-and stays so, 10 is a station), the first of them with a dozen items, which is enough for the plan
-to cut it. Berlin's clocks go forward in the first night after `LAST`, and Easter is in its horizon.
+`ray_job.sample` generates its ten stores. The first has a dozen items, which is enough for the plan
+to cut it. The fifth opened three days ago, the ninth has been closed for ten days and stays closed,
+the tenth is at a station and open every day. Clocks in Berlin go forward in the first night after
+`LAST`, and Easter is within its horizon.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -28,15 +28,13 @@ from ray_job.bucket.storage import Storage, open_bucket
 from ray_job.data.histories import open_histories
 from ray_job.execution.executor import Executor
 from ray_job.execution.inline import InlineExecutor
-from ray_job.features import Inputs, feature_names, features
-from ray_job.model import registry, training_data
-from ray_job.model.model import TrainedOn, describe, dump
-from ray_job.model.training import scored
+from ray_job.model import registry
 from ray_job.nightly.prepare import RunRequest
 from ray_job.nightly.run import run
 from ray_job.progress import SilentProgress
 from ray_job.sample import files as sample_files
 from ray_job.settings import Ingest, Plan, Settings
+from tests.support.models import register_model
 
 DAY = timedelta(days=1)
 LAST = date(2026, 3, 28)
@@ -55,7 +53,7 @@ _WARM_UP = 60
 
 
 def midnight(as_of: date) -> datetime:
-    """When the night of an as-of begins, and a little more."""
+    """Five minutes into the night of an as-of."""
     return datetime.combine(as_of + DAY, time(0, 5), SETTINGS.zone)
 
 
@@ -67,7 +65,7 @@ def delivered() -> sample.Sample:
 
 @cache
 def objects() -> Mapping[str, bytes]:
-    """Every object of a bucket into which all was ingested, and whose model is current."""
+    """Every object of a bucket with the ingested chain and a current model."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "bucket")
         root.mkdir()
@@ -79,46 +77,51 @@ def objects() -> Mapping[str, bytes]:
 
 
 def train(storage: Storage, version: str = MODEL, *, promote: bool = True) -> None:
-    """Register a model of one's own: a few trees on the features that the short history has."""
-    histories = open_histories(storage)
+    """Register a model: a few trees on those features that the short history has."""
     made_on = LAST - 14 * DAY
-    data = training_data.load(storage, SETTINGS, histories, made_on, days=80)
-    wanted = Inputs.of(
-        data.panel, data.context, categories=data.categories, horizon=SETTINGS.horizon
+    cut_offs = [made_on - back * DAY for back in range(1, 21)]
+    pairs = [
+        (as_of, as_of + (1 + back % SETTINGS.horizon) * DAY)
+        for back, as_of in enumerate(cut_offs, start=1)
+    ]
+    register_model(
+        storage,
+        SETTINGS,
+        version,
+        HistGradientBoostingRegressor(max_iter=8, max_leaf_nodes=7, random_state=1),
+        [(as_of, target) for as_of, target in pairs if target <= made_on],
+        made_on=made_on,
+        days=80,
+        now=midnight(LAST),
     )
-    matrices, answers = [], []
-    for back in range(1, 21):
-        as_of = made_on - back * DAY
-        target = as_of + (1 + back % SETTINGS.horizon) * DAY
-        if target > made_on:
-            continue
-        column = data.panel.column(target)
-        counted = scored(data.panel)[:, column]
-        matrix = features(data.panel, as_of, target, data.context, wanted)
-        matrices.append(matrix[counted])
-        answers.append(np.log1p(np.maximum(data.panel.sales[counted, column], 0.0)))
-    names = np.array(feature_names(wanted))
-    matrix = np.concatenate(matrices)
-    usable = ~np.isnan(matrix).all(axis=0)
-    baseline = matrix[:, list(names).index("baseline")]
-    known = ~np.isnan(baseline)
-    regressor = HistGradientBoostingRegressor(max_iter=8, max_leaf_nodes=7, random_state=1)
-    regressor.fit(matrix[known][:, usable], (np.concatenate(answers) - baseline)[known])
-    described = describe(
-        version=version,
-        created_at=midnight(LAST),
-        as_of=made_on,
-        inputs=wanted,
-        features=names[usable].tolist(),
-        trained_on=TrainedOn(
-            first=made_on - 20 * DAY, last=made_on, rows=int(known.sum()), stores=len(STORES)
-        ),
-        target="log_ratio",
-    )
-    artifact, described = dump(regressor, described)
-    registry.register(storage, version, artifact, described.to_bytes())
     if promote:
         registry.promote(storage, version, midnight(LAST))
+
+
+def sales_row(store: str, day: date, sales: float = 900.0, **columns: Any) -> dict[str, Any]:
+    """A row of sales of a store that is open; `columns` are added or replaced."""
+    return {"store_id": store, "date": day, "sales": sales, "open": 1, "promo": 0, **columns}
+
+
+def weekday_row(store: str, day: date, sales: float = 900.0) -> dict[str, Any]:
+    """A row of a store that is closed on Sundays, without a column `promo`."""
+    closed = day.weekday() == 6
+    return {
+        "store_id": store,
+        "date": day,
+        "sales": 0.0 if closed else sales,
+        "open": int(not closed),
+    }
+
+
+def stores_csv(stores: Iterable[str], closed_for_good: str | None = None) -> str:
+    """A file of stores, all in the region BE; one of them may be closed for good."""
+    header = "store_id,region" + (",closed_for_good" if closed_for_good else "")
+    lines = [
+        f"{store},BE" + ((",yes" if store == closed_for_good else ",") if closed_for_good else "")
+        for store in stores
+    ]
+    return "\n".join([header, *lines, ""])
 
 
 def snapshot(storage: Storage, prefix: str = "") -> dict[str, bytes]:
@@ -128,9 +131,9 @@ def snapshot(storage: Storage, prefix: str = "") -> dict[str, bytes]:
     }
 
 
-def filled(folder: Path, found: Mapping[str, bytes]) -> Storage:
-    """A bucket in a directory with these objects."""
-    for key, data in found.items():
+def filled(folder: Path, contents: Mapping[str, bytes]) -> Storage:
+    """A bucket in a directory with these objects, by key."""
+    for key, data in contents.items():
         path = folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -138,7 +141,7 @@ def filled(folder: Path, found: Mapping[str, bytes]) -> Storage:
 
 
 def generations(storage: Storage, prefix: str = "") -> dict[str, str]:
-    """Every object's generation: equal before and after means that nothing was written."""
+    """The generation of every object. Equal before and after means that nothing was written."""
     return {info.key: info.generation for info in storage.list(prefix) if _is_object(info.key)}
 
 
@@ -148,7 +151,7 @@ def _is_object(key: str) -> bool:
 
 @dataclass(frozen=True)
 class Shop:
-    """The chain's bucket. Nights run on their own clocks, by default without Ray."""
+    """The chain's bucket. Each night has a clock of its own, and runs without Ray by default."""
 
     storage: Storage
     settings: Settings = SETTINGS
@@ -159,14 +162,14 @@ class Shop:
         return replace(self, settings=self.settings.model_copy(update=sections))
 
     def by(self, executor: Executor) -> Shop:
+        """The same bucket with another executor."""
         return replace(self, executor=executor)
 
     def run(self, as_of: date | str | None = LAST, *, now: datetime | None = None, **request: Any):
         """One run, by default at the midnight after its as-of."""
         if now is None:
             now = midnight(as_of if isinstance(as_of, date) else LAST)
-        asked = RunRequest(as_of=as_of, **request)  # type: ignore[arg-type]
-        return self.perform(asked, now)
+        return self.perform(RunRequest(as_of=as_of, **request), now)  # type: ignore[arg-type]
 
     def perform(self, request: RunRequest, now: datetime) -> Receipt:
         return run(
@@ -225,12 +228,13 @@ class Shop:
         return self.rows_of(self.stores(name)[store])
 
     def rows_of(self, row: Mapping[str, Any]) -> pa.Table:
-        """The rows of a release's row; fails where a part is not the one that it names."""
+        """The forecast that a release's row refers to; fails where a part has other bytes."""
         pieces = [parts.PART_SCHEMA.empty_table()]
-        for one in row["parts"] or []:
-            data = self.storage.read(one["part"])
-            assert parts.sha256(data) == one["sha256"]
-            pieces.append(parts.read_rows(data, one["part"], one["first_row"], one["rows"]))
+        for reference in row["parts"] or []:
+            key, first_row, rows = (reference[name] for name in ("part", "first_row", "rows"))
+            data = self.storage.read(key)
+            assert parts.sha256(data) == reference["sha256"]
+            pieces.append(parts.read_rows(data, key, first_row, rows))
         return pa.concat_tables(pieces)
 
     def all_rows(self, name: str | None = None) -> pa.Table:
@@ -242,18 +246,24 @@ class Shop:
     def partition_files(self, store: str) -> list[str]:
         """The keys of a store's history."""
         files = open_histories(self.storage).files.to_pylist()
-        return [row["path"] for row in files if row["store_id"] == store]
+        return [file["path"] for file in files if file["store_id"] == store]
 
     def tamper(self, key: str, change: Callable[[bytes], bytes]) -> None:
-        """Overwrite an object, as a broken disk or a careless hand would."""
-        found = self.storage.read_versioned(key)
-        self.storage.replace(key, change(found.data), found.generation)
+        """Overwrite an object by what `change` makes of its bytes."""
+        current = self.storage.read_versioned(key)
+        self.storage.replace(key, change(current.data), current.generation)
+
+    def delete(self, *prefixes: str) -> None:
+        """Delete every object whose key begins with one of these prefixes."""
+        for prefix in prefixes:
+            for key in [info.key for info in self.storage.list(prefix)]:
+                self.storage.delete(key, self.storage.stat(key).generation)
 
     def part_keys(self, as_of: date = LAST) -> list[str]:
         return [info.key for info in self.storage.list(f"{keys.PARTS}as_of={as_of}/")]
 
     def check(self) -> None:
-        """What must hold whatever happened: everything that the pointer names is there, whole."""
+        """Fails unless everything that the pointer names is in the bucket, whole and consistent."""
         current = self.pointer
         for name in {*current.dates.values(), *([current.current] if current.current else [])}:
             release = self.release(name)

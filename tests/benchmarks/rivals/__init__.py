@@ -1,1 +1,1 @@
-"""The same nightly work as people commonly write it: each rival makes our predictions."""
+"""The nightly forecast as it is commonly written. Each rival makes our predictions."""

@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks.rivals NAME BUCKET STORES HORIZON OUT`: one rival, measured.
 
-Time runs from the driver's imports on, without the start of Spark or Ray; the workers' imports and
-their loading of the model count. The predictions are written to OUT as Parquet.
+The clock starts after the imports of the driver and the start of Spark or Ray. The imports of the
+workers and their loading of the model count. OUT gets the predictions as Parquet.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # a row at a time gives threads nothing to do
+os.environ["OMP_NUM_THREADS"] = "1"  # one row at a time has no use for threads
 os.environ["PYSPARK_PYTHON"] = sys.executable
 
 import joblib
@@ -41,17 +41,17 @@ def main(name: str, bucket: str, stores: int, horizon: int, out: str) -> None:
         joblib.dump(known, path)
         seconds, frame, cpu = RIVALS[name](known, chosen, path)
     frame.to_parquet(out)
-    told = {
+    figures = {
         "seconds": seconds,
         "cpu_seconds": cpu,
         "stores": int(frame["store_id"].nunique()),
         "agreeing": agreeing(bucket, horizon, frame),
     }
-    print(json.dumps(told))  # noqa: T201
+    print(json.dumps(figures))  # noqa: T201
 
 
 def by_pandas(store_id: str, path: str) -> Rows:
-    """One store in a worker, files and all, in pandas."""
+    """One store in a worker, from its files to its rows, in pandas."""
     known = handed(path)
     frames = [pd.read_parquet(Path(known.bucket, key)) for key in known.paths[store_id]]
     frame = frames[0] if len(frames) == 1 else pd.concat(frames)
@@ -67,17 +67,17 @@ def by_numpy(store_id: str, path: str) -> Rows:
 def pandas_loop(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame, float]:
     began, cpu = time.monotonic(), cpu_seconds()
     rows = [row for store in stores for row in by_pandas(store, path)]
-    return _told(began, cpu, rows)
+    return _measured(began, cpu, rows)
 
 
 def _joblib(
-    one: Callable[[str, str], Rows],
+    forecast: Callable[[str, str], Rows],
 ) -> Callable[..., tuple[float, pd.DataFrame, float]]:
     def run(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame, float]:
         began, cpu = time.monotonic(), cpu_seconds()
         with joblib.Parallel(n_jobs=WORKERS) as pool:
-            found = pool(joblib.delayed(one)(store, path) for store in stores)
-        return _told(began, cpu, [row for rows in found for row in rows])
+            rows_of_stores = pool(joblib.delayed(forecast)(store, path) for store in stores)
+        return _measured(began, cpu, [row for rows in rows_of_stores for row in rows])
 
     return run
 
@@ -86,9 +86,9 @@ def dask(_: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFram
     import dask as library  # noqa: PLC0415
 
     began, cpu = time.monotonic(), cpu_seconds()
-    wanted = [library.delayed(by_pandas)(store, path) for store in stores]
-    found = library.compute(*wanted, scheduler="processes", num_workers=WORKERS)
-    return _told(began, cpu, [row for rows in found for row in rows])
+    calls = [library.delayed(by_pandas)(store, path) for store in stores]
+    rows_of_stores = library.compute(*calls, scheduler="processes", num_workers=WORKERS)
+    return _measured(began, cpu, [row for rows in rows_of_stores for row in rows])
 
 
 def spark(known: Night, stores: Sequence[str], path: str) -> tuple[float, pd.DataFrame, float]:
@@ -147,7 +147,7 @@ def _folders(known: Night, stores: Sequence[str]) -> list[str]:
     return [f"{_root(known)}/store_id={store}" for store in stores]
 
 
-def _told(
+def _measured(
     began: float, cpu: float, rows: Iterator[dict[str, Any]] | Rows
 ) -> tuple[float, pd.DataFrame, float]:
     frame = pd.DataFrame(rows)

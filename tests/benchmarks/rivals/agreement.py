@@ -1,4 +1,4 @@
-"""Whether a rival says what we say: else it would be measured at some other work."""
+"""Checks that a rival makes our predictions, since otherwise its time could not be compared."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.benchmarks.data import NOW, measured
 
 SAMPLE = 100
 _TOLERANCE = 1e-9
-"""Relative: sums in another order differ in the last bits."""
+"""Relative. Sums in another order differ in their last bits."""
 
 
 def agreeing(bucket: str, horizon: int, frame: pd.DataFrame) -> int:
-    """How many predictions of a sample of stores were compared. Raises where one differs."""
+    """The number of compared predictions, of a sample of stores. Raises if any differs."""
     stores = sorted(frame["store_id"].unique())[:SAMPLE]
     storage = open_bucket(bucket)
     request = RunRequest(stores=stores)
@@ -30,8 +30,8 @@ def agreeing(bucket: str, horizon: int, frame: pd.DataFrame) -> int:
         for planned in run_plan.planned_chunks
     ]
     ours = pa.concat_tables(rows).select(["store_id", "target_date", "predicted_sales"])
-    theirs = frame.assign(target_date=pd.to_datetime(frame["target_date"]).dt.date)
-    both = ours.to_pandas().merge(theirs, on=["store_id", "target_date"], validate="1:1")
+    rival_rows = frame.assign(target_date=pd.to_datetime(frame["target_date"]).dt.date)
+    both = ours.to_pandas().merge(rival_rows, on=["store_id", "target_date"], validate="1:1")
     if len(both) != ours.num_rows:
         raise AssertionError(f"{ours.num_rows - len(both)} of {ours.num_rows} rows are missing")
     close = np.isclose(both["predicted"], both["predicted_sales"], rtol=_TOLERANCE, atol=_TOLERANCE)

@@ -31,9 +31,9 @@ def forecast(store_id: str, paths: list[str], night: Night) -> list[dict[str, An
     inside = (cells >= 0) & (cells < n_days)
     dense = {name: np.full((1, n_days), np.nan) for name in COLUMNS[1:]}
     for name, values in dense.items():
-        found = table[name].to_numpy(zero_copy_only=False).astype(np.float64)
-        known = inside & ~np.isnan(found)
-        values[0, cells[known]] = found[known]
+        column = table[name].to_numpy(zero_copy_only=False).astype(np.float64)
+        known = inside & ~np.isnan(column)
+        values[0, cells[known]] = column[known]
     panel = Panel(
         store_ids=np.array([store_id], dtype=np.object_),
         item_ids=np.array([""], dtype=np.object_),

@@ -1,6 +1,6 @@
-"""One store's forecast as it is usually written: a pandas frame in, a number out.
+"""One store's forecast as it is usually written in pandas.
 
-A second implementation of the features, so that its predictions can be compared with ours.
+It is a second implementation of the features. Its predictions must agree with ours.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def _predict(
     too_old = known is None or (pd.Timestamp(night.as_of) - known).days > night.fallback_after_days
     if len(summary.residuals) < night.minimum_days or too_old:
         return _simple_rule(past, target)
-    found = features(store_id, days, summary, target, night)
-    row = np.array([[found[name] for name in night.features]], dtype=np.float32)
+    values = features(store_id, days, summary, target, night)
+    row = np.array([[values[name] for name in night.features]], dtype=np.float32)
     raw = float(night.regressor.predict(row)[0])
-    return night.finish(raw, float(np.float32(found["baseline"])))
+    return night.finish(raw, float(np.float32(values["baseline"])))
 
 
 def _simple_rule(past: pd.DataFrame, target: date) -> float:
@@ -77,14 +77,14 @@ def _simple_rule(past: pd.DataFrame, target: date) -> float:
 
 @dataclass
 class Summary:
-    """What all target dates share."""
+    """Values that are the same for all target dates."""
 
     residuals: pd.Series
-    """Of the days that count, by date."""
+    """By date, of the days that count."""
     promo: pd.Series
     cells: pd.DataFrame
     known: Any
-    found: dict[str, float]
+    features: dict[str, float]
 
 
 def summarise(past: pd.DataFrame, as_of: date) -> Summary:
@@ -100,7 +100,7 @@ def summarise(past: pd.DataFrame, as_of: date) -> Summary:
     recent = residuals.loc[pd.Timestamp(as_of) - pd.Timedelta(days=209) :]
     on = promo.reindex(recent.index)
     ages = (pd.Timestamp(as_of) - recent.index).days.to_numpy()
-    found = {
+    values = {
         "history_days": min(len(residuals), 200),
         "share_without_sales": share,
         "level": level,
@@ -117,13 +117,13 @@ def summarise(past: pd.DataFrame, as_of: date) -> Summary:
         "residual_year_ago_level": _window(residuals, as_of, -_YEAR - 27, -_YEAR),
     }
     for k in (1, 3, 6, 12, 25, 50, 100):
-        found[f"residual_last_{k}"] = recent.tail(k).mean()
+        values[f"residual_last_{k}"] = recent.tail(k).mean()
     for half_life in (5, 15, 40):
         weights = 0.5 ** (ages / half_life)
-        found[f"residual_half_life_{half_life}"] = (
+        values[f"residual_half_life_{half_life}"] = (
             (recent * weights).sum() / weights.sum() if len(recent) else np.nan
         )
-    return Summary(residuals, promo, cells, past["sales"].last_valid_index(), found)
+    return Summary(residuals, promo, cells, past["sales"].last_valid_index(), values)
 
 
 def _baseline(logs: pd.Series, promo: pd.Series) -> tuple[pd.DataFrame, float, float]:
@@ -156,7 +156,7 @@ def features(
     same = residuals[residuals.index.weekday == target.weekday()]
     same = same.loc[stamp - pd.Timedelta(days=7 * (52 + (ahead - 1) // 7)) :]
     alike = same[summary.promo.reindex(same.index) == promoted]
-    year_ago = summary.found["residual_year_ago_level"]
+    year_ago = summary.features["residual_year_ago_level"]
     week = _window(residuals, as_of, ahead - _YEAR - 3, ahead - _YEAR + 3)
     earlier = _window(residuals, as_of, ahead - 2 * _YEAR - 3, ahead - 2 * _YEAR + 3)
     changes = [
@@ -175,12 +175,12 @@ def features(
     reopened = gaps[gaps > 7]
     name = "residual_promo_6" if promoted else "residual_plain_6"
     return {
-        **summary.found,
+        **summary.features,
         "baseline": baseline,
-        "weekday_effect": baseline - summary.found["level"],
+        "weekday_effect": baseline - summary.features["level"],
         **{f"residual_same_kind_{k}": alike.tail(k).mean() for k in (1, 2, 4, 8)},
         **{f"residual_same_weekday_{k}": same.tail(k).mean() for k in (1, 4)},
-        "residual_same_promo_6": summary.found[name],
+        "residual_same_promo_6": summary.features[name],
         "residual_year_ago_day": _window(residuals, as_of, ahead - _YEAR, ahead - _YEAR),
         "residual_year_ago_3_days": _window(residuals, as_of, ahead - _YEAR - 1, ahead - _YEAR + 1),
         "residual_year_ago_week": week,
@@ -221,12 +221,12 @@ def _plans(days: pd.DataFrame, stamp: pd.Timestamp) -> dict[str, float]:
 
 @lru_cache(maxsize=1024)
 def calendar(target: date, region: str, night: Night) -> dict[str, float]:
-    """What the stores of a region share."""
+    """Features that are the same for all stores of a region."""
     stamp = pd.Timestamp(target)
     holidays = night.holidays(region)
     since = [k for k in range(29) if target - timedelta(days=k) in holidays]
     until = [k for k in range(29) if target + timedelta(days=k) in holidays]
-    found = {
+    values = {
         "weekday": target.weekday(),
         "day_of_month": target.day,
         "days_to_month_end": stamp.days_in_month - target.day,
@@ -242,9 +242,9 @@ def calendar(target: date, region: str, night: Night) -> dict[str, float]:
     for name in weather.columns:
         today = weather[name].get(stamp, np.nan)
         week = weather[name].loc[stamp - pd.Timedelta(days=7) : stamp - pd.Timedelta(days=1)]
-        found[f"weather_{name}"] = today
-        found[f"weather_change_{name}"] = today - week.sum() / 7
-    return found
+        values[f"weather_{name}"] = today
+        values[f"weather_change_{name}"] = today - week.sum() / 7
+    return values
 
 
 def _window(residuals: pd.Series, as_of: date, first: int, last: int) -> float:

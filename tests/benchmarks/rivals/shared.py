@@ -1,4 +1,4 @@
-"""What every rival is given, once per process: the model, the days, weather, holidays, stores."""
+"""The input of every rival, loaded once a process: model, days, weather, holidays, stores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.benchmarks.data import NOW, measured
 
 @dataclass(eq=False)
 class Night:
-    """One night's work, apart from the histories."""
+    """The input of a night, without the histories."""
 
     bucket: str
     as_of: date
@@ -47,7 +47,7 @@ class Night:
 
     @property
     def reach(self) -> int:
-        """For how many days after the as-of a run looks at what is known ahead."""
+        """The number of days after the as-of whose known columns a run uses."""
         return max(len(self.target_dates), self.model.description.inputs.reach)
 
     @property
@@ -59,7 +59,7 @@ class Night:
         return self.settings.run.fallback_after_days
 
     def finish(self, raw: float, baseline: float) -> float:
-        """Sales, from what the regressor says."""
+        """Sales from the output of the regressor."""
         sales = np.maximum(np.expm1(raw + baseline), 0.0)
         return float(self.model.description.intervals.corrected(np.array([sales]))[0])
 
@@ -72,7 +72,7 @@ class Night:
 
     def store_features(self, store_id: str) -> dict[str, float]:
         row = self.store_row(store_id)
-        found = {
+        values_by_name = {
             f"store_{name}": values[row] for name, values in self.context.store_numbers.items()
         }
         for name, values in self.context.store_texts.items():
@@ -85,8 +85,8 @@ class Night:
                     )
                 },
             )
-            found[f"store_{name}"] = codes.get(values[row], np.nan)
-        return found
+            values_by_name[f"store_{name}"] = codes.get(values[row], np.nan)
+        return values_by_name
 
     def holidays(self, region: str) -> set[date]:
         def make() -> set[date]:
@@ -119,7 +119,7 @@ class Night:
 
 @lru_cache(maxsize=1)
 def night(bucket: str, horizon: int) -> Night:
-    """Read from the bucket, once per process; not part of what is measured but for workers."""
+    """Read from the bucket, once a process. It is measured for workers only."""
     storage = open_bucket(bucket)
     run_plan = run.prepare(storage, measured(Path(bucket), horizon), RunRequest(), NOW)
     paths: dict[str, list[str]] = {}
@@ -143,5 +143,5 @@ def night(bucket: str, horizon: int) -> Night:
 
 @lru_cache(maxsize=1)
 def handed(path: str) -> Night:
-    """The night as the driver saved it for its workers; each of them loads it once."""
+    """The night that the driver saved for its workers. Each of them loads it once."""
     return joblib.load(path)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -13,8 +13,7 @@ from ray_job.data.panel import Panel
 from ray_job.evaluation.metrics import measures
 from ray_job.features.past import summarise_sales
 from ray_job.forecasting.predict import predict_days
-from ray_job.model.model import Model, describe
-from ray_job.model.training import fit, scored
+from ray_job.model.training import scored
 from ray_job.settings import Settings
 from tests.support import panels
 
@@ -29,20 +28,7 @@ SETTINGS = Settings(
 
 @pytest.fixture(scope="module")
 def model():
-    fitted = fit(PANEL, TRAINED, CONTEXT, SETTINGS, categories=panels.CATEGORIES)
-    return Model.of(
-        fitted.regressor,
-        describe(
-            version="v",
-            created_at=datetime(2025, 1, 1, tzinfo=UTC),
-            as_of=TRAINED,
-            inputs=fitted.inputs,
-            features=fitted.features,
-            trained_on=fitted.trained_on,
-            target="log_ratio",
-            intervals=fitted.intervals,
-        ),
-    )
+    return panels.fitted_model(PANEL, CONTEXT, SETTINGS, TRAINED)
 
 
 @pytest.fixture(scope="module")

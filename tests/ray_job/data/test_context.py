@@ -7,6 +7,8 @@ from datetime import date, timedelta
 import numpy as np
 import pyarrow as pa
 import pytest
+
+from ray_job.bucket.errors import InputError
 from ray_job.data.calendar_days import (
     days_from_christmas,
     days_from_easter,
@@ -15,8 +17,6 @@ from ray_job.data.calendar_days import (
     same_day_of_month,
     same_season,
 )
-
-from ray_job.bucket.errors import InputError
 from ray_job.data.context import Context
 
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 31)
@@ -67,16 +67,16 @@ def test_delivered_holidays_replace_the_library():
         }
     )
     context = build(pa.table({"store_id": ["1"], "region": ["BY"]}), None, holidays)
-    found = context.holidays_around(date(2025, 1, 10), 1)
-    assert found[0].tolist() == [True, True, False]
-    assert found[-1].tolist() == [False, True, False]
+    around = context.holidays_around(date(2025, 1, 10), 1)
+    assert around[0].tolist() == [True, True, False]
+    assert around[-1].tolist() == [False, True, False]
     assert not context.holidays_around(FIRST, 0).any()
 
 
 def test_missing_weather_becomes_the_usual_and_is_marked():
-    before = every_day("BY", date(2024, 1, 1), date(2024, 12, 31), float)
-    now = [row for row in every_day("BY", FIRST, LAST, lambda _: 99.0) if row[1].day != 15]
-    context = build(None, weather_table(before + now))
+    year_before = every_day("BY", date(2024, 1, 1), date(2024, 12, 31), float)
+    january = [row for row in every_day("BY", FIRST, LAST, lambda _: 99.0) if row[1].day != 15]
+    context = build(None, weather_table(year_before + january))
     day = date(2025, 1, 15)
     year_ago = (day - timedelta(days=364) - date(2024, 1, 1)).days
     assert context.weather_at(day)[0, 0] == pytest.approx(year_ago)
@@ -121,7 +121,7 @@ def test_the_digest_tells_contents_apart_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("tables", "said"),
+    ("tables", "message"),
     [
         ({"stores": pa.table({"region": ["BY"]})}, "stores: the column 'store_id' is missing"),
         ({"stores": pa.table({"store_id": ["1", "1"]})}, "stores: store '1' has two rows"),
@@ -133,8 +133,8 @@ def test_the_digest_tells_contents_apart_and_nothing_else():
         ({"country": "XX"}, "'XX'"),
     ],
 )
-def test_bad_tables_are_named(tables, said):
-    with pytest.raises(InputError, match=said):
+def test_bad_tables_are_named(tables, message):
+    with pytest.raises(InputError, match=message):
         build(**tables)
 
 

@@ -1,4 +1,4 @@
-"""Histories: how deliveries are folded into dense panels."""
+"""Dense panels from deliveries, and what a file's footer says of constant columns."""
 
 import itertools
 from datetime import UTC, date, datetime, timedelta
@@ -20,9 +20,9 @@ COLUMNS = Columns(known_ahead=("open", "promo"))
 NAN = float("nan")
 
 
-def rows(*told, delivered=1):
-    """(item, day of March, sales[, open[, promo[, op]]]) each."""
-    full = [(*row, *(None, None, "set")[len(row) - 3 :]) for row in told]
+def rows(*values, delivered=1):
+    """A table of rows (item, day of March, sales[, open[, promo[, op]]])."""
+    full = [(*row, *(None, None, "set")[len(row) - 3 :]) for row in values]
     return pa.table(
         {
             "item_id": pa.array([row[0] for row in full], pa.string()),
@@ -39,20 +39,20 @@ def rows(*told, delivered=1):
     )
 
 
-@pytest.fixture(params=["footers tell constants", "footers tell nothing"], autouse=True)
-def told(request):
-    """Files as ingest writes them, and as they are without that."""
-    return request.param == "footers tell constants"
+@pytest.fixture(params=["footers with constants", "footers without"], autouse=True)
+def constants_in_footer(request):
+    """Whether the footers of files name their constant columns, as those of ingest do."""
+    return request.param == "footers with constants"
 
 
 @pytest.fixture
-def put(storage, told):
+def put(storage, constants_in_footer):
     def put(key, table, row_group_size=None):
         sink = pa.BufferOutputStream()
-        how = {"write_page_checksum": True, "store_schema": False}
-        with pq.ParquetWriter(sink, table.schema, **how) as writer:
+        options = {"write_page_checksum": True, "store_schema": False}
+        with pq.ParquetWriter(sink, table.schema, **options) as writer:
             writer.write_table(table, row_group_size=row_group_size)
-            if told and "op" in table.column_names:
+            if constants_in_footer and "op" in table.column_names:
                 constants = Constants()
                 for batch in table.to_batches():
                     constants.add(batch)
@@ -68,65 +68,65 @@ def panel(storage, put):
     def panel(*tables, columns=COLUMNS):
         keys = [put(f"f{number}", table) for number, table in enumerate(tables)]
         read = partition.read_store(storage, keys, columns)
-        (found,) = panel_builder.panels([("s", read)], columns, FIRST, AS_OF, LAST)
-        return found
+        (dense,) = panel_builder.panels([("s", read)], columns, FIRST, AS_OF, LAST)
+        return dense
 
     return panel
 
 
 def test_a_panel(panel):
-    found = panel(rows(("b", 1, 5.0), ("a", 2, 7.0), ("a", 10, 8.0), ("a", 12, None, 1, 1)))
-    assert found.item_ids.tolist() == ["a", "b"]
-    assert found.sales.shape == (2, 10)
-    assert found.sales.flags.c_contiguous
-    assert (found.sales[0, 1], found.sales[0, 9], found.sales[1, 0]) == (7.0, 8.0, 5.0)
-    assert np.isnan(found.sales).sum() == 17
-    assert found.known_ahead["promo"].shape == (2, 12)
-    assert found.known_ahead["promo"][0, 11] == 1
+    dense = panel(rows(("b", 1, 5.0), ("a", 2, 7.0), ("a", 10, 8.0), ("a", 12, None, 1, 1)))
+    assert dense.item_ids.tolist() == ["a", "b"]
+    assert dense.sales.shape == (2, 10)
+    assert dense.sales.flags.c_contiguous
+    assert (dense.sales[0, 1], dense.sales[0, 9], dense.sales[1, 0]) == (7.0, 8.0, 5.0)
+    assert np.isnan(dense.sales).sum() == 17
+    assert dense.known_ahead["promo"].shape == (2, 12)
+    assert dense.known_ahead["promo"][0, 11] == 1
 
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_later_deliveries_win_column_by_column(panel, swapped):
-    """Whatever the order of the files."""
+    """The order of the files does not matter."""
     tables = [
         rows(("", 1, 5.0, 1, 0), ("", 2, 6.0, 1, 0), delivered=1),
         rows(("", 1, None, None, 1), ("", 2, 9.0), delivered=2),
     ]
-    found = panel(*(reversed(tables) if swapped else tables))
-    assert found.sales[0, :2].tolist() == [5.0, 9.0]
-    assert found.known_ahead["promo"][0, :2].tolist() == [1.0, 0.0]
+    dense = panel(*(reversed(tables) if swapped else tables))
+    assert dense.sales[0, :2].tolist() == [5.0, 9.0]
+    assert dense.known_ahead["promo"][0, :2].tolist() == [1.0, 0.0]
 
 
 def test_transactions_add_up_and_a_set_replaces(panel):
     add = ("", 1, 2.0, 1, 0, "add")
-    found = panel(
+    dense = panel(
         rows(add, delivered=1),
         rows(add, delivered=2),
         rows(("", 1, 10.0), ("", 2, 3.0), delivered=3),
         rows(add, ("", 2, 1.0, 1, 0, "add"), delivered=4),
     )
-    assert found.sales[0, :2].tolist() == [12.0, 4.0]
+    assert dense.sales[0, :2].tolist() == [12.0, 4.0]
 
 
 def test_sales_after_the_as_of_are_not_in_it(panel):
-    found = panel(rows(("", 10, 1.0), ("", 11, 99.0, 1, 1), ("", 12, 99.0, 1, 0)))
-    assert found.sales.shape == (1, 10)
-    assert 99.0 not in found.sales
-    assert found.known_ahead["promo"][0, 10:].tolist() == [1.0, 0.0]
+    dense = panel(rows(("", 10, 1.0), ("", 11, 99.0, 1, 1), ("", 12, 99.0, 1, 0)))
+    assert dense.sales.shape == (1, 10)
+    assert 99.0 not in dense.sales
+    assert dense.known_ahead["promo"][0, 10:].tolist() == [1.0, 0.0]
 
 
-def test_days_outside_have_no_place(panel):
+def test_days_before_the_panel_are_left_out(panel):
     early = rows(("old", 1, 5.0)).set_column(
         1, "date", pa.array([FIRST - timedelta(days=1)], pa.date32())
     )
-    found = panel(early, rows(("", 1, 1.0), delivered=2))
-    assert found.item_ids.tolist() == [""]
+    dense = panel(early, rows(("", 1, 1.0), delivered=2))
+    assert dense.item_ids.tolist() == [""]
 
 
 def test_days_declared_closed_are_known_after_a_known_day(panel):
-    told = [("", 1, 5.0, 1), ("", 2, None, 0), ("", 3, None, 0), ("", 5, None, 0), ("", 8, 4.0)]
-    found = panel(rows(*told, ("", 9, None, 1), ("", 10, None, 0)))
-    assert np.nan_to_num(found.sales[0], nan=-1).tolist() == [
+    values = [("", 1, 5.0, 1), ("", 2, None, 0), ("", 3, None, 0), ("", 5, None, 0), ("", 8, 4.0)]
+    dense = panel(rows(*values, ("", 9, None, 1), ("", 10, None, 0)))
+    assert np.nan_to_num(dense.sales[0], nan=-1).tolist() == [
         5.0, 0.0, 0.0, -1.0, -1.0, -1.0, -1.0, 4.0, -1.0, -1.0,
     ]  # fmt: skip
 
@@ -135,14 +135,14 @@ def test_texts_become_codes(panel):
     table = rows(("", 1, 5.0), ("", 2, 5.0), ("", 3, 5.0))
     table = table.set_column(6, "promo", pa.array(["tv", "unheard", None]))
     columns = Columns(("promo",), (), {"promo": ["radio", "tv"]})
-    found = panel(table, columns=columns)
-    assert np.isnan(found.known_ahead["promo"][0, 1:]).all()
-    assert found.known_ahead["promo"][0, 0] == 1
+    dense = panel(table, columns=columns)
+    assert np.isnan(dense.known_ahead["promo"][0, 1:]).all()
+    assert dense.known_ahead["promo"][0, 0] == 1
 
 
 def test_a_column_that_a_file_lacks_is_unknown(panel):
-    found = panel(rows(("", 1, 5.0, 1, 1)).drop_columns(["promo"]))
-    assert np.isnan(found.known_ahead["promo"]).all()
+    dense = panel(rows(("", 1, 5.0, 1, 1)).drop_columns(["promo"]))
+    assert np.isnan(dense.known_ahead["promo"]).all()
 
 
 def test_ranges_of_items(put, storage):
@@ -153,11 +153,11 @@ def test_ranges_of_items(put, storage):
     assert [group.first_item for group in groups] == items[::10]
     assert [group.rows for group in groups] == [10] * 10
     bounds = [None, "i025", "i050", None]
-    seen = []
+    read_items = []
     for first, end in itertools.pairwise(bounds):
-        for one in partition.read_store(storage, [key], COLUMNS, ItemRange(first, end)):
-            seen += one.whole()["item_id"].to_pylist()
-    assert seen == items
+        for part in partition.read_store(storage, [key], COLUMNS, ItemRange(first, end)):
+            read_items += part.whole()["item_id"].to_pylist()
+    assert read_items == items
 
 
 def test_blocks_hold_what_one_panel_would(put, storage, monkeypatch):
@@ -189,31 +189,31 @@ def test_what_cannot_be_read(put, storage):
         partition.read_store(storage, [key], COLUMNS)
 
 
-def test_what_is_the_same_in_all_rows_need_not_be_decoded(put, storage, told):
+def test_what_is_the_same_in_all_rows_need_not_be_decoded(put, storage, constants_in_footer):
     key = put("f", rows(("a", 1, 5.0), ("a", 2, 6.0), delivered=7))
-    (found,) = partition.read_store(storage, [key], COLUMNS)
+    (rows_of_file,) = partition.read_store(storage, [key], COLUMNS)
     at = datetime(2026, 3, 11, 0, 7, tzinfo=UTC)
     constant = {"item_id": "a", "delivered_at": int(at.timestamp()) * 1_000_000, "op": "set"}
-    assert found.constant == (constant if told else {})
-    assert ("op" in found.table.column_names) == (not told)
-    whole = found.whole().select(["item_id", "delivered_at", "op"]).to_pylist()
+    assert rows_of_file.constant == (constant if constants_in_footer else {})
+    assert ("op" in rows_of_file.table.column_names) == (not constants_in_footer)
+    whole = rows_of_file.whole().select(["item_id", "delivered_at", "op"]).to_pylist()
     assert whole == [{"item_id": "a", "delivered_at": at, "op": "set"}] * 2
 
 
-def test_only_what_is_the_same_is_told(put, storage, told):
+def test_the_footer_names_only_constant_columns(put, storage, constants_in_footer):
     key = put("f", rows(("a", 1, 5.0), ("b", 1, 6.0)))
-    (found,) = partition.read_store(storage, [key], COLUMNS)
-    assert set(found.constant) == ({"delivered_at", "op"} if told else set())
+    (rows_of_file,) = partition.read_store(storage, [key], COLUMNS)
+    assert set(rows_of_file.constant) == ({"delivered_at", "op"} if constants_in_footer else set())
 
 
-@pytest.mark.parametrize(("first", "end", "there"), [("a", "b", 1), ("b", None, 0), (None, "a", 0)])
-def test_a_range_of_a_file_of_one_item(put, storage, first, end, there):
+@pytest.mark.parametrize(("first", "end", "files"), [("a", "b", 1), ("b", None, 0), (None, "a", 0)])
+def test_a_range_of_a_file_of_one_item(put, storage, first, end, files):
     key = put("f", rows(("a", 1, 5.0), ("a", 2, 6.0)))
-    assert len(partition.read_store(storage, [key], COLUMNS, ItemRange(first, end))) == there
+    assert len(partition.read_store(storage, [key], COLUMNS, ItemRange(first, end))) == files
 
 
-def test_files_that_tell_and_files_that_tell_nothing(panel, put, storage):
-    """A year's file of several items, of one item, and a correction: the same panel."""
+def test_footers_with_and_without_constants_give_the_same_panel(panel, put, storage):
+    """Files of several items and of one item, with other constants in each."""
     tables = [
         rows(("a", 1, 1.0), ("b", 1, 2.0), ("b", 2, 3.0), delivered=1),
         rows(("b", 3, 4.0, None, None, "add"), delivered=2),
@@ -224,29 +224,29 @@ def test_files_that_tell_and_files_that_tell_nothing(panel, put, storage):
     assert np.nan_to_num(together.sales[:, :3]).tolist() == [[1, 5, 0], [2, 3, 4], [0, 6, 0]]
 
 
-def test_a_footer_that_was_copied_along_is_not_believed(storage, put, told):
-    """Who puts two files together with Arrow keeps what the first one's footer says."""
+def test_a_footer_that_was_copied_along_is_not_believed(storage, put, constants_in_footer):
+    """Arrow keeps the first footer's entries when it writes two tables as one file."""
     keys = [put(f"f{k}", rows((item, 1, 5.0), delivered=k)) for k, item in enumerate("ab")]
     files = [pq.read_table(pa.BufferReader(storage.read(key))) for key in keys]
-    assert (b"storecast.constant" in (files[0].schema.metadata or {})) == told
+    assert (b"storecast.constant" in (files[0].schema.metadata or {})) == constants_in_footer
     sink = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(files), sink)
     storage.create("both", sink.getvalue().to_pybytes())
-    (found,) = partition.read_store(storage, ["both"], COLUMNS)
-    assert found.constant == {}
-    assert found.whole()["item_id"].to_pylist() == ["a", "b"]
+    (rows_of_file,) = partition.read_store(storage, ["both"], COLUMNS)
+    assert rows_of_file.constant == {}
+    assert rows_of_file.whole()["item_id"].to_pylist() == ["a", "b"]
 
 
 def test_a_footer_that_was_damaged_is_noticed(storage):
     constants = Constants()
     for batch in rows(("abc", 1, 5.0)).to_batches():
         constants.add(batch)
-    told = {key: value.replace(b"abc", b"abd") for key, value in constants.footer().items()}
+    damaged = {key: value.replace(b"abc", b"abd") for key, value in constants.footer().items()}
     sink = pa.BufferOutputStream()
     table = rows(("abc", 1, 5.0))
     with pq.ParquetWriter(sink, table.schema) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata(told)
+        writer.add_key_value_metadata(damaged)
     storage.create("f", sink.getvalue().to_pybytes())
     with pytest.raises(CorruptError, match="^f: .* footer"):
         partition.read_store(storage, ["f"], COLUMNS)

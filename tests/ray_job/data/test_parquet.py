@@ -1,4 +1,4 @@
-"""Item ranges of a file too big to be fetched whole: the same rows, in few and small requests."""
+"""Item ranges of a file that is too big to be fetched whole: few and small requests."""
 
 from datetime import date
 
@@ -24,7 +24,7 @@ SCHEMA = stored_schema(SALES_SCHEMA)
 
 @pytest.fixture(scope="module")
 def big():
-    """A file of fifty items, each of them a row group, above the size that is fetched whole."""
+    """A file of fifty items with a row group each, larger than what is fetched whole."""
     sink = pa.BufferOutputStream()
     with parquet_writer(sink, SCHEMA) as writer:
         for number in range(ITEMS):
@@ -40,7 +40,7 @@ def big():
 
 
 @pytest.fixture
-def filled(gcs, big):
+def ranged_storage(gcs, big):
     """The file on the fake storage."""
     from ray_job.bucket.storage import open_bucket  # noqa: PLC0415 - after the fake is there
 
@@ -61,57 +61,59 @@ def items(rows):
 RANGE = ItemRange("i010", "i013")
 
 
-def test_a_range_of_items_is_one_request_beside_the_footers(gcs, filled, big):
+def test_a_range_of_items_is_one_request_beside_the_footers(gcs, ranged_storage, big):
     gcs.log.clear()
-    (rows,) = partition.read_store(filled, [KEY], Columns(), RANGE)
+    (rows,) = partition.read_store(ranged_storage, [KEY], Columns(), RANGE)
     assert items(rows) == ["i010", "i011", "i012"]
-    got = gcs.log.select(op="get", key=KEY)
-    assert len(got) == 2
-    assert sum(one.sent for one in got) < len(big) / 10
+    requests = gcs.log.select(op="get", key=KEY)
+    assert len(requests) == 2
+    assert sum(entry.sent for entry in requests) < len(big) / 10
 
 
-def test_the_same_rows_as_of_the_whole_file(filled, big, tmp_path):
+def test_a_range_has_the_same_rows_as_the_whole_file(ranged_storage, big, tmp_path):
     local = directory(tmp_path)
     local.write_unseen(KEY, big)
     whole = pa.concat_tables(list(map(pa.table, (b for b in batches(local, big)))))
-    for storage in (filled, local):
-        for edges in (RANGE, ItemRange(None, "i001"), ItemRange("i049", None), ItemRange()):
-            (rows,) = partition.read_store(storage, [KEY], Columns(), edges)
+    for storage in (ranged_storage, local):
+        for item_range in (RANGE, ItemRange(None, "i001"), ItemRange("i049", None), ItemRange()):
+            (rows,) = partition.read_store(storage, [KEY], Columns(), item_range)
             ids = whole["item_id"]
-            first, end = edges.first or "", edges.end or "j"
-            wanted = whole.filter(pa.compute.greater_equal(ids, first))
-            wanted = wanted.filter(pa.compute.less(wanted["item_id"], end))
-            assert rows.whole().select(SCHEMA.names).equals(wanted)
+            first, end = item_range.first or "", item_range.end or "j"
+            expected = whole.filter(pa.compute.greater_equal(ids, first))
+            expected = expected.filter(pa.compute.less(expected["item_id"], end))
+            assert rows.whole().select(SCHEMA.names).equals(expected)
         groups = partition.row_groups(storage, KEY)
-        assert [one.first_item for one in groups] == [f"i{number:03d}" for number in range(ITEMS)]
+        assert [group.first_item for group in groups] == [
+            f"i{number:03d}" for number in range(ITEMS)
+        ]
 
 
 def batches(storage, big):
     return read_batches(storage, KEY, len(big), SCHEMA)
 
 
-def test_rows_of_a_big_file_in_batches(monkeypatch, filled, big):
-    whole = pa.Table.from_batches(batches(filled, big))
+def test_rows_of_a_big_file_in_batches(monkeypatch, ranged_storage, big):
+    whole = pa.Table.from_batches(batches(ranged_storage, big))
     monkeypatch.setattr(parquet, "WHOLE_BYTES", 1000)
-    assert pa.Table.from_batches(batches(filled, big)).equals(whole)
+    assert pa.Table.from_batches(batches(ranged_storage, big)).equals(whole)
 
 
 @pytest.mark.parametrize("fault", [{"kind": "corrupt"}, {"kind": "truncate", "clean": True}])
-def test_what_was_damaged_on_its_way_is_asked_for_again(gcs, filled, fault):
-    struck = gcs.faults.add(Fault(**fault, op="get", key=KEY, nth=2))
-    (rows,) = partition.read_store(filled, [KEY], Columns(), RANGE)
-    assert struck.fired == 1
+def test_what_was_damaged_on_its_way_is_asked_for_again(gcs, ranged_storage, fault):
+    injected = gcs.faults.add(Fault(**fault, op="get", key=KEY, nth=2))
+    (rows,) = partition.read_store(ranged_storage, [KEY], Columns(), RANGE)
+    assert injected.fired == 1
     assert items(rows) == ["i010", "i011", "i012"]
 
 
-def test_damage_that_stays_is_told(gcs, filled):
+def test_damage_that_stays_is_an_error(gcs, ranged_storage):
     gcs.faults.add(Fault("corrupt", op="get", key=KEY, times=None))
     with pytest.raises(CorruptError, match=f"^{KEY}: "):
-        partition.read_store(filled, [KEY], Columns(), RANGE)
+        partition.read_store(ranged_storage, [KEY], Columns(), RANGE)
 
 
-def test_a_file_that_goes_while_it_is_read(gcs, filled, big):
-    file = RangedFile(filled, KEY, len(big))
+def test_a_file_that_goes_while_it_is_read(gcs, ranged_storage, big):
+    file = RangedFile(ranged_storage, KEY, len(big))
     gcs.delete(BUCKET, KEY)
     with pytest.raises(NotFoundError, match=f"^{KEY}: "):
         pa.parquet.ParquetFile(file)

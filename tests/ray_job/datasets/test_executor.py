@@ -1,7 +1,5 @@
-"""Nights on a real Ray: the same rows as without it, whatever becomes of the workers."""
+"""Nights on a real Ray: the same rows as without Ray, also when workers die or hang."""
 
-import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +18,7 @@ from ray_job.nightly.prepare import RunRequest, prepare
 from ray_job.settings import Plan, Run
 from tests.fake_gcs import Fault
 from tests.support.faults import KILLED, Trapped, hang, killed_once
+from tests.support.processes import environment_without_ray, log_events
 from tests.support.shop import LAST, STORES, generations, midnight
 
 pytestmark = [
@@ -32,6 +31,10 @@ POISONED = "s003"
 
 def has_poisoned(task):
     return POISONED in task.chunk.store_ids
+
+
+def failed(receipt):
+    return [(failure.store_id, failure.reason_code) for failure in receipt.failures]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,7 @@ def has_poisoned(task):
     ],
 )
 def test_chunks_of_a_task(chunk_bytes, cpus, sizes):
-    """Fewer and fewer: whoever gets the last ones is not waited for."""
+    """Tasks get fewer and fewer chunks, so that all workers finish at about the same time."""
     assert list(block_sizes(chunk_bytes, cpus)) == sizes
 
 
@@ -70,19 +73,18 @@ def test_a_killed_workers_chunk_is_done_again(shop, tmp_path, capsys):
     trapped = Trapped(RayExecutor(), has_poisoned, lambda task: killed_once(mark, task.attempt))
     receipt = shop.by(trapped).run()
     assert mark.exists()
-    told = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[:1] == "{"]
-    [lost] = [event for event in told if event["event"] == "task_lost"]
+    (lost,) = log_events(capsys.readouterr().err, "task_lost")
     assert lost["severity"] == "WARNING"
     assert "worker died" in lost["reason"]
     assert (receipt.status, receipt.stores.failed) == ("published", 0)
-    assert sum(POISONED in stores for stores in trapped.seen) == 2
+    assert sum(POISONED in stores for stores in trapped.handed_out) == 2
     assert len(shop.part_keys()) == len(receipt.chunks)
     assert shop.all_rows().num_rows == (len(STORES) - 1 + 12) * 7
     shop.check()
 
 
 def test_what_is_wrong_with_the_run_ends_it_at_once(shop, tmp_path):
-    """The same error as without Ray, and whoever gets it does not find others still at work."""
+    """The error is the same as without Ray, and afterwards no worker is running any more."""
     run_plan = prepare(
         shop.storage,
         shop.having(plan=Plan(chunk_rows=150)).settings,
@@ -111,39 +113,39 @@ def test_a_store_that_kills_its_worker_stands_alone(shop):
     trapped = Trapped(RayExecutor(), has_poisoned, lambda _: KILLED)
     receipt = shop.by(trapped).run()
     assert (receipt.status, receipt.exit_code) == ("published_with_failures", 4)
-    assert [one.store_id for one in receipt.failures] == [POISONED]
+    assert [failure.store_id for failure in receipt.failures] == [POISONED]
     assert receipt.failures[0].reason_code == "killed_worker"
     assert receipt.failures[0].last_good_as_of == LAST.replace(day=27)
-    theirs = [stores for stores in trapped.seen if POISONED in stores]
-    assert len(theirs[0]) > 1
-    assert theirs[0] == theirs[1]
-    assert theirs[-1] == [POISONED]
+    poisoned_tasks = [stores for stores in trapped.handed_out if POISONED in stores]
+    assert len(poisoned_tasks[0]) > 1
+    assert poisoned_tasks[0] == poisoned_tasks[1]
+    assert poisoned_tasks[-1] == [POISONED]
     stores = shop.stores()
     assert stores[POISONED]["carried_since"] == LAST
     assert {row["as_of"] for name, row in stores.items() if name != POISONED} == {LAST}
-    # No later run steps on the culprit again.
+    # No later run of the night hands the store out again.
     before = generations(shop.storage)
-    again = Trapped(RayExecutor(), has_poisoned, lambda _: KILLED)
-    assert shop.by(again).run() == receipt
-    assert again.seen == []
+    unused = Trapped(RayExecutor(), has_poisoned, lambda _: KILLED)
+    assert shop.by(unused).run() == receipt
+    assert unused.handed_out == []
     assert generations(shop.storage) == before
     shop.check()
 
 
 def test_what_is_lost_with_another_chunk_is_done_once_more(shop):
-    """A task has several chunks; those that come after the one that kills it are no suspects."""
+    """A task has several chunks. Those after the chunk that kills it are retried once, alone."""
     shop = shop.having(plan=Plan(chunk_rows=150))
     shop.run(LAST.replace(day=27))
     calls = []
     trapped = Trapped(RayExecutor(), has_poisoned, lambda _: KILLED)
 
-    class Handed:
+    class Recording:
         def run(self, tasks, spec):
             calls.append(list(tasks))
             return trapped.run(tasks, spec)
 
-    receipt = shop.by(Handed()).run()
-    assert [one.store_id for one in receipt.failures] == [POISONED]
+    receipt = shop.by(Recording()).run()
+    assert [failure.store_id for failure in receipt.failures] == [POISONED]
     first, again, *last = calls
     assert len(first) == len(receipt.chunks) > len(again)
     assert not any(task.alone for task in first)
@@ -163,7 +165,7 @@ def test_a_store_that_hangs_is_ended(shop):
         hang(Path(shop.storage.url) / key)
     receipt = shop.by(RayExecutor()).run()
     assert receipt.exit_code == 4
-    assert [(one.store_id, one.reason_code) for one in receipt.failures] == [(POISONED, "deadline")]
+    assert failed(receipt) == [(POISONED, "deadline")]
     assert "3 s" in receipt.failures[0].reason
     assert shop.stores()[POISONED]["as_of"] == LAST.replace(day=27)
 
@@ -181,7 +183,7 @@ def test_a_partition_that_the_storage_refuses(gcs_shop, gcs):
     gcs_shop.run(LAST.replace(day=27))
     gcs.faults.add(Fault("status", op="get", key=f"*store_id={POISONED}/*", status=403, times=None))
     receipt = gcs_shop.by(RayExecutor()).run()
-    assert [(one.store_id, one.reason_code) for one in receipt.failures] == [(POISONED, "storage")]
+    assert failed(receipt) == [(POISONED, "storage")]
     gcs.faults.clear()
     again = gcs_shop.run()
     assert (again.status, again.exit_code) == ("published", 0)
@@ -189,28 +191,27 @@ def test_a_partition_that_the_storage_refuses(gcs_shop, gcs):
 
 
 def test_a_cluster_that_merely_runs_on_this_machine_is_not_joined(short_path):
-    theirs = ray.get_runtime_context().gcs_address
+    running = ray.get_runtime_context().gcs_address
     (short_path / "ray").mkdir()
-    (short_path / "ray" / "ray_current_cluster").write_text(theirs)
-    ask = (
+    (short_path / "ray" / "ray_current_cluster").write_text(running)
+    code = (
         "import ray; from ray_job.datasets.cluster import cluster\n"
         "with cluster(): print(ray.get_runtime_context().gcs_address)"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", ask],
-        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-        | {"RAY_TMPDIR": str(short_path)},
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment_without_ray(RAY_TMPDIR=str(short_path)),
         capture_output=True,
         text=True,
         check=False,
     )
-    ours = told.stdout.strip()
-    assert ours.rpartition(":")[2].isdigit(), told.stderr
-    assert ours != theirs
+    started = process.stdout.strip()
+    assert started.rpartition(":")[2].isdigit(), process.stderr
+    assert started != running
 
 
 @pytest.fixture
 def short_path():
-    """Ray's sockets lie below it, and a socket's path has 107 bytes."""
+    """A folder for Ray's sockets. Its path is short, since a socket's has at most 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as name:
         yield Path(name)

@@ -1,17 +1,16 @@
-"""Several nodes: the same plan gives the same rows."""
+"""Several nodes give the same rows as one process."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 
 import pyarrow.parquet as pq
 import pytest
 
 from ray_job.bucket.storage import open_bucket
 from tests.processes.three_nodes import LIMITS
+from tests.support.processes import environment_without_ray, python_command
 from tests.support.shop import Shop
 
 
@@ -21,12 +20,11 @@ def test_three_nodes_give_the_rows_of_one_process(shop, tmp_path):
     shutil.copytree(shop.storage.url, tmp_path / "alone")
     alone = Shop(open_bucket(str(tmp_path / "alone")))
     out = tmp_path / "rows.parquet"
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     subprocess.run(
-        [sys.executable, "-m", "tests.processes.three_nodes", shop.storage.url, str(out)],
+        python_command("tests.processes.three_nodes", shop.storage.url, out),
         check=True,
         timeout=150,
-        env=environment,
+        env=environment_without_ray(),
     )
     rows = pq.read_table(out)
     assert len(shop.part_keys()) > 3

@@ -1,4 +1,4 @@
-"""Data through: what counts as missing, and what never comes."""
+"""Data through: which days are missing, and which days a store never delivers."""
 
 from datetime import date, timedelta
 
@@ -16,7 +16,7 @@ ALWAYS = np.ones(DAYS, dtype=bool)
 
 
 def through(delivered, declared=None, as_of=SUNDAY):
-    """Of a series with sales on the days `delivered`, and nothing to sell on those `declared`."""
+    """Data through of a series: sales on `delivered` days, declared closed on `declared` days."""
     known = delivered if declared is None else delivered | declared
     first = SUNDAY - timedelta(days=DAYS - 1)
     days = (as_of - first).days + 1
@@ -34,7 +34,7 @@ def through(delivered, declared=None, as_of=SUNDAY):
 
 
 def without(delivered, *days):
-    """Nothing delivered of the days so many before the Sunday."""
+    """`delivered` without the days that are so many days before the Sunday."""
     left = delivered.copy()
     left[[DAYS - 1 - back for back in days]] = False
     return left
@@ -45,12 +45,18 @@ def without(delivered, *days):
     [
         (ALWAYS, 0),
         (NEVER_ON_SUNDAYS, 0),
-        (without(ALWAYS, 0), 1),  # this Sunday's sales are missing
-        (without(NEVER_ON_SUNDAYS, 1), 2),  # Saturday's are, and Sunday does not hide it
+        (without(ALWAYS, 0), 1),  # this Sunday is missing
+        (without(NEVER_ON_SUNDAYS, 1), 2),  # Saturday is missing; Sunday is never delivered
         (without(NEVER_ON_SUNDAYS, 1, 2, 3, 4, 5), 6),
-        (without(NEVER_ON_SUNDAYS, 1, 2, 3, 4, 5, 6), 8),  # a week is one of any day
+        (
+            without(NEVER_ON_SUNDAYS, 1, 2, 3, 4, 5, 6),
+            8,
+        ),  # after a week a Sunday is missing as well
         (without(NEVER_ON_SUNDAYS, *range(1, 40)), 40),
-        (NEVER_ON_SUNDAYS & (np.arange(DAYS) >= DAYS - 14), 1),  # too young to have habits
+        (
+            NEVER_ON_SUNDAYS & (np.arange(DAYS) >= DAYS - 14),
+            1,
+        ),  # too short to tell which weekdays it delivers
     ],
 )
 def test_a_weekday_that_is_never_delivered_is_not_missing(delivered, age):
@@ -61,7 +67,7 @@ def test_a_day_that_was_declared_closed_completes_a_series():
     assert through(without(ALWAYS, 0), declared=~NEVER_ON_SUNDAYS) == SUNDAY
 
 
-def test_it_makes_no_silent_store_younger():
+def test_a_declared_day_makes_no_silent_store_younger():
     silent = without(ALWAYS, 0, 1, 2)
     assert through(silent, declared=~NEVER_ON_SUNDAYS & (np.arange(DAYS) < DAYS - 1)) == (
         SUNDAY - timedelta(days=3)

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from ray_job.bucket.errors import InputError
 from ray_job.forecasting.predict import CLOSED, FALLBACK, MODEL, predict_days
-from ray_job.model.model import Model, describe
-from ray_job.model.training import fit
 from ray_job.settings import Settings
 from tests.support import panels
 
@@ -24,20 +22,7 @@ SETTINGS = Settings(
 
 @pytest.fixture(scope="module")
 def model():
-    fitted = fit(PANEL, AS_OF, CONTEXT, SETTINGS, categories=panels.CATEGORIES)
-    return Model.of(
-        fitted.regressor,
-        describe(
-            version="v",
-            created_at=datetime(2025, 1, 1, tzinfo=UTC),
-            as_of=AS_OF,
-            inputs=fitted.inputs,
-            features=fitted.features,
-            trained_on=fitted.trained_on,
-            target="log_ratio",
-            intervals=fitted.intervals,
-        ),
-    )
+    return panels.fitted_model(PANEL, CONTEXT, SETTINGS, AS_OF)
 
 
 def predicted(panel, model, context=CONTEXT):
@@ -50,7 +35,7 @@ def with_sales(change):
     return replace(PANEL.until(AS_OF, AS_OF + timedelta(days=14)), sales=sales)
 
 
-def test_every_row_is_said_by_its_method(model):
+def test_the_method_of_a_row_follows_from_whether_it_is_open(model):
     made = predicted(PANEL, model)
     opened = PANEL.known_ahead["open"][:, 200:207] != 0
     assert (made.method == np.where(opened, MODEL, CLOSED)).all()
@@ -71,7 +56,7 @@ def test_any_part_of_a_chunk_gives_the_same_bits(model):
             assert getattr(part, name).tobytes() == getattr(whole, name)[chosen].tobytes()
 
 
-def test_nothing_after_the_as_of_is_looked_at(model):
+def test_nothing_after_the_as_of_is_used(model):
     sales = PANEL.sales.copy()
     sales[:, 200:] = 1e6
     changed = predicted(replace(PANEL, sales=sales), model)

@@ -1,4 +1,4 @@
-"""What predictions amount to: rows, sums by store, and what is refused."""
+"""From predictions to rows and outcomes of stores; absurd predictions fail their store."""
 
 from datetime import date, timedelta
 
@@ -16,21 +16,24 @@ BASIS = Basis(A, 2, DAYS, "m", "c", "s", "x")
 NAN = float("nan")
 
 
-def tallied(*series, stores=("s",)):
-    """(store, item, daily sales, predicted, methods[, promo ahead]) each."""
+def outcomes_of(*series, stores=("s",)):
+    """Outcomes by store, and rows, of series (store, item, sales, predicted, methods[, promo]).
+
+    `promo` is what is known of the two target dates.
+    """
     n = len(series)
-    sales = np.stack([np.broadcast_to(np.array(one[2], float), DAYS) for one in series])
+    sales = np.stack([np.broadcast_to(np.array(row[2], float), DAYS) for row in series])
     promo = np.zeros((n, DAYS + 2), np.float32)
-    promo[:, DAYS:] = [one[5] if len(one) > 5 else (0, 0) for one in series]
+    promo[:, DAYS:] = [row[5] if len(row) > 5 else (0, 0) for row in series]
     panel = Panel(
-        store_ids=np.array([one[0] for one in series], dtype=object),
-        item_ids=np.array([one[1] for one in series], dtype=object),
+        store_ids=np.array([row[0] for row in series], dtype=object),
+        item_ids=np.array([row[1] for row in series], dtype=object),
         first_day=BASIS.first_day,
         sales=np.ascontiguousarray(sales),
         known_ahead={"promo": promo},
         observed={},
     )
-    predicted = np.array([one[3] for one in series], float)
+    predicted = np.array([row[3] for row in series], float)
     known = ~np.isnan(sales)
     newest = [np.flatnonzero(row)[-1] if row.any() else -1 for row in known]
     made = Predictions(
@@ -39,28 +42,28 @@ def tallied(*series, stores=("s",)):
         lower=predicted / 2,
         upper=predicted * 2,
         spread=np.full(predicted.shape, 0.1),
-        method=np.array([one[4] for one in series], dtype=np.int8),
+        method=np.array([row[4] for row in series], dtype=np.int8),
         weather_missing=np.zeros(predicted.shape, dtype=bool),
         known_through=np.array(
             [np.datetime64("NaT") if k < 0 else np.datetime64(BASIS.first_day) + k for k in newest],
             dtype="datetime64[D]",
         ),
     )
-    tally = StoreOutcomes(stores, BASIS, "m1")
-    tally.add(panel, made)
-    share = tally.output()
-    return {row["store_id"]: row for row in share.outcomes.to_pylist()}, share.rows
+    store_outcomes = StoreOutcomes(stores, BASIS, "m1")
+    store_outcomes.add(panel, made)
+    output = store_outcomes.output()
+    return {row["store_id"]: row for row in output.outcomes.to_pylist()}, output.rows
 
 
 def test_items_add_up():
-    told, rows = tallied(
+    outcomes, rows = outcomes_of(
         ("s", "a", 10, [10, 20], [MODEL, MODEL]), ("s", "b", 5, [5, 0], [FALLBACK, CLOSED])
     )
-    row = told["s"]
+    row = outcomes["s"]
     assert (row["outcome"], row["items"], row["first_row"], row["rows"]) == ("ok", 2, 0, 4)
     assert row["predicted"] == [15.0, 20.0]
     assert row["method"] == ["model", "model"]
-    assert row["usual"] == [15.0, 10.0]  # the closed item is not looked for on the second day
+    assert row["usual"] == [15.0, 10.0]  # the second item is closed on the second day
     assert (row["observations"], row["data_through"]) == (2 * DAYS, A)
     assert set(row["sold"]) == {15.0}
     assert rows["item_id"].to_pylist() == ["a", "a", "b", "b"]
@@ -75,43 +78,43 @@ def test_items_add_up():
     ],
 )
 def test_outcomes(methods, outcome):
-    told, _ = tallied(("s", "", 10, [1, 0], methods))
-    assert told["s"]["outcome"] == outcome
-    assert (told["s"]["reason_code"] == "little_history") is (outcome == "fallback")
+    outcomes, _ = outcomes_of(("s", "", 10, [1, 0], methods))
+    assert outcomes["s"]["outcome"] == outcome
+    assert (outcomes["s"]["reason_code"] == "little_history") is (outcome == "fallback")
 
 
 @pytest.mark.parametrize("value", [NAN, float("inf"), -1.0, 1001.0])
 def test_an_absurd_prediction_fails_its_store_only(value):
-    told, rows = tallied(
+    outcomes, rows = outcomes_of(
         ("r", "", 10, [10, 10], [MODEL, MODEL]),
         ("s", "a", 10, [10, value], [MODEL, MODEL]),
         ("s", "b", 10, [10, 10], [MODEL, MODEL]),
         ("t", "", 10, [10, 1000.0], [MODEL, MODEL]),
         stores=("r", "s", "t"),
     )
-    assert [row["outcome"] for row in told.values()] == ["ok", "failed", "ok"]
-    assert told["s"]["reason_code"] == "absurd"
-    assert told["s"]["reason"].endswith(f"for item 'a' on {A + timedelta(days=2)}")
-    assert (told["s"]["rows"], told["s"]["predicted"]) == (None, None)
+    assert [row["outcome"] for row in outcomes.values()] == ["ok", "failed", "ok"]
+    assert outcomes["s"]["reason_code"] == "absurd"
+    assert outcomes["s"]["reason"].endswith(f"for item 'a' on {A + timedelta(days=2)}")
+    assert (outcomes["s"]["rows"], outcomes["s"]["predicted"]) == (None, None)
     assert rows["store_id"].to_pylist() == ["r", "r", "t", "t"]
-    assert (told["t"]["first_row"], told["t"]["rows"]) == (2, 2)
+    assert (outcomes["t"]["first_row"], outcomes["t"]["rows"]) == (2, 2)
 
 
 def test_nothing_is_known():
-    """No sales, or none on any open day: not a number, and not a failure of the model."""
-    told, rows = tallied(
+    """A store without sales on any open day has no data, which is no failure of the model."""
+    outcomes, rows = outcomes_of(
         ("r", "", NAN, [5, 5], [FALLBACK, FALLBACK]),
         ("s", "", 0, [NAN, 0], [FALLBACK, CLOSED]),
         stores=("q", "r", "s"),
     )
-    assert [row["outcome"] for row in told.values()] == ["no_data"] * 3
-    assert told["s"]["reason"].startswith("no sales are known of any open day from 2026-03-01")
+    assert [row["outcome"] for row in outcomes.values()] == ["no_data"] * 3
+    assert outcomes["s"]["reason"].startswith("no sales are known of any open day from 2026-03-01")
     assert rows.num_rows == 0
 
 
-def test_what_was_not_delivered_is_said_by_day():
-    told, _ = tallied(
+def test_missing_columns_are_named_by_day():
+    outcomes, _ = outcomes_of(
         ("s", "a", 10, [1, 1], [MODEL, MODEL], (1, 1)),
         ("s", "b", 10, [1, 1], [MODEL, MODEL], (1, NAN)),
     )
-    assert told["s"]["missing"] == ["", "promo"]
+    assert outcomes["s"]["missing"] == ["", "promo"]

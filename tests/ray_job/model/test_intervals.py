@@ -79,13 +79,13 @@ def test_rows_without_prediction_add_nothing_to_a_total():
     assert not np.any(interval_terms(array(np.nan, 0.0), array(np.nan, 0.0)))
 
 
-def held_out(stores, items, rng, *, common=0.1, own=0.3, mean=200.0, questions=60):
+def held_out(stores, items, rng, *, common=0.1, own=0.3, mean=200.0, forecasts=60):
     """Errors of known make-up: (actual, predicted, spread, days ahead, number of the total)."""
-    shape = (questions, stores, items)
-    errors = rng.normal(0, common, (questions, stores, 1)) + rng.normal(0, own, shape)
+    shape = (forecasts, stores, items)
+    errors = rng.normal(0, common, (forecasts, stores, 1)) + rng.normal(0, own, shape)
     predicted = rng.uniform(0.5, 1.5, shape) * mean
-    totals = np.arange(questions * stores).reshape(questions, stores, 1) + np.zeros(shape)
-    ahead = (np.arange(questions) % 3 + 1).reshape(-1, 1, 1) + np.zeros(shape)
+    totals = np.arange(forecasts * stores).reshape(forecasts, stores, 1) + np.zeros(shape)
+    ahead = (np.arange(forecasts) % 3 + 1).reshape(-1, 1, 1) + np.zeros(shape)
     return (
         (np.expm1(np.log1p(predicted) + errors)).ravel(),
         predicted.ravel(),

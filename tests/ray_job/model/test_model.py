@@ -61,7 +61,7 @@ def test_dumping_twice_gives_the_same_bytes():
 
 
 class RunsCode:
-    """Pickled, it writes a file when it is unpickled."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -78,7 +78,7 @@ def test_bytes_of_another_sha256_are_never_unpickled(tmp_path):
     with pytest.raises(CorruptError, match=r"not '[0-9a-f]{64}' as its description says"):
         load(buffer.getvalue(), described.to_bytes(), described.sha256)
     assert not trap.exists()
-    pickle.loads(pickle.dumps(RunsCode(trap)))  # noqa: S301 - the trap works
+    pickle.loads(pickle.dumps(RunsCode(trap)))  # noqa: S301 - it shows that the trap works
     assert trap.exists()
 
 
@@ -106,15 +106,15 @@ def test_another_library_version_is_logged(caplog):
 
 def test_a_log_ratio_is_added_to_the_baseline():
     model = Model.of(constant(np.log(1.5)), description(target="log_ratio"))
-    found = model.predict(matrix(baseline=np.log(101)))
-    assert found == pytest.approx(np.full(2, 101 * 1.5 - 1), rel=1e-6)
+    predicted = model.predict(matrix(baseline=np.log(101)))
+    assert predicted == pytest.approx(np.full(2, 101 * 1.5 - 1), rel=1e-6)
 
 
 def test_sales_are_never_negative():
     assert Model.of(constant(-5.0), description()).predict(matrix()).tolist() == [0.0, 0.0]
 
 
-def test_a_regressor_of_one_s_own_gets_its_features_in_its_order():
+def test_another_regressor_gets_its_features_in_its_order():
     own = LinearRegression().fit(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), [0.0, 1.0, 10.0])
     model = Model.of(own, description(features=["promo", "level"]))
     assert model.predict(matrix(level=2.0, promo=1.0)) == pytest.approx([21.0, 21.0])

@@ -1,13 +1,14 @@
-"""Which models there are, and which is current."""
+"""Registered models, and the current one."""
 
-import threading
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, InputError
 from ray_job.model import registry
+from tests.support.threads import at_once
 
 NOW = datetime(2026, 3, 29, tzinfo=UTC)
 
@@ -44,8 +45,8 @@ def test_promotion(storage):
 def test_the_pointers_digest_counts(storage):
     registry.register(storage, "m1", b"model", b"{}")
     promoted = registry.promote(storage, "m1", NOW)
-    found = storage.read_versioned(keys.model_artifact("m1"))
-    storage.replace(keys.model_artifact("m1"), b"changed", found.generation)
+    current = storage.read_versioned(keys.model_artifact("m1"))
+    storage.replace(keys.model_artifact("m1"), b"changed", current.generation)
     artifact = registry.load(storage)
     assert artifact.sha256 == promoted.sha256
     assert artifact.model == b"changed"
@@ -54,13 +55,8 @@ def test_the_pointers_digest_counts(storage):
 def test_racing_promotions(storage):
     for number in range(6):
         registry.register(storage, f"m{number}", b"%d" % number, b"{}")
-    threads = [
-        threading.Thread(target=registry.promote, args=(storage, f"m{number}", NOW))
-        for number in range(6)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([partial(registry.promote, storage, f"m{number}", NOW) for number in range(6)])
     record = registry.CurrentModel.from_bytes(storage.read(keys.CURRENT_MODEL), "k")
-    assert sorted(one.version for one in record.history) == [f"m{number}" for number in range(6)]
+    assert sorted(promoted.version for promoted in record.history) == [
+        f"m{number}" for number in range(6)
+    ]

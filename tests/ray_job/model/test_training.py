@@ -42,22 +42,22 @@ def test_examples_are_features_of_the_past_and_the_sales_that_came():
         assert expected.tobytes() == examples.features[row].tobytes()
 
 
-def test_nothing_after_the_as_of_is_looked_at():
+def test_nothing_after_the_as_of_is_used():
     changed = after_as_of_changed(PANEL)
     for make, days in ((training_set, []), (calibration_set, [14])):
-        then = make(PANEL, AS_OF, *days, CONTEXT, INPUTS, SETTINGS)
-        now = make(changed, AS_OF, *days, CONTEXT, INPUTS, SETTINGS)
-        assert then.features.tobytes() == now.features.tobytes()
-        assert then.sales.tolist() == now.sales.tolist()
+        original = make(PANEL, AS_OF, *days, CONTEXT, INPUTS, SETTINGS)
+        with_future = make(changed, AS_OF, *days, CONTEXT, INPUTS, SETTINGS)
+        assert original.features.tobytes() == with_future.features.tobytes()
+        assert original.sales.tolist() == with_future.sales.tolist()
 
 
-def test_more_rows_than_there_are_take_each_question_once():
+def test_more_rows_than_there_are_take_each_example_once():
     settings = SETTINGS.model_copy(
         update={"training": SETTINGS.training.model_copy(update={"rows": 10**6})}
     )
     examples = training_set(PANEL, AS_OF, CONTEXT, INPUTS, settings)
-    questions = set(zip(examples.series, examples.as_of, examples.target, strict=True))
-    assert len(questions) == len(examples.sales)
+    distinct = set(zip(examples.series, examples.as_of, examples.target, strict=True))
+    assert len(distinct) == len(examples.sales)
 
 
 def test_days_that_cannot_be_judged_are_left_out():
@@ -69,12 +69,12 @@ def test_days_that_cannot_be_judged_are_left_out():
     opened = np.ones_like(panel.known_ahead["open"])
     opened[3, 6] = 0.0
     opened[3, 7] = np.nan
-    found = scored(replace(panel, sales=sales, known_ahead={"open": opened}))
-    expected = np.ones_like(found)
+    counted = scored(replace(panel, sales=sales, known_ahead={"open": opened}))
+    expected = np.ones_like(counted)
     expected[:2, 4] = False
     expected[2, 5] = False
     expected[3, 6] = False
-    assert (found == expected).all()
+    assert (counted == expected).all()
 
 
 def test_a_model_is_calibrated_described_and_made_again():
@@ -91,7 +91,7 @@ def test_a_model_is_calibrated_described_and_made_again():
     assert (fitted.regressor.predict(matrix) == again.regressor.predict(matrix)).all()
 
 
-def test_too_little_history_is_said():
+def test_too_little_history_is_refused():
     short = panels.panel(days=104)
     with pytest.raises(InputError, match=r"too little history to train on .* fewer than 105 days"):
         fit(short, short.last_day, CONTEXT, SETTINGS, categories=panels.CATEGORIES)

@@ -1,4 +1,4 @@
-"""Any size of store: however the plan cuts it, the same numbers come out."""
+"""Stores of any size: the forecast does not depend on how the plan cuts them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ray_job.bucket.storage import Storage, open_bucket
 from ray_job.data import delta
 from ray_job.data.histories import open_histories
 from ray_job.nightly.prepare import RunRequest, prepare
+from ray_job.plan import Chunk
 from ray_job.sample import files as sample_files
 from ray_job.settings import Ingest, Plan
 from tests.conftest import directory
@@ -30,7 +31,7 @@ SMALL = "s002"
 
 @pytest.fixture
 def unequal(tmp_path: Path) -> Shop:
-    """Three stores, the first of which has forty items over many row groups."""
+    """Three stores. The first has forty items in many row groups."""
     storage = directory(tmp_path)
     for key, data in objects().items():
         if key.startswith("models/"):
@@ -42,21 +43,27 @@ def unequal(tmp_path: Path) -> Shop:
     return Shop(storage, fine)
 
 
-def chunks_of(shop: Shop) -> list[int]:
-    """How many series each chunk's part has of the big store."""
+def series_by_chunk(shop: Shop) -> list[int]:
+    """For each part of the big store the number of its series."""
     references = shop.stores()[BIG]["parts"]
-    return [one["rows"] // SETTINGS.horizon for one in references]
+    return [reference["rows"] // SETTINGS.horizon for reference in references]
 
 
-def again(shop: Shop, **limits: int) -> tuple[list[int], pa.Table]:
-    """The forecast with other chunks, and how the big store was cut."""
+def forecast_again(shop: Shop, **limits: int) -> tuple[list[int], pa.Table]:
+    """Forecast with other chunks: the series of the big store by chunk, and all rows."""
     cut = shop.having(plan=Plan(**limits))
     cut.run(force=True, now=midnight(LAST))
-    return chunks_of(cut), cut.all_rows()
+    return series_by_chunk(cut), cut.all_rows()
+
+
+def planned_chunks(shop: Shop, **limits: int) -> list[Chunk]:
+    cut = shop.having(plan=Plan(**limits)).settings
+    run_plan = prepare(shop.storage, cut, RunRequest(as_of=LAST), midnight(LAST))
+    return [planned.chunk for planned in run_plan.planned_chunks]
 
 
 def test_cut_store_is_bit_identical_to_one_chunk_and_to_chunks_of_one_series(unequal, tmp_path):
-    found = {}
+    forecasts = {}
     for name, limits in {
         "uncut": {},
         "ranges": {"chunk_rows": 700},
@@ -64,40 +71,25 @@ def test_cut_store_is_bit_identical_to_one_chunk_and_to_chunks_of_one_series(une
     }.items():
         shutil.copytree(unequal.storage.url, tmp_path / name)
         copy = Shop(open_bucket(str(tmp_path / name)), unequal.settings)
-        found[name] = again(copy, **limits)
-    assert found["uncut"][0] == [ITEMS]
-    assert 4 <= len(found["ranges"][0]) < ITEMS
-    assert found["one series"][0] == [1] * ITEMS
-    for _, rows in found.values():
-        assert rows.equals(found["uncut"][1])
+        forecasts[name] = forecast_again(copy, **limits)
+    assert forecasts["uncut"][0] == [ITEMS]
+    assert 4 <= len(forecasts["ranges"][0]) < ITEMS
+    assert forecasts["one series"][0] == [1] * ITEMS
+    for _, rows in forecasts.values():
+        assert rows.equals(forecasts["uncut"][1])
 
 
 def test_item_with_more_rows_than_a_chunk_stays_whole(unequal):
-    run_plan = prepare(
-        unequal.storage,
-        unequal.having(plan=Plan(chunk_rows=1)).settings,
-        RunRequest(as_of=LAST),
-        midnight(LAST),
-    )
-    ranges = [
-        planned.chunk.items
-        for planned in run_plan.planned_chunks
-        if planned.chunk.store_ids == [BIG]
-    ]
+    chunks = planned_chunks(unequal, chunk_rows=1)
+    ranges = [chunk.items for chunk in chunks if chunk.store_ids == [BIG]]
     assert len(ranges) == ITEMS
-    bounds = sorted(one.first for one in ranges if one.first is not None)
-    assert bounds == sorted(one.end for one in ranges if one.end is not None)
+    bounds = sorted(items.first for items in ranges if items.first is not None)
+    assert bounds == sorted(items.end for items in ranges if items.end is not None)
     assert len(set(bounds)) == ITEMS - 1
 
 
 def test_largest_chunks_come_first(unequal):
-    run_plan = prepare(
-        unequal.storage,
-        unequal.having(plan=Plan(chunk_rows=700)).settings,
-        RunRequest(as_of=LAST),
-        midnight(LAST),
-    )
-    sizes = [planned.chunk.bytes for planned in run_plan.planned_chunks]
+    sizes = [chunk.bytes for chunk in planned_chunks(unequal, chunk_rows=700)]
     assert sizes == sorted(sizes, reverse=True)
 
 
@@ -106,14 +98,14 @@ def test_ten_thousand_objects_in_one_store(shop):
     before = shop.forecast(SMALL)
     [old] = [file for file in files(shop) if file["store_id"] == SMALL]
     rows = pq.read_table(Path(shop.storage.url, old["path"]))
-    one = [write(shop.storage, SMALL, f"0-{k}", rows.slice(k, 1)) for k in range(rows.num_rows)]
-    data = [shop.storage.read(delta.partition_key(file.path)) for file in one]
+    written = [write(shop.storage, SMALL, f"0-{k}", rows.slice(k, 1)) for k in range(rows.num_rows)]
+    data = [shop.storage.read(delta.partition_key(file.path)) for file in written]
     repeated = []
-    for number in range(len(one), 10_000):
+    for number in range(len(written), 10_000):
         path = f"store_id={SMALL}/{number}.parquet"
-        shop.storage.write_unseen(delta.partition_key(path), data[number % len(one)])
-        repeated.append(replace(one[number % len(one)], path=path))
-    commit(shop.storage, one + repeated, [removed(old)])
+        shop.storage.write_unseen(delta.partition_key(path), data[number % len(written)])
+        repeated.append(replace(written[number % len(written)], path=path))
+    commit(shop.storage, written + repeated, [removed(old)])
     shop.run(force=True)
     assert shop.stores()[SMALL]["outcome"] == "ok"
     after = shop.forecast(SMALL)
@@ -168,7 +160,7 @@ def removed(file: dict) -> delta.DataFile:
 
 
 def commit(
-    storage: Storage, added: list[delta.DataFile], gone: list[delta.DataFile] | None = None
+    storage: Storage, added: list[delta.DataFile], removed_files: list[delta.DataFile] | None = None
 ) -> None:
     table = delta.open_table(storage, keys.BATCH_DATA)
-    delta.commit(table, added, gone or [], now=midnight(LAST) - timedelta(hours=1))
+    delta.commit(table, added, removed_files or [], now=midnight(LAST) - timedelta(hours=1))

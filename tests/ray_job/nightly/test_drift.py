@@ -1,4 +1,4 @@
-"""Whether a night looks like the nights before it, and who is told."""
+"""How a night differs from the nights before it, its cost, and the warnings that follow."""
 
 from __future__ import annotations
 
@@ -39,28 +39,31 @@ def store(name, **changes):
 
 
 def night(**changes):
-    """Twenty stores, ten in each region; the first ones are changed, one for each of `changes`."""
+    """The rows of twenty stores, ten in each region; `changes` has other values by store."""
     names = sorted(REGIONS)
     rows = [store(name, **changes.get(name, {})) for name in names]
     return pa.Table.from_pylist(rows, RELEASE_SCHEMA)
 
 
-def look(rows, **limits):
+def drift_of(rows, **limits):
     return drift(rows, as_of=AS_OF, regions=REGIONS, limits=Sanity(**limits))
 
 
 def test_a_usual_night_warns_of_nothing():
-    found = look(night())
-    assert found.warnings == ()
-    assert found.total.stores == 20
-    assert found.total.forecast_per_store == pytest.approx(110.0)
-    assert found.total.ratio == pytest.approx(1.1)
-    assert [(one.region, one.stores) for one in found.regions] == [("north", 10), ("south", 10)]
-    assert found.data_through == {}
+    measured = drift_of(night())
+    assert measured.warnings == ()
+    assert measured.total.stores == 20
+    assert measured.total.forecast_per_store == pytest.approx(110.0)
+    assert measured.total.ratio == pytest.approx(1.1)
+    assert [(level.region, level.stores) for level in measured.regions] == [
+        ("north", 10),
+        ("south", 10),
+    ]
+    assert measured.data_through == {}
 
 
 def test_a_store_that_has_sent_nothing_for_three_days_is_silent():
-    found = look(
+    measured = drift_of(
         night(
             s00={"data_through": AS_OF - 3 * DAY},
             s01={"data_through": AS_OF - 2 * DAY},
@@ -68,31 +71,31 @@ def test_a_store_that_has_sent_nothing_for_three_days_is_silent():
             s03={"data_through": AS_OF - 5 * DAY, "expected": False},
         )
     )
-    assert found.silent_stores == ("s00",)
-    assert found.silent_share == pytest.approx(1 / 19)
-    assert found.data_through == {
+    assert measured.silent_stores == ("s00",)
+    assert measured.silent_share == pytest.approx(1 / 19)
+    assert measured.data_through == {
         AS_OF - 9 * DAY: 1,
         AS_OF - 3 * DAY: 1,
         AS_OF - 2 * DAY: 1,
     }
-    assert found.warnings == ("1 of 19 stores have sent no sales for 3 days or more: s00",)
+    assert measured.warnings == ("1 of 19 stores have sent no sales for 3 days or more: s00",)
 
 
-def test_fewer_silent_stores_than_the_limit_are_told_without_a_warning():
-    found = look(night(s00={"data_through": AS_OF - 3 * DAY}), silent_share=0.06)
-    assert found.silent == 1
-    assert found.warnings == ()
+def test_fewer_silent_stores_than_the_limit_are_counted_without_a_warning():
+    measured = drift_of(night(s00={"data_through": AS_OF - 3 * DAY}), silent_share=0.06)
+    assert measured.silent == 1
+    assert measured.warnings == ()
 
 
 def test_a_carried_store_that_is_silent_counts_too():
     old = {"as_of": AS_OF - DAY, "data_through": AS_OF - 4 * DAY, "outcome": "failed"}
-    found = look(night(s00=old))
-    assert (found.silent, found.carried_share) == (1, 0.05)
-    assert len(found.warnings) == 2
+    measured = drift_of(night(s00=old))
+    assert (measured.silent, measured.carried_share) == (1, 0.05)
+    assert len(measured.warnings) == 2
 
 
 def test_shares_of_fallback_and_of_missing_weather():
-    found = look(
+    measured = drift_of(
         night(
             s00={"outcome": "fallback"},
             s01={"missing": ["promo,weather", ""]},
@@ -100,38 +103,38 @@ def test_shares_of_fallback_and_of_missing_weather():
             s03={"missing": ["weatherproof", ""]},
         )
     )
-    assert found.fallback_share == pytest.approx(0.05)
-    assert found.missing_weather_share == pytest.approx(0.1)
-    assert found.warnings == ("10.0% of 20 stores lack the weather of a target date",)
+    assert measured.fallback_share == pytest.approx(0.05)
+    assert measured.missing_weather_share == pytest.approx(0.1)
+    assert measured.warnings == ("10.0% of 20 stores lack the weather of a target date",)
 
 
 def test_a_region_that_forecasts_far_more_than_usual_is_named():
     doubled = {f"s{k:02d}": {"predicted": [200.0, 0.0]} for k in range(10, 20)}
-    found = look(night(**doubled))
-    assert [round(one.ratio, 2) for one in found.regions] == [1.1, 2.0]
-    assert "region south are 2.00 times" in " ".join(found.warnings)
+    measured = drift_of(night(**doubled))
+    assert [round(level.ratio, 2) for level in measured.regions] == [1.1, 2.0]
+    assert "region south are 2.00 times" in " ".join(measured.warnings)
 
 
 def test_a_night_without_any_forecast():
     nothing = pa.Table.from_pylist(
         [{"store_id": "a", "outcome": "no_data", "expected": True}], RELEASE_SCHEMA
     )
-    found = look(nothing)
-    assert found.total.ratio is None
-    assert found.warnings == ()
+    measured = drift_of(nothing)
+    assert measured.total.ratio is None
+    assert measured.warnings == ()
 
 
 def test_stores_that_are_all_closed_have_no_level():
-    shut = {
+    closed = {
         name: {"predicted": [0.0, 0.0], "usual": [0.0, 0.0], "outcome": "closed"}
         for name in REGIONS
     }
-    assert look(night(**shut)).total.ratio is None
+    assert drift_of(night(**closed)).total.ratio is None
 
 
 def test_receipt_and_event_say_which_stores_went_silent(shop):
-    """A store in ten stops sending; three nights later the run says so, and publishes."""
-    as_of = LAST + 4 * DAY  # The first of the days is a Sunday.
+    """One store in ten sends no sales. After three days the run names it, and still publishes."""
+    as_of = LAST + 4 * DAY  # the first of these days is a Sunday
     open_stores = [name for name in STORES if name not in ("s002", "s009")]
     shop.deliver(
         [
@@ -164,13 +167,13 @@ def result(cpu, seconds, memory=2**30, stores=10, *, adopted=False):
 
 def test_cost_is_cpu_and_memory_at_their_prices():
     prices = Prices(currency="EUR", cpu_hour=0.36, memory_gib_hour=0.036)
-    found = estimate_cost(
+    cost = estimate_cost(
         [result(10, 12), result(10, 14), result(99, 99, adopted=True)], 100, prices
     )
-    assert found.currency == "EUR"
-    assert found.cpu == pytest.approx(0.002)
-    assert found.memory == pytest.approx(0.001)
-    assert found.per_1000_stores == pytest.approx(0.15)
+    assert cost.currency == "EUR"
+    assert cost.cpu == pytest.approx(0.002)
+    assert cost.memory == pytest.approx(0.001)
+    assert cost.per_1000_stores == pytest.approx(0.15)
 
 
 def test_no_prices_no_estimate():
@@ -179,8 +182,8 @@ def test_no_prices_no_estimate():
 
 
 def test_chunk_times_are_those_of_chunks_that_were_done():
-    found = chunk_times([result(1, 3), result(1, 1), result(1, 2), result(1, 9, adopted=True)])
-    assert (found.chunks, found.shortest, found.median, found.longest) == (3, 1, 2, 3)
+    times = chunk_times([result(1, 3), result(1, 1), result(1, 2), result(1, 9, adopted=True)])
+    assert (times.chunks, times.shortest, times.median, times.longest) == (3, 1, 2, 3)
     assert chunk_times([result(1, 9, adopted=True)]).chunks == 0
 
 
@@ -193,4 +196,4 @@ def test_gate_and_warning_judge_the_level_alike():
         if gate.name == "level"
     )
     assert not gate.passed
-    assert "the forecasts in all are 0.00 times the usual sales" in look(rows).warnings
+    assert "the forecasts in all are 0.00 times the usual sales" in drift_of(rows).warnings

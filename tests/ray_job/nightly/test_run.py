@@ -1,4 +1,4 @@
-"""Whole nights, without Ray: what is in the bucket afterwards."""
+"""Whole nights without Ray: what is in the bucket afterwards."""
 
 from datetime import UTC, date, datetime
 
@@ -11,11 +11,6 @@ from ray_job.bucket.errors import CorruptError, InputError
 from ray_job.data.histories import open_histories
 from ray_job.settings import Plan, Run
 from tests.support.shop import BIG, DAY, LAST, STORES, generations, midnight
-
-
-def as_rows(table):
-    """Without the run that made them, bit for bit."""
-    return table.combine_chunks()
 
 
 def test_a_night(shop):
@@ -80,7 +75,7 @@ def test_an_unpublished_run_leaves_the_pointer_alone(shop):
 
 def test_other_chunks_hold_identical_rows(shop):
     shop.run(publish=False)
-    run_plan = shop.part_keys()
+    parts_before = shop.part_keys()
     rows = []
     for limits in (
         Plan(chunk_rows=420),
@@ -90,8 +85,8 @@ def test_other_chunks_hold_identical_rows(shop):
     ):
         other = shop.having(plan=limits)
         other.run(force=True)
-        rows.append(as_rows(other.all_rows()))
-    assert len(shop.part_keys()) > len(run_plan)
+        rows.append(other.all_rows())
+    assert len(shop.part_keys()) > len(parts_before)
     for made in rows[1:]:
         assert made.equals(rows[0])
     assert rows[0].num_rows == (len(STORES) - 1 + 12) * 7
@@ -133,8 +128,7 @@ def test_scores_of_the_nights_before(shop):
     ]
     earlier = shop.stores(current.dates[LAST - DAY])["s002"]
     assert rows[-1]["predicted"] == earlier["predicted"][0]
-    sold = shop.stores()["s002"]
-    assert sold["data_through"] == LAST
+    assert shop.stores()["s002"]["data_through"] == LAST
     assert rows[-1]["actual"] > 0
 
 
@@ -166,7 +160,7 @@ def test_the_future_is_refused(shop, as_of):
 
 
 def test_yesterday_is_that_of_the_time_zone(shop):
-    """At 22:30 in UTC the next day has begun in Berlin's summer, and not in its winter."""
+    """At 22:30 UTC the next day has begun in Berlin in summer, but not in winter."""
     shop.run(LAST, now=datetime(2026, 3, 28, 23, 30, tzinfo=UTC))
     with pytest.raises(InputError):
         shop.run(LAST, now=datetime(2026, 3, 28, 22, 30, tzinfo=UTC))
@@ -203,7 +197,7 @@ def test_a_horizon_beyond_the_models(shop):
 
 
 def test_a_shorter_horizon_beside_a_longer_one(shop):
-    """After the setting changed, the release holds both until each store was forecast again."""
+    """After the setting was changed, a release has both horizons until every store is forecast."""
     shop.run()
     receipt = shop.having(horizon=5).run(stores=["s002"])
     assert receipt.published

@@ -10,21 +10,16 @@ from ray_job.bucket import keys
 from ray_job.bucket.errors import CorruptError, InputError
 from ray_job.operations.clean_up import CleanUp, clean_up
 from ray_job.operations.rollback import rollback
-from tests.support.drafts import DAY, FAILED, OK, A, Desk
+from tests.support.drafts import DAY, FAILED, OK, A
 from tests.support.shop import LAST, STORES, generations
 
 LATER = datetime.now(UTC) + timedelta(days=8)
 
 
-@pytest.fixture
-def desk(storage):
-    return Desk(storage)
-
-
-def test_orphans_are_deleted(desk):
-    desk.publish({"a": OK, "b": OK}, A - DAY)
-    desk.publish({"a": OK, "b": FAILED})
-    storage = desk.storage
+def test_orphans_are_deleted(publisher):
+    publisher.publish({"a": OK, "b": OK}, A - DAY)
+    publisher.publish({"a": OK, "b": FAILED})
+    storage = publisher.storage
     orphans = {
         keys.part(A, "feed", 0),
         keys.release("lost-0"),
@@ -35,56 +30,56 @@ def test_orphans_are_deleted(desk):
         storage.create(key, b"x")
     for key in ("results/elsewhere", "models/m/model.json", "access/grants.json", "raw_data/a"):
         storage.create(key, b"x")
-    before, views = generations(storage), desk.views()
+    before, views = generations(storage), publisher.views()
     report = clean_up(storage, LATER)
     assert (report.objects, report.bytes, report.table_files) == (4, 4, 0)
     assert {key for key in before if key not in generations(storage)} == orphans
-    assert desk.views() == views
+    assert publisher.views() == views
 
 
-def test_young_orphans_stay(desk):
-    desk.storage.create(keys.part(A, "feed", 0), b"x")
-    assert clean_up(desk.storage, datetime.now(UTC) + timedelta(days=6.9)).objects == 0
-    assert clean_up(desk.storage, LATER, timedelta(days=9)).objects == 0
+def test_young_orphans_stay(publisher):
+    publisher.storage.create(keys.part(A, "feed", 0), b"x")
+    assert clean_up(publisher.storage, datetime.now(UTC) + timedelta(days=6.9)).objects == 0
+    assert clean_up(publisher.storage, LATER, timedelta(days=9)).objects == 0
 
 
 @pytest.mark.parametrize("days", [0, 1, 6.99])
-def test_seven_days_are_the_floor(desk, days):
-    desk.storage.create(keys.part(A, "feed", 0), b"x")
+def test_seven_days_are_the_floor(publisher, days):
+    publisher.storage.create(keys.part(A, "feed", 0), b"x")
     with pytest.raises(InputError, match="--older-than: 7 days is the least"):
-        clean_up(desk.storage, LATER, timedelta(days=days))
-    assert desk.storage.stat(keys.part(A, "feed", 0))
+        clean_up(publisher.storage, LATER, timedelta(days=days))
+    assert publisher.storage.stat(keys.part(A, "feed", 0))
 
 
-def test_a_carried_forecast_keeps_its_part(desk):
-    desk.publish({"a": OK, "b": OK}, A - 3 * DAY)
+def test_a_carried_forecast_keeps_its_part(publisher):
+    publisher.publish({"a": OK, "b": OK}, A - 3 * DAY)
     for back in (2, 1, 0):
-        desk.publish({"a": OK, "b": FAILED}, A - back * DAY)
-    (part,) = desk.rows()["b"]["parts"]
-    clean_up(desk.storage, LATER)
-    assert desk.storage.stat(part["part"])
+        publisher.publish({"a": OK, "b": FAILED}, A - back * DAY)
+    (part,) = publisher.rows()["b"]["parts"]
+    clean_up(publisher.storage, LATER)
+    assert publisher.storage.stat(part["part"])
 
 
-def test_there_is_something_to_go_back_to(desk):
-    desk.publish({"a": OK}, A - DAY)
-    desk.publish({"a": OK}, version=1)
-    desk.publish({"a": OK}, version=2)
-    clean_up(desk.storage, LATER)
-    rollback(desk.storage)
-    rollback(desk.storage)
-    desk.views()
+def test_there_is_something_to_go_back_to(publisher):
+    publisher.publish({"a": OK}, A - DAY)
+    publisher.publish({"a": OK}, version=1)
+    publisher.publish({"a": OK}, version=2)
+    clean_up(publisher.storage, LATER)
+    rollback(publisher.storage)
+    rollback(publisher.storage)
+    publisher.views()
 
 
-def test_nothing_is_deleted_while_a_release_is_damaged(desk):
-    publication = desk.publish({"a": OK})
-    desk.storage.create(keys.part(A, "feed", 0), b"x")
+def test_nothing_is_deleted_while_a_release_is_damaged(publisher):
+    publication = publisher.publish({"a": OK})
+    publisher.storage.create(keys.part(A, "feed", 0), b"x")
     key = keys.release(publication.release)
-    damaged = desk.storage.read_versioned(key)
-    desk.storage.replace(key, damaged.data[:-1], damaged.generation)
-    before = generations(desk.storage)
+    damaged = publisher.storage.read_versioned(key)
+    publisher.storage.replace(key, damaged.data[:-1], damaged.generation)
+    before = generations(publisher.storage)
     with pytest.raises(CorruptError):
-        clean_up(desk.storage, LATER)
-    assert generations(desk.storage) == before
+        clean_up(publisher.storage, LATER)
+    assert generations(publisher.storage) == before
 
 
 def test_an_empty_bucket(storage):

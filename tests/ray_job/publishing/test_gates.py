@@ -1,4 +1,4 @@
-"""Gates: a table of cases, each with the sentence that somebody reads in the night."""
+"""Gates: a table of cases, with the sentences that the receipt has."""
 
 from datetime import date, timedelta
 
@@ -15,24 +15,24 @@ DAYS = [A + timedelta(days=k) for k in range(1, 8)]
 
 
 def row(store, outcome="ok", as_of=A, through=A, predicted=10.0, usual=10.0, *, expected=True):
-    found = {"store_id": str(store), "outcome": outcome, "expected": expected}
+    fields = {"store_id": str(store), "outcome": outcome, "expected": expected}
     if as_of is None:
-        return found
-    both = {"predicted": predicted, "usual": usual}
-    return found | {
+        return fields
+    by_day = {"predicted": predicted, "usual": usual}
+    return fields | {
         "as_of": as_of,
         "data_through": through,
         "target_dates": DAYS,
-        **{k: v if isinstance(v, list) else [v] * 7 for k, v in both.items()},
+        **{k: v if isinstance(v, list) else [v] * 7 for k, v in by_day.items()},
     }
 
 
 def judged(rows, base=None, known=None, **limits) -> dict[str, Gate]:
     table = pa.Table.from_pylist(rows, schema=RELEASE_SCHEMA)
     before = None if base is None else pa.Table.from_pylist(base, schema=RELEASE_SCHEMA)
-    ids = {one["store_id"] for one in rows} if known is None else known
-    found = gates.judge(table, before, as_of=A, known=ids, limits=Gates(**limits))
-    return {gate.name: gate for gate in found}
+    ids = {fields["store_id"] for fields in rows} if known is None else known
+    judged_gates = gates.judge(table, before, as_of=A, known=ids, limits=Gates(**limits))
+    return {gate.name: gate for gate in judged_gates}
 
 
 def failing(*args, **more):
@@ -49,7 +49,7 @@ def test_a_good_night():
 @pytest.mark.parametrize(
     ("stores", "absent", "passes"),
     [
-        (10, 1, True),  # one store always may
+        (10, 1, True),  # one store is always allowed
         (10, 2, False),
         (100, 1, True),
         (100, 2, False),
@@ -138,11 +138,11 @@ def test_one_bad_day_is_enough():
     assert gate.message.startswith("the forecast of Saturday 26 December 2026 is 10.00 times")
 
 
-def test_when_everything_is_shut_no_gate_goes_off():
-    """Over Christmas nothing is open: `usual` is 0 where a store is closed on the target date."""
-    shut = [row(k, "closed", predicted=0.0, usual=0.0) for k in range(10)]
-    assert failing(shut) == set()
-    assert judged(shut)["level"].message == "no store is open that was open lately"
+def test_no_gate_fails_when_all_stores_are_closed():
+    """`usual` is 0 where a store is closed on the target date, as all are at Christmas."""
+    closed = [row(k, "closed", predicted=0.0, usual=0.0) for k in range(10)]
+    assert failing(closed) == set()
+    assert judged(closed)["level"].message == "no store is open that was open lately"
     days = [10.0, 10.0, 0.0, 0.0, 0.0, 10.0, 10.0]
     assert failing([row(k, predicted=days, usual=days) for k in range(10)]) == set()
 

@@ -1,4 +1,4 @@
-"""What a new release says of each store: a table of cases."""
+"""The rows of a new release, from those of its base and of a run: a table of cases."""
 
 from datetime import UTC, date, datetime
 
@@ -15,10 +15,10 @@ LONG_AGO = date(2026, 3, 20)
 
 
 def row(store="s", outcome="ok", as_of=A, version=1, **more):
-    found = {"store_id": store, "outcome": outcome, "expected": True, "attempt": 1}
+    fields = {"store_id": store, "outcome": outcome, "expected": True, "attempt": 1}
     if as_of is not None:
         moment = datetime(as_of.year, as_of.month, as_of.day, tzinfo=UTC)
-        found |= {
+        fields |= {
             "as_of": as_of,
             "data_through": as_of,
             "run_id": f"run-{as_of}-{version}",
@@ -27,7 +27,7 @@ def row(store="s", outcome="ok", as_of=A, version=1, **more):
             "predicted": [float(version)],
             "parts": [{"part": f"{as_of}-{version}", "first_row": 0, "rows": 1, "sha256": "x"}],
         }
-    return found | more
+    return fields | more
 
 
 def failed(store="s", code="corrupt", reason="page 3"):
@@ -41,12 +41,16 @@ def table(*rows):
 def merged(base, *new, as_of=A, expected=("s",)):
     base = None if base is None else table(base)
     made = merge.merge(base, table(*new), as_of=as_of, expected=expected)
-    return {one["store_id"]: one for one in made.to_pylist()}
+    return {store_row["store_id"]: store_row for store_row in made.to_pylist()}
 
 
 def test_the_first_release():
-    told = merged(None, row())["s"]
-    assert (told["outcome"], told["as_of"], told["carried_since"]) == ("ok", A, None)
+    merged_row = merged(None, row())["s"]
+    assert (merged_row["outcome"], merged_row["as_of"], merged_row["carried_since"]) == (
+        "ok",
+        A,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,29 +73,37 @@ def test_the_first_release():
     ],
 )
 def test_one_store(base, new, as_of, outcome, carried):
-    told = merged(base, *([new] if new else []))["s"]
-    assert (told["as_of"], told["outcome"], told["carried_since"]) == (as_of, outcome, carried)
+    merged_row = merged(base, *([new] if new else []))["s"]
+    assert (merged_row["as_of"], merged_row["outcome"], merged_row["carried_since"]) == (
+        as_of,
+        outcome,
+        carried,
+    )
 
 
-def test_newer_inputs_win_whoever_comes_last():
-    """A slow nightly run ends after an hourly one that saw later uploads."""
-    told = merged(row(version=7), row(version=5))["s"]
-    assert told["predicted"] == [7.0]
-    assert told["table_version"] == 7
-    told = merged(row(version=5), row(version=7))["s"]
-    assert told["predicted"] == [7.0]
+def test_newer_inputs_win_in_any_order():
+    """A slow nightly run may publish after an hourly run with later uploads."""
+    merged_row = merged(row(version=7), row(version=5))["s"]
+    assert merged_row["predicted"] == [7.0]
+    assert merged_row["table_version"] == 7
+    merged_row = merged(row(version=5), row(version=7))["s"]
+    assert merged_row["predicted"] == [7.0]
 
 
-def test_a_failure_with_older_inputs_says_nothing_of_a_newer_forecast():
-    """The slow run met a file that a later delivery has mended."""
+def test_a_failure_with_older_inputs_does_not_replace_a_newer_forecast():
+    """The slow run read a bad file, which a later delivery has replaced."""
     base, new = table(row(version=7)), table(failed())
-    (told,) = merge.merge(base, new, as_of=A, expected=("s",), version=5).to_pylist()
-    assert (told["outcome"], told["reason"], told["table_version"]) == ("ok", None, 7)
-    (told,) = merge.merge(base, new, as_of=A, expected=("s",), version=7).to_pylist()
-    assert (told["outcome"], told["table_version"]) == ("failed", 7)
+    (merged_row,) = merge.merge(base, new, as_of=A, expected=("s",), version=5).to_pylist()
+    assert (merged_row["outcome"], merged_row["reason"], merged_row["table_version"]) == (
+        "ok",
+        None,
+        7,
+    )
+    (merged_row,) = merge.merge(base, new, as_of=A, expected=("s",), version=7).to_pylist()
+    assert (merged_row["outcome"], merged_row["table_version"]) == ("failed", 7)
     older = table(row(version=7, as_of=BEFORE))
-    (told,) = merge.merge(older, new, as_of=A, expected=("s",), version=5).to_pylist()
-    assert told["outcome"] == "failed"
+    (merged_row,) = merge.merge(older, new, as_of=A, expected=("s",), version=5).to_pylist()
+    assert merged_row["outcome"] == "failed"
 
 
 def test_newer_inputs_of_an_older_as_of_do_not_win():
@@ -100,38 +112,42 @@ def test_newer_inputs_of_an_older_as_of_do_not_win():
 
 def test_a_failure_keeps_all_of_the_last_good_forecast():
     base = row(as_of=BEFORE)
-    told = merged(base, failed(reason="page 9"))["s"]
-    assert told["reason"] == "page 9"
-    assert told["attempt"] == 2
+    merged_row = merged(base, failed(reason="page 9"))["s"]
+    assert merged_row["reason"] == "page 9"
+    assert merged_row["attempt"] == 2
     for name in ("predicted", "parts", "run_id", "generated_at", "data_through", "table_version"):
-        assert told[name] == base[name], name
+        assert merged_row[name] == base[name], name
 
 
 def test_a_success_forgets_the_failure():
     base = row(as_of=BEFORE, outcome="failed", reason_code="corrupt", reason="page 3")
-    told = merged(base, row())["s"]
-    assert (told["reason_code"], told["reason"]) == (None, None)
+    merged_row = merged(base, row())["s"]
+    assert (merged_row["reason_code"], merged_row["reason"]) == (None, None)
 
 
-def test_lost_data_keep_the_forecast_and_say_so():
-    told = merged(row(as_of=BEFORE), row(outcome="no_data", as_of=None, reason="none"))["s"]
-    assert (told["outcome"], told["as_of"], told["carried_since"]) == ("no_data", BEFORE, A)
+def test_lost_data_keep_the_forecast_with_a_reason():
+    merged_row = merged(row(as_of=BEFORE), row(outcome="no_data", as_of=None, reason="none"))["s"]
+    assert (merged_row["outcome"], merged_row["as_of"], merged_row["carried_since"]) == (
+        "no_data",
+        BEFORE,
+        A,
+    )
 
 
 def test_an_expected_store_without_anything():
-    told = merged(None, row(), expected=("s", "t"))
-    assert (told["t"]["outcome"], told["t"]["reason_code"]) == ("no_data", "no_data")
-    assert list(told) == ["s", "t"]
+    rows = merged(None, row(), expected=("s", "t"))
+    assert (rows["t"]["outcome"], rows["t"]["reason_code"]) == ("no_data", "no_data")
+    assert list(rows) == ["s", "t"]
 
 
 def test_a_store_that_is_not_expected_any_more_stays_in():
-    told = merged(row(as_of=BEFORE), expected=())
-    assert told["s"]["expected"] is False
+    rows = merged(row(as_of=BEFORE), expected=())
+    assert rows["s"]["expected"] is False
 
 
 def test_the_newest_description_counts():
-    told = merged(row(description='{"a": 1}'), failed() | {"description": '{"a": 2}'})["s"]
-    assert told["description"] == '{"a": 2}'
+    merged_row = merged(row(description='{"a": 1}'), failed() | {"description": '{"a": 2}'})["s"]
+    assert merged_row["description"] == '{"a": 2}'
     assert merged(row(description='{"a": 1}'), failed())["s"]["description"] == '{"a": 1}'
 
 
@@ -142,8 +158,8 @@ def test_counts():
     new = table(row("new"), row("shut", "closed"), failed("bad"), row("rule", "fallback"))
     expected = ("kept", "carried", "bad", "new", "shut", "rule", "never")
     rows = merge.merge(base, new, as_of=A, expected=expected)
-    told = merge.counts(rows, as_of=A, run_id=f"run-{A}-1")
-    assert told.model_dump() == {
+    counts = merge.counts(rows, as_of=A, run_id=f"run-{A}-1")
+    assert counts.model_dump() == {
         "expected": 7,
         "ok": 3,
         "closed": 1,

@@ -1,4 +1,4 @@
-"""From the outcomes of chunks to the rows of a release."""
+"""Rows of a release from the outcomes of chunks."""
 
 import json
 from datetime import UTC, date, datetime, timedelta
@@ -17,10 +17,10 @@ MOMENT = datetime(2026, 3, 29, tzinfo=UTC)
 ORIGIN = Origin(A, (A + timedelta(days=1), A + timedelta(days=2)), "m1", 7)
 
 
-def told(store, outcome="ok", first=0, rows=2, **more):
-    found = {"store_id": store, "outcome": outcome, "sold": [float("nan"), 1.0]}
+def outcome_row(store, outcome="ok", first=0, rows=2, **more):
+    fields = {"store_id": store, "outcome": outcome, "sold": [float("nan"), 1.0]}
     if outcome in ("ok", "fallback", "closed"):
-        found |= {
+        fields |= {
             "first_row": first,
             "rows": rows,
             "items": rows // 2,
@@ -34,24 +34,24 @@ def told(store, outcome="ok", first=0, rows=2, **more):
             "method": ["model", "closed"],
             "missing": ["", "promo"],
         }
-    return found | more
+    return fields | more
 
 
-def done(*rows, part="p", run="r", at=MOMENT, attempt=1):
+def written_part(*rows, part="p", run="r", at=MOMENT, attempt=1):
     return WrittenPart(
         pa.Table.from_pylist(list(rows), OUTCOME_SCHEMA), part, "sha", run, at, attempt
     )
 
 
 def released(combined, **descriptions):
-    seen = []
+    calls = []
 
     def interval(total, spread, squared, days):
-        seen.append((total, spread, squared, days))
+        calls.append((total, spread, squared, days))
         return total - spread, total + spread
 
     table = release_rows.release_rows(combined, ORIGIN, interval, descriptions)
-    return {row["store_id"]: row for row in table.to_pylist()}, seen
+    return {row["store_id"]: row for row in table.to_pylist()}, calls
 
 
 def test_nothing():
@@ -62,7 +62,10 @@ def test_nothing():
 
 def test_stores_of_several_chunks():
     combined = release_rows.combine(
-        [done(told("b"), told("c", first=2)), done(told("a"), part="q")]
+        [
+            written_part(outcome_row("b"), outcome_row("c", first=2)),
+            written_part(outcome_row("a"), part="q"),
+        ]
     )
     rows, _ = released(combined, a={"region": "BE"})
     assert list(rows) == ["a", "b", "c"]
@@ -78,8 +81,15 @@ def test_the_chunks_of_a_cut_store_add_up():
     earlier = MOMENT - timedelta(hours=1)
     combined = release_rows.combine(
         [
-            done(told("big", method=["fallback", "closed"], missing=["open", ""]), part="p"),
-            done(told("big", data_through=A - timedelta(days=1)), part="q", run="s", at=earlier),
+            written_part(
+                outcome_row("big", method=["fallback", "closed"], missing=["open", ""]), part="p"
+            ),
+            written_part(
+                outcome_row("big", data_through=A - timedelta(days=1)),
+                part="q",
+                run="s",
+                at=earlier,
+            ),
         ]
     )
     rows, ((total, spread, squared, _),) = released(combined)
@@ -90,11 +100,11 @@ def test_the_chunks_of_a_cut_store_add_up():
     assert (big["items"], big["run_id"], big["data_through"]) == (2, "r", A)
     assert big["method"] == ["model", "closed"]
     assert big["missing"] == ["open", "promo"]
-    assert [one["part"] for one in big["parts"]] == ["p", "q"]
+    assert [reference["part"] for reference in big["parts"]] == ["p", "q"]
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "whole"),
+    ("outcome", "other_outcome", "combined_outcome"),
     [
         ("ok", "failed", "failed"),
         ("failed", "no_data", "failed"),
@@ -104,17 +114,22 @@ def test_the_chunks_of_a_cut_store_add_up():
         ("no_data", "no_data", "no_data"),
     ],
 )
-def test_the_outcome_of_a_cut_store(one, other, whole):
-    combined = release_rows.combine([done(told("big", one)), done(told("big", other), part="q")])
+def test_the_outcome_of_a_cut_store(outcome, other_outcome, combined_outcome):
+    combined = release_rows.combine(
+        [
+            written_part(outcome_row("big", outcome)),
+            written_part(outcome_row("big", other_outcome), part="q"),
+        ]
+    )
     rows, _ = released(combined)
-    assert rows["big"]["outcome"] == whole
-    if whole in ("failed", "no_data"):
+    assert rows["big"]["outcome"] == combined_outcome
+    if combined_outcome in ("failed", "no_data"):
         assert (rows["big"]["as_of"], rows["big"]["parts"]) == (None, None)
 
 
 def test_failed_rows_name_the_failure_only():
-    bad = told("a", "failed", reason_code="corrupt", reason="page 3")
-    rows, _ = released(release_rows.combine([done(bad, attempt=3)]))
+    failed = outcome_row("a", "failed", reason_code="corrupt", reason="page 3")
+    rows, _ = released(release_rows.combine([written_part(failed, attempt=3)]))
     assert (rows["a"]["reason_code"], rows["a"]["reason"], rows["a"]["attempt"]) == (
         "corrupt",
         "page 3",
@@ -124,16 +139,22 @@ def test_failed_rows_name_the_failure_only():
 
 
 def test_days_since_sales():
-    """Of the simple rule the whole horizon counts; else the days from the newest sales."""
+    """Days from the newest sales; for the simple rule always the whole horizon."""
     combined = release_rows.combine(
-        [done(told("a", known_through=A - timedelta(days=3)), told("b", "fallback"))]
+        [
+            written_part(
+                outcome_row("a", known_through=A - timedelta(days=3)), outcome_row("b", "fallback")
+            )
+        ]
     )
     _, ((_, _, _, days),) = released(combined)
     assert days.tolist() == [[4.0, 5.0], [2.0, 2.0]]
 
 
 def test_what_was_sold():
-    stores, days, totals = release_rows.sold(release_rows.combine([done(told("a"))]), A)
+    stores, days, totals = release_rows.sold(
+        release_rows.combine([written_part(outcome_row("a"))]), A
+    )
     assert stores == ["a"]
     assert days.tolist() == [A - timedelta(days=1), A]
     assert np.isnan(totals[0, 0])
@@ -142,5 +163,5 @@ def test_what_was_sold():
 
 
 def test_lists_of_unequal_length_are_filled_up():
-    found = matrix(pa.chunked_array([[[1.0, 2.0], [3.0], None]]))
-    assert np.nan_to_num(found, nan=-1).tolist() == [[1, 2], [3, -1], [-1, -1]]
+    filled = matrix(pa.chunked_array([[[1.0, 2.0], [3.0], None]]))
+    assert np.nan_to_num(filled, nan=-1).tolist() == [[1, 2], [3, -1], [-1, -1]]

@@ -24,8 +24,7 @@ from ray_job.backtest.weather import with_forecast_errors
 from ray_job.bucket.errors import InputError
 from ray_job.cli import models
 from ray_job.evaluation.metrics import measures
-from ray_job.model.model import Model, describe
-from ray_job.model.training import fit
+from ray_job.model.model import Model
 from ray_job.report import document, plots
 from ray_job.report.figures import Rows, chance_within, coverage_of_stores, within
 from ray_job.report.formats import number, percent, share
@@ -49,20 +48,7 @@ MADE = datetime(2026, 3, 1, 8, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def model():
-    fitted = fit(PANEL, TRAINED, CONTEXT, SETTINGS, categories=panels.CATEGORIES)
-    return Model.of(
-        fitted.regressor,
-        describe(
-            version="v<1>",
-            created_at=MADE,
-            as_of=TRAINED,
-            inputs=fitted.inputs,
-            features=getattr(fitted, "features", None),
-            trained_on=fitted.trained_on,
-            target="log_ratio",
-            intervals=fitted.intervals,
-        ),
-    )
+    return panels.fitted_model(PANEL, CONTEXT, SETTINGS, TRAINED, version="v<1>", created_at=MADE)
 
 
 @pytest.fixture(scope="module")
