@@ -11,6 +11,8 @@ REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 # The environment has its modules compiled at set-up; a worker that may not write them would compile
 # them again at every start of Ray.
 unexport PYTHONDONTWRITEBYTECODE
+# Threads of OpenMP that wait by spinning take the processors from those that compute.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup demo serve test coverage check fix bench soak bench-api image k8s-check clean
 

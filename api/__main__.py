@@ -6,7 +6,7 @@ import sys
 
 from api import logs
 from api.main import create_app
-from api.settings import Settings
+from api.settings import ServiceSettings
 from api.transport.server import Server
 from ray_job.bucket.errors import StorecastError
 
@@ -17,7 +17,7 @@ def main() -> int:
     """The exit code: 0 after a stop, 1 if the server did not start, 2 for wrong settings."""
     logs.install()
     try:
-        settings = Settings.load()
+        settings = ServiceSettings.load()
         app = create_app(settings)
     except StorecastError as error:
         sys.stderr.write(f"{error}\n")

@@ -20,7 +20,7 @@ from api.logs import AccessLog
 from api.metrics import Metrics
 from api.routes import forecasts, health, history, openapi_document, page, runs, stores
 from api.service import Clock, Service
-from api.settings import Settings
+from api.settings import ServiceSettings
 from api.store.part_cache import PartCache
 from api.store.refresh import Refresher
 from api.store.release_caches import ReceiptCache, ReleaseCache
@@ -40,7 +40,9 @@ what is the matter.
 """
 
 
-def create_app(settings: Settings, clock: Clock = lambda: datetime.now(UTC)) -> ServiceMiddleware:
+def create_app(
+    settings: ServiceSettings, clock: Clock = lambda: datetime.now(UTC)
+) -> ServiceMiddleware:
     """The ASGI application. Raises BucketMissingError or StorageError if there is no bucket."""
     service = _create_service(settings, clock)
     app = compose(_lifespan)
@@ -74,7 +76,7 @@ def compose(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     return app
 
 
-def _create_service(settings: Settings, clock: Clock) -> Service:
+def _create_service(settings: ServiceSettings, clock: Clock) -> Service:
     storage = open_bucket(settings.bucket)
     metrics = Metrics()
 

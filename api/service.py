@@ -12,7 +12,7 @@ from api.auth.sign_in import SignIn
 from api.logs import AccessLog
 from api.metrics import Metrics
 from api.problems import NoReleaseError, ReleaseGoneError, UnknownAsOfError
-from api.settings import Settings
+from api.settings import ServiceSettings
 from api.store.part_cache import PartCache
 from api.store.refresh import Refresher
 from api.store.release_caches import ReceiptCache, ReleaseCache
@@ -28,7 +28,7 @@ Clock = Callable[[], datetime]
 class Service:
     """`draining`: the server stops soon. `refresh_task` reads the bucket in the background."""
 
-    settings: Settings
+    settings: ServiceSettings
     clock: Clock
     metrics: Metrics
     parts: PartCache

@@ -53,7 +53,7 @@ class Issuer(BaseModel):
         return value
 
 
-class Settings(BaseSettings):
+class ServiceSettings(BaseSettings):
     """The settings of one process. The time zone and the deadline are in the bucket's pointer.
 
     Without issuers sign-in is off. That is allowed only if the server binds to loopback.
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         return self
 
     @classmethod
-    def load(cls) -> Settings:
+    def load(cls) -> ServiceSettings:
         """Read the environment. Raises SettingsError that names the variable."""
         try:
             return cls()

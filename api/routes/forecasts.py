@@ -32,7 +32,7 @@ _MAX_INLINE_ITEMS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class _Selection:
+class _ForecastQuery:
     """The part of a store's forecast that the caller asks for."""
 
     as_of: date | None = None
@@ -62,7 +62,7 @@ async def get_forecast(
     page_size: PageSize = 100,
     page_token: PageTokenText = None,
 ) -> Response:
-    selection = _Selection(as_of, item_id, target_date, max_age_days, page_size, page_token)
+    selection = _ForecastQuery(as_of, item_id, target_date, max_age_days, page_size, page_token)
     return await _answer(context, store_id, selection, negotiate(context.accept, _OFFERED))
 
 
@@ -82,7 +82,7 @@ async def get_results_csv(
     page_size: PageSize = 100,
     page_token: PageTokenText = None,
 ) -> Response:
-    selection = _Selection(as_of=as_of, page_size=page_size, page_token=page_token)
+    selection = _ForecastQuery(as_of=as_of, page_size=page_size, page_token=page_token)
     return await _answer(context, store_id, selection, "csv")
 
 
@@ -102,12 +102,12 @@ async def get_results(
     page_size: PageSize = 100,
     page_token: PageTokenText = None,
 ) -> Response:
-    selection = _Selection(as_of=as_of, page_size=page_size, page_token=page_token)
+    selection = _ForecastQuery(as_of=as_of, page_size=page_size, page_token=page_token)
     return await _answer(context, store_id, selection, negotiate(context.accept, _OFFERED))
 
 
 async def _answer(
-    context: RequestContext, store_id: str, selection: _Selection, answer_format: Format
+    context: RequestContext, store_id: str, selection: _ForecastQuery, answer_format: Format
 ) -> Response:
     context.check_store(store_id)
     snapshot, first_row = await _page_start(context, store_id, selection)
@@ -138,7 +138,7 @@ async def _answer(
 
 
 async def _page_start(
-    context: RequestContext, store_id: str, selection: _Selection
+    context: RequestContext, store_id: str, selection: _ForecastQuery
 ) -> tuple[Snapshot, int]:
     """The release to answer from, and the row of the store with which the page begins."""
     if selection.page_token is None:
@@ -163,7 +163,7 @@ async def _item_page(
     context: RequestContext,
     snapshot: Snapshot,
     store: StoreForecast,
-    selection: _Selection,
+    selection: _ForecastQuery,
     first_row: int,
 ) -> ItemPage:
     """Read in this thread if the parts are cached, as those of the current snapshot are."""

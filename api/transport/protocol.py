@@ -12,7 +12,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.problems import ProblemKind, problem_response
-from api.settings import Settings
+from api.settings import ServiceSettings
 
 _BUSY = ProblemKind(503, "busy", "Too many connections")
 
@@ -20,7 +20,7 @@ _BUSY = ProblemKind(503, "busy", "Too many connections")
 class Protocol(HttpToolsProtocol):
     """uvicorn makes one for each connection. `protocol_for` sets `limits`."""
 
-    limits: Settings
+    limits: ServiceSettings
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -77,7 +77,7 @@ class Protocol(HttpToolsProtocol):
             self._deadline = None
 
 
-def protocol_for(settings: Settings) -> type[Protocol]:
+def protocol_for(settings: ServiceSettings) -> type[Protocol]:
     """A class for uvicorn, which gives no arguments of ours to the protocols that it makes."""
     return type("Protocol", (Protocol,), {"limits": settings})
 

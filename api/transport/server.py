@@ -13,7 +13,7 @@ from types import FrameType
 
 import uvicorn
 
-from api.settings import Settings
+from api.settings import ServiceSettings
 from api.transport.middleware import ServiceMiddleware
 from api.transport.protocol import protocol_for
 
@@ -25,7 +25,7 @@ _SHUTDOWN_SECONDS = 30
 class Server(uvicorn.Server):
     """A second signal stops the server at once."""
 
-    def __init__(self, app: ServiceMiddleware, settings: Settings) -> None:
+    def __init__(self, app: ServiceMiddleware, settings: ServiceSettings) -> None:
         super().__init__(
             uvicorn.Config(
                 app,

@@ -36,7 +36,7 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
+class StorePlot:
     """Lines and bands are texts for the attribute `points`. A missing day leaves a gap in them."""
 
     bands: tuple[str, ...]
@@ -52,7 +52,7 @@ class Plot:
     bottom: float = HEIGHT - _BOTTOM
 
 
-def plot(days: Sequence[PlotDay], today: date) -> Plot | None:
+def plot(days: Sequence[PlotDay], today: date) -> StorePlot | None:
     """The shapes, with a line at `today`. None if no day has a number."""
     values = [
         value
@@ -87,7 +87,7 @@ def plot(days: Sequence[PlotDay], today: date) -> Plot | None:
         )
         for stretch in _bounded_stretches([(day.target_date, day.lower, day.upper) for day in days])
     ]
-    return Plot(
+    return StorePlot(
         bands=tuple(bands),
         forecast=lines([(day.target_date, day.predicted) for day in days]),
         actual=lines([(day.target_date, day.actual) for day in days]),

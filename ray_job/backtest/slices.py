@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.backtest.naive import RULES
-from ray_job.data.calendar_days import days_from_christmas, days_from_easter
 from ray_job.data.context import Context
+from ray_job.data.context.calendar_days import days_from_christmas, days_from_easter
 from ray_job.data.panel import Panel
 from ray_job.evaluation.metrics import measures
 

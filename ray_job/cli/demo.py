@@ -12,7 +12,7 @@ from ray_job.cli.command_context import Bucket, Json, SettingsFile, open_command
 
 if TYPE_CHECKING:
     from ray_job.model.train import TrainingReport
-    from ray_job.nightly.demo import Delivery
+    from ray_job.nightly.demo import DemoDelivery
 
 app = typer.Typer()
 
@@ -50,15 +50,15 @@ def demo(
         _print_example(example_forecast(storage), folder)
 
 
-def _print_nothing(step: Delivery | TrainingReport) -> None:
+def _print_nothing(step: DemoDelivery | TrainingReport) -> None:
     """With --json nothing but the document is printed."""
 
 
-def _print_step(step: Delivery | TrainingReport) -> None:
+def _print_step(step: DemoDelivery | TrainingReport) -> None:
     from ray_job.cli.output import counted, print_line
-    from ray_job.nightly.demo import Delivery
+    from ray_job.nightly.demo import DemoDelivery
 
-    if isinstance(step, Delivery):
+    if isinstance(step, DemoDelivery):
         files, rows = counted(step.report.files, "file"), counted(step.report.rows, "row")
         print_line(f"Ingested {files} of {step.kind}: {rows}.")
     else:

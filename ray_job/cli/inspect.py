@@ -11,7 +11,7 @@ from ray_job.cli.command_context import AsOf, Bucket, Json, SettingsFile, open_c
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from ray_job.operations.release_list import ListedRelease, ReleaseList
+    from ray_job.operations.release_list import ListedRelease, PublicationList
 
 app = typer.Typer()
 
@@ -40,7 +40,7 @@ def releases(
         _print_releases(listing, command.settings.zone)
 
 
-def _print_releases(listing: ReleaseList, zone: tzinfo) -> None:
+def _print_releases(listing: PublicationList, zone: tzinfo) -> None:
     from ray_job.cli import output
 
     output.print_table(

@@ -24,7 +24,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, StorageError
 from ray_job.bucket.storage import Storage
-from ray_job.data.log_replay import FILES_SCHEMA, Snapshot, UnsupportedLogError
+from ray_job.data.log_replay import FILES_SCHEMA, TableSnapshot, UnsupportedLogError
 from ray_job.data.log_replay import read as read_log
 
 STORE = "store_id"
@@ -198,7 +198,7 @@ def _statistics(file: DataFile) -> str:
     return json.dumps(statistics)
 
 
-def open_snapshot(storage: Storage, root: str) -> Snapshot | None:
+def open_snapshot(storage: Storage, root: str) -> TableSnapshot | None:
     """The newest snapshot of the table under `root`, for readers; None where there is no table.
 
     `log_replay` takes half the memory and time of delta-rs, which is used where the log has
@@ -210,7 +210,7 @@ def open_snapshot(storage: Storage, root: str) -> Snapshot | None:
     if table is None:
         return None
     transactions = {APP_ID: transaction_version(table, APP_ID)}
-    return Snapshot(table.version(), arrow_schema(table), transactions, list_files(table))
+    return TableSnapshot(table.version(), arrow_schema(table), transactions, list_files(table))
 
 
 def list_files(table: DeltaTable) -> pa.Table:

@@ -75,7 +75,7 @@ class UnsupportedLogError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class TableSnapshot:
     """A table at one version. `files` is of FILES_SCHEMA, sorted by store and path."""
 
     version: int
@@ -85,7 +85,7 @@ class Snapshot:
     files: pa.Table
 
 
-def read(storage: Storage, root: str) -> Snapshot | None:
+def read(storage: Storage, root: str) -> TableSnapshot | None:
     """The newest snapshot of the table under `root`, None where there is no table.
 
     Raises UnsupportedLogError, and CorruptError for a log that cannot be read.
@@ -172,14 +172,14 @@ class _Replay:
         if len(removes):
             self.removed.append(pc.struct_field(removes, "path"))
 
-    def snapshot(self, version: int, root: str) -> Snapshot:
+    def snapshot(self, version: int, root: str) -> TableSnapshot:
         if self.schema is None:
             raise CorruptError(f"{root}: the table's log describes no columns")
         columns = pa.schema(Schema.from_json(self.schema).to_arrow())
         empty = FILES_SCHEMA.append(_VERSION).empty_table()
         # Each small table frees its memory as soon as it is copied into the sorted one.
         files = _newest_of_each(pa.concat_tables([empty, *self.added]))
-        return Snapshot(version, columns, self.transactions, files)
+        return TableSnapshot(version, columns, self.transactions, files)
 
 
 _VERSION = pa.field("version", pa.int64())

@@ -31,7 +31,7 @@ _TABLE_COLUMNS = {*REQUIRED, "store_id"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Selection:
+class _HistorySelection:
     """What a read task needs beside its chunks."""
 
     bucket: str
@@ -71,7 +71,7 @@ def histories_dataset(
 
 def _select(
     storage: Storage, table: Histories, days: int | None, columns: Sequence[str] | None
-) -> _Selection:
+) -> _HistorySelection:
     further = [name for name in table.columns.names if name not in _TABLE_COLUMNS]
     names = further if columns is None else list(columns)
     for name in names:
@@ -90,13 +90,13 @@ def _select(
         first_day = last_day if oldest is None else oldest
     else:
         first_day = last_day - timedelta(days=days - 1)
-    return _Selection(
+    return _HistorySelection(
         storage.url, tuple(names), tuple(table.categorical(names)), first_day, last_day
     )
 
 
 def _chunks(
-    storage: Storage, table: Histories, selection: _Selection, stores: Sequence[str] | None
+    storage: Storage, table: Histories, selection: _HistorySelection, stores: Sequence[str] | None
 ) -> list[Chunk]:
     if stores is not None and (unknown := sorted(set(stores) - set(table.store_ids))):
         raise InputError(f"{storage.url}: store {unknown[0]!r} has no history")
@@ -115,7 +115,7 @@ def _chunks(
     return plan.make(files, basis, Plan(), groups)
 
 
-def _read_observations(packed: Sequence[PackedTask], selection: _Selection) -> pa.Table:
+def _read_observations(packed: Sequence[PackedTask], selection: _HistorySelection) -> pa.Table:
     """The folded rows of the chunks of a block. Raises what is wrong with a store's files."""
     storage = _open_storage(selection.bucket)
     columns = Columns(observed=selection.columns, categories=dict.fromkeys(selection.texts, ()))

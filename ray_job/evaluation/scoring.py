@@ -221,7 +221,7 @@ def _score_target(
     place, ahead_of = place[order], ahead_of[order]
     columns = [
         stores.take(pa.array(place)),
-        np.datetime64(sales.target, "D") - ahead_of.astype(np.int64),
+        np.datetime64(sales.target, "D") - ahead_of.astype("timedelta64[D]"),
         ahead_of,
         *(np.concatenate(values)[order] for values in bounds),
         sales.actual[place],

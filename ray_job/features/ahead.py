@@ -9,8 +9,8 @@ from datetime import date, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from ray_job.data.calendar_days import days_in_christmas_season, days_in_easter_season
 from ray_job.data.context import Context, Ints
+from ray_job.data.context.calendar_days import days_in_christmas_season, days_in_easter_season
 from ray_job.data.panel import Floats, Floats32
 
 _REACH = 14

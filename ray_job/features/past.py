@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ray_job.data.calendar_days import same_day_of_month, same_season
+from ray_job.data.context.calendar_days import same_day_of_month, same_season
 from ray_job.data.panel import Floats, Floats32
 from ray_job.features.baseline import baseline_of, baseline_of_days
 from ray_job.features.day_statistics import (

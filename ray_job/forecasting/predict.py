@@ -145,6 +145,6 @@ def _days(numbers: Floats, as_of: date) -> npt.NDArray[np.datetime64]:
     """Day numbers (0 is the as-of) as dates; NaN becomes NaT."""
     known = ~np.isnan(numbers)
     days = as_of.toordinal() - date(1970, 1, 1).toordinal()
-    dates = np.full(len(numbers), np.datetime64("NaT"), dtype="datetime64[D]")
+    dates = np.full(len(numbers), np.datetime64("NaT", "D"))
     dates[known] = (days + numbers[known].astype(np.int64)).astype("datetime64[D]")
     return dates

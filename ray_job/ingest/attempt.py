@@ -37,7 +37,7 @@ from ray_job.data.manifest import (
     read_past,
     write_manifest,
 )
-from ray_job.ingest.reading.batch import Batch, read_batch, store_delivery_times
+from ray_job.ingest.reading.batch import RawBatch, read_batch, store_delivery_times
 from ray_job.ingest.reading.deliveries import (
     check_unchanged,
     fetch_files,
@@ -134,7 +134,7 @@ class IngestAttempt:
             if kind_table is not None
         }
 
-    def _upload(self, batch: Batch) -> _StoredBatch:
+    def _upload(self, batch: RawBatch) -> _StoredBatch:
         """Copy the files that are not in raw_data yet."""
         try:
             files = {
@@ -177,7 +177,7 @@ class IngestAttempt:
             version=table_version(self.storage),
         )
 
-    def _table(self, past: PastIngests, batch: Batch) -> DeltaTable:
+    def _table(self, past: PastIngests, batch: RawBatch) -> DeltaTable:
         """The histories with all columns that the batch needs. Their transaction is that of `past`.
 
         Raises LostRaceError if it is another one.
@@ -210,7 +210,7 @@ class IngestAttempt:
         raise error
 
     def _write_files(
-        self, table: DeltaTable, batch: Batch, file_name: str
+        self, table: DeltaTable, batch: RawBatch, file_name: str
     ) -> tuple[list[DataFile], list[DataFile]]:
         """Write the files of the commit. Returns those that it adds, and those that it removes."""
         groups = batch.groups_of(SALES)
@@ -237,7 +237,7 @@ class IngestAttempt:
 class _StoredBatch:
     """A batch whose files are all in raw_data. `files` are the files by number."""
 
-    batch: Batch
+    batch: RawBatch
     files: Mapping[int, RawFile]
 
     def times(self, past: PastIngests) -> dict[int, int]:

@@ -73,7 +73,7 @@ def compact(
         open_workspace(settings) as workspace,
         (progress or SilentProgress()).stage("compact", stores, "stores") as stage,
     ):
-        rows = _Rows(storage, files, schema)
+        rows = _CompactedRows(storage, files, schema)
         workspace.connection.register(
             "rows_of_files", pa.RecordBatchReader.from_batches(schema, iter(rows))
         )
@@ -109,7 +109,7 @@ def _files_to_join(files: pa.Table, scope: CompactScope, above: int) -> list[Dat
 
 
 @dataclass(slots=True)
-class _Rows:
+class _CompactedRows:
     """Iterates over the rows of files, with the column of the store.
 
     `failure` keeps an error of ours, since DuckDB raises it as an error of its own.

@@ -17,7 +17,7 @@ from ray_job.bucket.errors import InputError
 from ray_job.bucket.storage import Storage
 from ray_job.data import panel_builder
 from ray_job.data.context import Context
-from ray_job.data.context_tables import open_context
+from ray_job.data.context.tables import open_context
 from ray_job.data.histories import Histories
 from ray_job.data.panel import Panel
 from ray_job.data.partition import Columns, FileRows, read_store

@@ -43,7 +43,7 @@ _DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class DemoDelivery:
     """The files of one kind that were ingested."""
 
     kind: str
@@ -74,7 +74,7 @@ def run_demo(
     now: datetime,
     clock: Callable[[], float],
     progress: Progress,
-    on_step: Callable[[Delivery | TrainingReport], None],
+    on_step: Callable[[DemoDelivery | TrainingReport], None],
 ) -> Receipt:
     """Deliver, train, run the earlier nights, run the last night. Returns the last receipt.
 
@@ -106,7 +106,7 @@ def example_forecast(storage: Storage) -> dict[str, Any] | None:
 
 def _deliver(
     storage: Storage, settings: Settings, last_day: date, now: datetime, progress: Progress
-) -> Iterator[Delivery]:
+) -> Iterator[DemoDelivery]:
     spec = sample.SampleSpec(
         last_day=last_day,
         stores=_STORES,
@@ -121,7 +121,7 @@ def _deliver(
             parent = folder if kind == "sales" else folder / kind
             delivered = [path for path in files if path.parent == parent]
             report = ingest(storage, settings, delivered, kind=kind, now=now, progress=progress)
-            yield Delivery(kind, report)
+            yield DemoDelivery(kind, report)
 
 
 def _run_earlier_nights(

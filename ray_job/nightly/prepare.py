@@ -20,7 +20,7 @@ from ray_job.bucket.receipts import BadDelivery
 from ray_job.bucket.storage import Storage
 from ray_job.data import partition
 from ray_job.data.context import Context
-from ray_job.data.context_tables import ContextTables, open_context
+from ray_job.data.context.tables import ContextTables, open_context
 from ray_job.data.histories import Histories, open_histories, resolve_as_of
 from ray_job.execution import execute
 from ray_job.forecasting.task import RunSpec

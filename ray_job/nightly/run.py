@@ -115,7 +115,7 @@ def run(
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class _StoreRows:
     combined: pa.Table
     release: pa.Table
 
@@ -138,7 +138,7 @@ def _lost_files(results: Sequence[ChunkResult]) -> bool:
     return any(pc.any(code).as_py() for code in codes)
 
 
-def _rows(run_plan: RunPlan, results: Sequence[ChunkResult], request: RunRequest) -> _Rows:
+def _rows(run_plan: RunPlan, results: Sequence[ChunkResult], request: RunRequest) -> _StoreRows:
     unplanned = _unplanned(run_plan, request)
     combined = release_rows.combine([*(result.part for result in results), unplanned])
     calibration = run_plan.model.description.intervals
@@ -155,7 +155,7 @@ def _rows(run_plan: RunPlan, results: Sequence[ChunkResult], request: RunRequest
         return total_interval(total, spread, squared, days, calibration)
 
     descriptions = run_plan.tables.descriptions
-    return _Rows(combined, release_rows.release_rows(combined, origin, interval, descriptions))
+    return _StoreRows(combined, release_rows.release_rows(combined, origin, interval, descriptions))
 
 
 def _unplanned(run_plan: RunPlan, request: RunRequest) -> WrittenPart:

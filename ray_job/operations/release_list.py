@@ -48,20 +48,20 @@ class ListedRelease:
 
 
 @dataclass(frozen=True, slots=True)
-class ReleaseList:
+class PublicationList:
     """`releases` are newest first. No scheduled run publishes an as-of up to `hold_through`."""
 
     hold_through: date | None
     releases: tuple[ListedRelease, ...]
 
 
-def list_releases(storage: Storage, last: int) -> ReleaseList:
+def list_releases(storage: Storage, last: int) -> PublicationList:
     """The `last` newest publications. Writes nothing."""
     current, _ = pointer.read(storage)
     entries = current.history[:last]
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
         documents = list(pool.map(lambda entry: _receipt_figures(storage, entry), entries))
-    return ReleaseList(
+    return PublicationList(
         hold_through=current.hold_through,
         releases=tuple(
             ListedRelease(

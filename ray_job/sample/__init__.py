@@ -4,7 +4,7 @@
 """
 
 from ray_job.sample.generator import (
-    Block,
+    SalesBlock,
     Sample,
     SampleSpec,
     generate,
@@ -16,7 +16,7 @@ from ray_job.sample.generator import (
 )
 
 __all__ = [
-    "Block",
+    "SalesBlock",
     "Sample",
     "SampleSpec",
     "generate",

@@ -77,7 +77,7 @@ class SampleSpec:
         return self.items_per_store
 
 
-class Block(NamedTuple):
+class SalesBlock(NamedTuple):
     """Rows of some series: past sales, and known-ahead columns of the days after them."""
 
     sales: pa.Table
@@ -125,7 +125,7 @@ def iter_sales(
 
 def iter_blocks(
     spec: SampleSpec, stores_per_block: int = 500, max_rows: int = MAX_BLOCK_ROWS
-) -> Iterator[Block]:
+) -> Iterator[SalesBlock]:
     """The rows of `generate` in blocks of at most so many stores and rows.
 
     A big store is cut between groups of 64 items. A block has at least one group, even if that has
@@ -222,15 +222,15 @@ def _store(spec: SampleSpec, number: int) -> effects.Store:
     return effects.describe(spec.seed, number, first, last)
 
 
-def _block(spec: SampleSpec, days: effects.Calendar, spans: list[_Span]) -> Block:
-    past = _Rows(slice(0, spec.days))
-    ahead = _Rows(slice(spec.days, None))
+def _block(spec: SampleSpec, days: effects.Calendar, spans: list[_Span]) -> SalesBlock:
+    past = _SampleRows(slice(0, spec.days))
+    ahead = _SampleRows(slice(spec.days, None))
     for span in spans:
         store_days = effects.store_days(spec.seed, _store(spec, span.number), days, spec.days)
         for first_item, series in _series(spec, store_days, span):
             past.add(store_days, first_item, series)
             ahead.add(store_days, first_item, series)
-    return Block(
+    return SalesBlock(
         sales=past.table("sales", "open", "promo", "customers", has_items=spec.has_items),
         known_ahead=ahead.table("open", "promo", has_items=spec.has_items),
     )
@@ -254,7 +254,7 @@ def _series(
         yield begin + 1, effects.item_group(spec.seed, store_days, number, group)
 
 
-class _Rows:
+class _SampleRows:
     """Collects the columns of the delivered rows of some days."""
 
     def __init__(self, days: slice) -> None:

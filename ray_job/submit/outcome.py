@@ -34,7 +34,7 @@ QUIET_OUTCOMES: Final = frozenset(
 
 
 @dataclass(slots=True)
-class Outcome:
+class SubmissionOutcome:
     """The fields of `submit_finished`. `outcome` is the receipt's status or why there is none."""
 
     outcome: str = "not_submitted"
@@ -44,13 +44,13 @@ class Outcome:
 
 
 @contextmanager
-def reported_outcome(*, adhoc: bool, waits: bool) -> Iterator[Outcome]:
+def reported_outcome(*, adhoc: bool, waits: bool) -> Iterator[SubmissionOutcome]:
     """An Outcome for the block to fill in; with `waits` it is emitted, however the block ends.
 
     A caller that does not wait sees the error itself. SIGTERM ends the block with the exit code
     TERMINATED.
     """
-    outcome, began = Outcome(), time.monotonic()
+    outcome, began = SubmissionOutcome(), time.monotonic()
     try:
         with _sigterm_raises():
             yield outcome

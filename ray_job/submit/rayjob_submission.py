@@ -16,7 +16,7 @@ from ray_job.events import emit
 from ray_job.submit import rayjob
 from ray_job.submit.cluster import Cluster, ClusterError, Pace
 from ray_job.submit.driver_log import DriverLog
-from ray_job.submit.outcome import Outcome
+from ray_job.submit.outcome import SubmissionOutcome
 from ray_job.submit.retry import retry_transient
 
 _LETTERS = string.ascii_lowercase + string.digits
@@ -105,7 +105,7 @@ class RayJobSubmission:
             raise InputError(str(error)) from error
         return retry_transient(lambda: self.cluster.create(resource), self.pace)
 
-    def follow(self, outcome: Outcome) -> None:
+    def follow(self, outcome: SubmissionOutcome) -> None:
         """Wait for the end and put the receipt's status and exit code into `outcome`.
 
         Raises InputError, TransientError, ClusterError if the RayJob did not succeed; `outcome`

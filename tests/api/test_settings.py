@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.settings import Settings
+from api.settings import ServiceSettings
 from ray_job.bucket.errors import SettingsError
 
 
@@ -15,7 +15,7 @@ def test_settings_are_read_from_the_environment(monkeypatch):
         '[{"issuer": "https://i", "jwks": "https://i/keys", "audience": "a"}]',
     )
     monkeypatch.setenv("STORECAST_API_HOST", "0.0.0.0")  # noqa: S104 - what is tested
-    settings = Settings.load()
+    settings = ServiceSettings.load()
     assert settings.issuers[0].algorithms == ("RS256",)
 
 
@@ -40,4 +40,4 @@ def test_invalid_settings_are_named(monkeypatch, variables, message):
     for name, value in variables.items():
         monkeypatch.setenv(f"STORECAST_API_{name}", value)
     with pytest.raises(SettingsError, match=message):
-        Settings.load()
+        ServiceSettings.load()

@@ -8,7 +8,7 @@ import pytest
 
 from api.main import create_app
 from api.routes import health, page
-from api.settings import Settings as ApiSettings
+from api.settings import ServiceSettings as ApiSettings
 from ray_job import settings
 from tests.k8s.support.command_line import parse
 from tests.k8s.support.manifests import OVERLAYS, ROOT, built, of_kind

@@ -20,10 +20,10 @@ def test_arrow_writes_reads_lists_and_deletes(gcs):
     assert gcs.snapshot("b") == {"d/big": body, "d/small": b"small"}
     with fs.open_input_stream("b/d/big") as stream:
         assert stream.read() == body
-    found = fs.get_file_info(pyarrow.fs.FileSelector("b/d", recursive=True))
-    assert {(info.path, info.size) for info in found} == {("b/d/big", len(body)), ("b/d/small", 5)}
-    one, none = fs.get_file_info(["b/d/small", "b/d/none"])
-    assert (one.type, none.type) == (pyarrow.fs.FileType.File, pyarrow.fs.FileType.NotFound)
+    infos = fs.get_file_info(pyarrow.fs.FileSelector("b/d", recursive=True))
+    assert {(info.path, info.size) for info in infos} == {("b/d/big", len(body)), ("b/d/small", 5)}
+    small, none = fs.get_file_info(["b/d/small", "b/d/none"])
+    assert (small.type, none.type) == (pyarrow.fs.FileType.File, pyarrow.fs.FileType.NotFound)
     fs.delete_file("b/d/small")
     fs.copy_file("b/d/big", "b/d/copy")
     fs.move("b/d/big", "b/d/moved")

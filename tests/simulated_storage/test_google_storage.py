@@ -199,7 +199,7 @@ def test_buckets_are_made_listed_and_dropped(gcs, client):
     client.create_bucket("new")
     with pytest.raises(exceptions.Conflict):
         client.create_bucket("new")
-    assert {found.name for found in client.list_buckets()} == {"b", "new"}
+    assert {bucket.name for bucket in client.list_buckets()} == {"b", "new"}
     client.bucket("new").delete()
     with pytest.raises(Refusal):
         gcs.keys("new")
@@ -207,5 +207,5 @@ def test_buckets_are_made_listed_and_dropped(gcs, client):
 
 def test_the_emulator_variable_leads_to_the_fake(gcs, monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
-    with closing(storage.Client(project="test")) as found:
-        assert found.bucket("b").exists()
+    with closing(storage.Client(project="test")) as opened:
+        assert opened.bucket("b").exists()

@@ -63,15 +63,15 @@ def test_pages_add_up_to_the_whole_listing(names, prefix, size, folders):
     delimiter = "/" if folders else ""
     rest = {name: name[len(prefix) :].partition("/") for name in chosen if folders}
     common = {prefix + first + cut for first, cut, _ in rest.values() if cut}
-    found, prefixes, resume = [], [], ""
+    item_keys, prefixes, resume = [], [], ""
     while resume is not None:
         page = store.page("b", prefix=prefix, delimiter=delimiter, resume=resume, size=size)
         assert len(page.items) + len(page.prefixes) <= size
-        found += [item.key for item in page.items]
+        item_keys += [item.key for item in page.items]
         prefixes += page.prefixes
         resume = page.resume
     assert prefixes == sorted(common)
-    assert found == [name for name in chosen if not folders or not rest[name][1]]
+    assert item_keys == [name for name in chosen if not folders or not rest[name][1]]
     assert store.keys("b", prefix) == chosen
 
 

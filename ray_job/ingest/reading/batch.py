@@ -31,7 +31,7 @@ class LoadedGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RawBatch:
     """All files of an ingest.
 
     `new_columns` are by kind the columns that its table does not have yet. `rows` is the number of
@@ -69,7 +69,7 @@ def read_batch(
     files: Sequence[RawFile],
     schemas: Mapping[str, pa.Schema],
     stage: Stage,
-) -> Batch:
+) -> RawBatch:
     """Read and check all files. `schemas` are those of the tables that exist, by kind.
 
     Raises BadFilesError for the files that cannot be read or have bad rows.
@@ -103,7 +103,7 @@ def read_batch(
         rows |= group_rows
         stage.advance(0, rows=sum(rows.values()))
     new_columns = {kind_name: columns.new for kind_name, columns in tables.items() if columns.new}
-    return Batch(groups, new_columns, rows)
+    return RawBatch(groups, new_columns, rows)
 
 
 def store_delivery_times(workspace: Workspace, times: Mapping[int, int]) -> None:

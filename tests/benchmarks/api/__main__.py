@@ -82,7 +82,7 @@ def requests(folder: Path, said: list[tuple[str, str, str, bool]]) -> None:
     headers = bearer(token("bench", now=now))
     script = folder / "rotate.lua"
     script.write_text(ROTATE)
-    found: dict[str, list[Rate]] = {}
+    rates: dict[str, list[Rate]] = {}
     with ExitStack() as stack:
         ours = stack.enter_context(serve(folder, STORECAST_API_ISSUERS=issuers))
         with httpx.Client(base_url=ours.url, headers=headers) as client:
@@ -99,24 +99,24 @@ def requests(folder: Path, said: list[tuple[str, str, str, bool]]) -> None:
             which: stack.enter_context(_ceiling(which, body)) for which in ("bare", "fastapi")
         }
         before = _reads(ours)
-        one = "/v1/stores/000000/forecast"
+        path = "/v1/stores/000000/forecast"
         for _ in range(ROUNDS):
             for which, server in (*ceilings.items(), ("ours", ours)):
-                found.setdefault(which, []).append(wrk(server.url + one, headers))
+                rates.setdefault(which, []).append(wrk(server.url + path, headers))
                 rate = wrk(server.url, headers, script)
-                found.setdefault(f"{which}, 1000 stores", []).append(rate)
-            found.setdefault("304", []).append(wrk(ours.url + one, same))
+                rates.setdefault(f"{which}, 1000 stores", []).append(rate)
+            rates.setdefault("304", []).append(wrk(ours.url + path, same))
         reads = _reads(ours) - before
     rates = {
         which: statistics.median(each.per_second for each in several)
-        for which, several in found.items()
+        for which, several in rates.items()
     }
     p99 = {
         which: statistics.median(each.p99_milliseconds for each in several)
-        for which, several in found.items()
+        for which, several in rates.items()
     }
     for which, rate in rates.items():
-        good = not any(each.failed for each in found[which])
+        good = not any(each.failed for each in rate)
         said.append((f"requests/s, {which}", f"{rate:,.0f}", f"p99 {p99[which]:.1f} ms", good))
     for label in ("", ", 1000 stores"):
         to_fastapi = rates[f"ours{label}"] / rates[f"fastapi{label}"]

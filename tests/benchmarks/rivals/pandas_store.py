@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ray_job.data.calendar_days import (
+from ray_job.data.context.calendar_days import (
     days_in_christmas_season,
     days_in_easter_season,
     same_day_of_month,

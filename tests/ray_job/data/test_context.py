@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from ray_job.bucket.errors import InputError
-from ray_job.data.calendar_days import (
+from ray_job.data.context import Context
+from ray_job.data.context.calendar_days import (
     days_from_christmas,
     days_from_easter,
     days_in_christmas_season,
@@ -17,7 +18,6 @@ from ray_job.data.calendar_days import (
     same_day_of_month,
     same_season,
 )
-from ray_job.data.context import Context
 
 FIRST, LAST = date(2025, 1, 1), date(2025, 1, 31)
 

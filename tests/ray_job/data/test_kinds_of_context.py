@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from ray_job.bucket import keys
-from ray_job.data.context_tables import ContextTables
+from ray_job.data.context.tables import ContextTables
 from ray_job.settings import Delivery, Settings
 
 

@@ -45,7 +45,12 @@ def outcomes_of(*series, stores=("s",)):
         method=np.array([row[4] for row in series], dtype=np.int8),
         weather_missing=np.zeros(predicted.shape, dtype=bool),
         known_through=np.array(
-            [np.datetime64("NaT") if k < 0 else np.datetime64(BASIS.first_day) + k for k in newest],
+            [
+                np.datetime64("NaT", "D")
+                if k < 0
+                else np.datetime64(BASIS.first_day) + np.timedelta64(k, "D")
+                for k in newest
+            ],
             dtype="datetime64[D]",
         ),
     )

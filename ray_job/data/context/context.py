@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 
@@ -19,7 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.bucket.errors import InputError
-from ray_job.data.calendar_days import public_holidays
+from ray_job.data.context.calendar_days import public_holidays
+from ray_job.data.context.columns import is_number, is_text, numbers, require, texts
+from ray_job.data.context.weather import weather_arrays
 from ray_job.data.panel import Floats, Floats32, Texts
 
 Ints = npt.NDArray[np.int64]
@@ -29,9 +30,6 @@ HOLIDAY_REACH = 35
 """Holidays are known for so many days before the first day and after the last day, too."""
 
 _NO_STORE = -1
-_USUAL_YEARS = 5
-_USUAL_REACH = 3
-_USUAL_RECENT = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +79,13 @@ class Context:
         a missing column, for a store or a day of a region that occurs twice, and for an unknown
         country where no holidays were delivered.
         """
-        store_ids, store_regions, numbers, texts = _stores(stores)
+        store_ids, store_regions, store_numbers, store_texts = _stores(stores)
         regions = _regions(store_regions, weather, holidays)
         place = {region: index for index, region in enumerate(regions)}
         elsewhere = 0 if stores is None and len(regions) == 1 else _NO_STORE
         rows = [_NO_STORE if region is None else place[region] for region in store_regions]
         store_region = np.array([*rows, elsewhere], dtype=np.int64)
-        values, missing, columns = _weather(weather, place, first_day, last_day)
+        values, missing, columns = weather_arrays(weather, place, first_day, last_day)
         flags = _holidays(holidays, place, country, first_day, last_day)
         context = cls(
             first_day=first_day,
@@ -95,8 +93,8 @@ class Context:
             regions=regions,
             store_ids=store_ids,
             store_region=store_region,
-            store_numbers=numbers,
-            store_texts=texts,
+            store_numbers=store_numbers,
+            store_texts=store_texts,
             weather_columns=columns,
             weather=values,
             weather_missing=missing,
@@ -149,9 +147,9 @@ def _stores(
 ) -> tuple[npt.NDArray[np.str_], list[str | None], dict[str, Floats], dict[str, Texts]]:
     if table is None:
         return np.array([], dtype=np.str_), [], {}, {}
-    _require(table, "stores", ("store_id",))
+    require(table, "stores", ("store_id",))
     table = table.sort_by("store_id")
-    ids = _texts(table["store_id"])
+    ids = texts(table["store_id"])
     for before, after in itertools.pairwise(ids):
         if before == after:
             raise InputError(
@@ -159,17 +157,17 @@ def _stores(
             )
     regions: list[str | None] = [None] * len(ids)
     if "region" in table.column_names:
-        regions = _texts(table["region"])
-    numbers: dict[str, Floats] = {}
-    texts: dict[str, Texts] = {}
+        regions = texts(table["region"])
+    numbers_of: dict[str, Floats] = {}
+    texts_of: dict[str, Texts] = {}
     for name in table.column_names:
         if name in ("store_id", "region"):
             continue
-        if _is_number(table.schema.field(name).type):
-            numbers[name] = np.append(_numbers(table[name]), np.nan)
-        elif _is_text(table.schema.field(name).type):
-            texts[name] = np.array([*_texts(table[name]), None], dtype=np.object_)
-    return np.array(ids, dtype=np.str_), regions, numbers, texts
+        if is_number(table.schema.field(name).type):
+            numbers_of[name] = np.append(numbers(table[name]), np.nan)
+        elif is_text(table.schema.field(name).type):
+            texts_of[name] = np.array([*texts(table[name]), None], dtype=np.object_)
+    return np.array(ids, dtype=np.str_), regions, numbers_of, texts_of
 
 
 def _regions(
@@ -178,69 +176,9 @@ def _regions(
     names = set(of_stores)
     for kind, table in (("weather", weather), ("holidays", holidays)):
         if table is not None:
-            _require(table, kind, ("region", "date"))
-            names |= set(_texts(pc.unique(table["region"])))
+            require(table, kind, ("region", "date"))
+            names |= set(texts(pc.unique(table["region"])))
     return tuple(sorted(name for name in names if name is not None))
-
-
-def _weather(
-    table: pa.Table | None, place: Mapping[str, int], first_day: date, last_day: date
-) -> tuple[Floats32, Flags, tuple[str, ...]]:
-    days = (last_day - first_day).days + 1
-    if table is None or not table.num_rows:
-        empty = np.zeros((len(place) + 1, days, 0), dtype=np.float32)
-        return empty, np.ones((len(place) + 1, days), dtype=np.bool_), ()
-    columns = tuple(
-        field.name
-        for field in table.schema
-        if field.name not in ("region", "date") and _is_number(field.type)
-    )
-    dates = _ordinals(table["date"])
-    start = min(int(dates.min()), first_day.toordinal())
-    span = max(int(dates.max()), last_day.toordinal()) - start + 1
-    names = _texts(table["region"])
-    if None in names:
-        raise InputError("weather: a row names no region")
-    rows = np.array([place[name] for name in names if name is not None], dtype=np.int64)
-    cells, counts = np.unique(rows * span + dates - start, return_counts=True)
-    if counts.max() > 1:
-        region, day = divmod(int(cells[np.argmax(counts > 1)]), span)
-        name = next(key for key, value in place.items() if value == region)
-        raise InputError(
-            f"weather: region {name!r} has two rows of {date.fromordinal(start + day)}"
-        )
-    values = np.full((len(place) + 1, span, len(columns)), np.nan)
-    for index, column in enumerate(columns):
-        values[rows, dates - start, index] = _numbers(table[column])
-    values[-1] = values[0] if len(place) == 1 else _mean(values[:-1])
-    missing = np.isnan(values)
-    # Usual values come from delivered ones only, so that they do not depend on `first_day`.
-    delivered = values.copy()
-    first = first_day.toordinal() - start
-    for region, day, column in np.argwhere(missing[:, first : first + days]):
-        values[region, first + day, column] = _usual(delivered[region, :, column], first + int(day))
-    inside = slice(first, first + days)
-    unknown = missing[:, inside].all(axis=2)
-    if len(place) != 1:
-        unknown[-1] = True
-    return np.ascontiguousarray(values[:, inside], dtype=np.float32), unknown, columns
-
-
-def _usual(history: Floats, day: int) -> float:
-    """The usual value of a day: the mean of its week in earlier years, else of the last 28 days.
-
-    Only earlier days count, so that a longer context gives the same value.
-    """
-    weeks = [
-        history[max(0, day - 364 * year - _USUAL_REACH) : day - 364 * year + _USUAL_REACH + 1]
-        for year in range(1, _USUAL_YEARS + 1)
-        if day - 364 * year + _USUAL_REACH >= 0
-    ]
-    for known in (np.concatenate([*weeks, []]), history[max(0, day - _USUAL_RECENT) : day]):
-        values = known[~np.isnan(known)]
-        if len(values):
-            return math.fsum(values) / len(values)
-    return math.nan
 
 
 def _holidays(
@@ -254,9 +192,9 @@ def _holidays(
     end = last_day + timedelta(days=HOLIDAY_REACH)
     flags = np.zeros((len(place) + 1, (end - start).days + 1), dtype=np.bool_)
     if table is not None and table.num_rows:
-        _require(table, "holidays", ("region", "date", "holiday"))
+        require(table, "holidays", ("region", "date", "holiday"))
         for region, day, name in zip(
-            _texts(table["region"]), table["date"].to_pylist(), table["holiday"], strict=True
+            texts(table["region"]), table["date"].to_pylist(), table["holiday"], strict=True
         ):
             if start <= day <= end and name.is_valid:
                 rows = slice(None) if region is None else place[region]
@@ -291,52 +229,3 @@ def _update(digest: hashlib._Hash, name: str, value: object) -> None:
     else:
         content = value.tolist() if isinstance(value, np.ndarray) else value
         digest.update(f"{name} {content!r}".encode())
-
-
-def _mean(values: Floats) -> Floats:
-    """The mean along the first axis of known values; NaN where no value is known."""
-    known = ~np.isnan(values)
-    counts = known.sum(axis=0)
-    sums = np.where(known, values, 0.0).sum(axis=0)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-
-
-def _require(table: pa.Table, kind: str, columns: Iterable[str]) -> None:
-    for column in columns:
-        if column not in table.column_names:
-            raise InputError(f"{kind}: the column {column!r} is missing")
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_floating(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_boolean(kind)
-    )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_dictionary(kind)
-    )
-
-
-def _texts(column: pa.ChunkedArray) -> list[str | None]:
-    return [None if value is None else str(value) for value in column.to_pylist()]
-
-
-def _numbers(column: pa.ChunkedArray) -> Floats:
-    values = column.cast(pa.float64()).to_numpy()
-    return np.asarray(values, dtype=np.float64)
-
-
-def _ordinals(column: pa.ChunkedArray) -> Ints:
-    days = column.cast(pa.date32()).cast(pa.int32())
-    if days.null_count:
-        raise InputError("weather: a row has no date")
-    ordinals: Ints = days.to_numpy().astype(np.int64) + date(1970, 1, 1).toordinal()
-    return ordinals
