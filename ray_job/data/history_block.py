@@ -68,8 +68,7 @@ def encode(chunks: Sequence[ChunkHistories]) -> pa.Table:
     A block without any row gets one row of nulls, since Ray Data drops empty blocks.
     """
     files = [rows for chunk in chunks for _, of_store in chunk.histories for rows in of_store]
-    tables = _with_equal_columns(files)
-    table = pa.concat_tables(tables) if tables else _NO_ROWS
+    table = _concatenated(files) if files else _NO_ROWS
     if not table.num_rows:
         nulls = [pa.nulls(1, column.type) for column in table.schema]
         table = pa.table(nulls, schema=table.schema)
@@ -117,14 +116,23 @@ def decode(table: pa.Table) -> Iterator[ChunkHistories]:
         )
 
 
+def _concatenated(files: Sequence[FileRows]) -> pa.Table:
+    """The rows of all files, each column in one piece: to slice many pieces takes long."""
+    try:
+        table = pa.concat_tables(rows.table for rows in files)
+    except pa.ArrowInvalid:
+        table = pa.concat_tables(_with_equal_columns(files))
+    return table.combine_chunks()
+
+
 def _with_equal_columns(files: Sequence[FileRows]) -> list[pa.Table]:
-    """The tables of files with the columns of all of them; a constant column is null."""
-    columns = {name: None for rows in files for name in rows.table.column_names}
+    """The tables of files with the columns of all of them; a column that is constant is null."""
+    columns = list({name: None for rows in files for name in rows.table.column_names})
     tables = []
     for rows in files:
         table = rows.table
         for name in columns:
             if name not in table.column_names:
                 table = table.append_column(name, pa.nulls(table.num_rows, ROW_COLUMNS[name]))
-        tables.append(table.select(list(columns)) if table.column_names != list(columns) else table)
+        tables.append(table.select(columns))
     return tables

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.ours BUCKET HORIZON`: one run, without the start of Ray.
+"""`python -m tests.benchmarks.ours BUCKET HORIZON [tasks]`: one run, without the start of Ray.
 
 As in the command line, Ray starts with the first task, after inputs and plan.
 """
@@ -8,19 +8,21 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ray_job.bucket.storage import open_bucket
-from ray_job.datasets import cluster, executor
+from ray_job.datasets import cluster
+from ray_job.datasets.executor import RayExecutor
 from ray_job.execution.executor import Executor
 from ray_job.forecasting.task import ChunkResult, RunSpec, Task
 from ray_job.nightly import run
 from ray_job.nightly.prepare import RunRequest
 from ray_job.progress import SilentProgress
 from tests.benchmarks.data import NOW, forget, measured, warm
+from tests.benchmarks.plain_tasks import PlainTasksExecutor
 from tests.benchmarks.processes import cpu_seconds, peak_bytes
 
 
@@ -29,6 +31,7 @@ class TimedExecutor:
     """Starts Ray with the first task. It keeps the time of that start, and all results."""
 
     until: ExitStack
+    make_executor: Callable[[], Executor]
     executor: Executor | None = None
     start_seconds: float = 0.0
     start_cpu_seconds: float = 0.0
@@ -38,7 +41,7 @@ class TimedExecutor:
         if self.executor is None:
             began, cpu = time.monotonic(), cpu_seconds()
             self.until.enter_context(cluster.cluster())
-            self.executor = executor.RayExecutor()
+            self.executor = self.make_executor()
             self.start_seconds = time.monotonic() - began
             self.start_cpu_seconds = cpu_seconds() - cpu
         for result in self.executor.run(tasks, spec):
@@ -46,11 +49,17 @@ class TimedExecutor:
             yield result
 
 
-def main(bucket: str, horizon: int) -> None:
+EXECUTORS: dict[str, Callable[[], Executor]] = {
+    "dataset": RayExecutor,
+    "tasks": PlainTasksExecutor,
+}
+
+
+def main(bucket: str, horizon: int, form: str = "dataset") -> None:
     forget(Path(bucket))
     warm(Path(bucket))
     with ExitStack() as until:
-        executor = TimedExecutor(until)
+        executor = TimedExecutor(until, EXECUTORS[form])
         began, cpu = time.monotonic(), cpu_seconds()
         receipt = run.run(
             open_bucket(bucket),
@@ -83,4 +92,4 @@ def main(bucket: str, horizon: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -22,7 +22,9 @@ from typing import Any
 DIFFERENT = (
     (re.compile(r"\d{8}-\d{8}T\d{6}-[0-9a-f]{6}(-\d+)?"), "RUN"),
     (re.compile(r"\d{8}-\d{8}T\d{6}"), "MODEL"),
-    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), "MOMENT"),
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), "MOMENT"),
+    (re.compile(r"\b\d\d:\d\d\b"), "TIME"),
+    (re.compile(r"WyJ[\w=-]{20,}"), "PAGE TOKEN"),
     (re.compile(r"[0-9a-f]{32,64}"), "DIGEST"),
 )
 ADDRESSES = (
