@@ -82,6 +82,12 @@ def _step(module: str, bucket: Path, name: str, horizon: int, rounds: int) -> St
     return Step(f"{module}: {name}{days}", command, rounds)
 
 
+def plain_tasks(bucket: Path, name: str, rounds: int = 3) -> Step:
+    """The run of version 0.1.0's form: plain Ray tasks instead of a Dataset."""
+    command = ("-m", "tests.benchmarks.ours", str(bucket), "1", "tasks")
+    return Step(f"plain tasks: {name}", command, rounds)
+
+
 def rival(plan: Plan, name: str, stores: int, of: int) -> Step:
     out = Path(tempfile.gettempdir(), f"storecast-rival-{abs(hash(name))}.parquet")
     bucket = plan.data.stores(of)
@@ -108,7 +114,7 @@ def _a_steps(plan: Plan) -> list[Step]:
     return [
         make(plan.data.stores(size), f"{size} stores")
         for size in plan.sizes
-        for make in (limit, ours)
+        for make in (limit, ours, plain_tasks)
     ]
 
 
@@ -137,8 +143,33 @@ def _a_lines(plan: Plan, medians: Medians) -> Iterator[Line]:
             )
         else:
             yield ratio(
-                f"(a) {size} stores: the run", run, best, "at most 1.4 ×", lambda r: r <= 1.4
+                f"(a) {size} stores: the run", run, best, "at most 1.45 ×", lambda r: r <= 1.45
             )
+        yield ratio(
+            f"(a) {size} stores: the run against plain tasks",
+            run,
+            value(medians, f"plain tasks: {size} stores"),
+            "",
+            lambda _: None,
+        )
+    for form in ("ours", "plain tasks"):
+        for key, kind in (("seconds", ""), ("cpu_seconds", ", by processor time")):
+            holds = (lambda r: r <= 1.3) if (form, key) == ("ours", "seconds") else lambda _: None
+            yield ratio(
+                f"(a) each further store, {form} against the limit{kind}",
+                _growth(plan, medians, form, key),
+                _growth(plan, medians, "limit", key),
+                "at most 1.3 ×" if (form, key) == ("ours", "seconds") else "",
+                holds,
+            )
+
+
+def _growth(plan: Plan, medians: Medians, form: str, key: str) -> float | None:
+    """What the largest size takes more than the smallest one; None if one was not measured."""
+    small, large = (
+        value(medians, f"{form}: {size} stores", key) for size in (plan.sizes[0], plan.sizes[-1])
+    )
+    return None if small is None or large is None or len(plan.sizes) == 1 else large - small
 
 
 _B_DEMANDS = {
