@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +84,9 @@ def _print_example(row: dict[str, Any] | None, folder: Path) -> None:
     )
     option = "" if str(folder) == "data" else f" --bucket {folder}"
     print_line("\nTo see more:")
+    if shutil.which("storecast") is None:
+        activate = Path(os.path.relpath(sys.prefix), "bin", "activate")
+        print_line(f"  {f'source {activate}':<44} puts `storecast` on the PATH of this shell")
     for command, explanation in (
         (f"storecast explain {store}{option}", "where a store's number comes from"),
         (f"storecast plan{option}", "the chunks of a run"),
