@@ -19,7 +19,7 @@ from ray_job.backtest.naive import RULES, naive_forecasts
 from ray_job.backtest.weather import with_forecast_errors
 from ray_job.bucket.errors import InputError
 from ray_job.data.context import Context, Flags
-from ray_job.data.panel import Panel
+from ray_job.data.panel import Panel, StoreSold
 from ray_job.evaluation.metrics import measures
 from ray_job.features.past import read_history
 from ray_job.forecasting.predict import METHODS, predict_days
@@ -162,7 +162,11 @@ def _delivered(known: Panel, late: int) -> Panel:
     observed = {name: values.copy() for name, values in known.observed.items()}
     for values in observed.values():
         values[:, -late:] = np.nan
-    return replace(known, sales=sales, observed=observed)
+    store_sold = known.store_sold()
+    sold = store_sold.sold.copy()
+    sold[:, -late:] = False
+    stores = StoreSold(sold, store_sold.rows)
+    return replace(known, sales=sales, observed=observed, stores=stores)
 
 
 def _taken(columns: Mapping[str, npt.NDArray[Any]], rows: Flags) -> dict[str, npt.NDArray[Any]]:
