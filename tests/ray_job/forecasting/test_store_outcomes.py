@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ray_job.data.panel import Panel
-from ray_job.forecasting.predict import CLOSED, FALLBACK, MODEL, Predictions
+from ray_job.forecasting.predict import CLOSED, ENDED, FALLBACK, MODEL, Predictions
 from ray_job.forecasting.store_outcomes import StoreOutcomes
 from ray_job.plan import Basis
 
@@ -16,7 +16,7 @@ BASIS = Basis(A, 2, DAYS, "m", "c", "s", "x")
 NAN = float("nan")
 
 
-def tallied(*series, stores=("s",)):
+def tallied(*series, stores=("s",), weeks=None):
     """(store, item, daily sales, predicted, methods[, promo ahead]) each."""
     n = len(series)
     sales = np.stack([np.broadcast_to(np.array(one[2], float), DAYS) for one in series])
@@ -41,6 +41,8 @@ def tallied(*series, stores=("s",)):
         spread=np.full(predicted.shape, 0.1),
         method=np.array([one[4] for one in series], dtype=np.int8),
         weather_missing=np.zeros(predicted.shape, dtype=bool),
+        closed_weeks=np.zeros(predicted.shape, dtype=np.int64) if weeks is None else weeks,
+        closed_sales=np.zeros(predicted.shape, dtype=np.int64),
         known_through=np.array(
             [np.datetime64("NaT") if k < 0 else np.datetime64(BASIS.first_day) + k for k in newest],
             dtype="datetime64[D]",
@@ -115,3 +117,27 @@ def test_what_was_not_delivered_is_said_by_day():
         ("s", "b", 10, [1, 1], [MODEL, MODEL], (1, NAN)),
     )
     assert told["s"]["missing"] == ["", "promo"]
+
+
+def test_a_closed_weekday_is_a_reason_and_the_outcome_stays():
+    weeks = np.array([[0, 9], [0, 9]])
+    told, _ = tallied(
+        ("s", "a", 10, [10, 0], [MODEL, CLOSED]),
+        ("s", "b", 10, [10, 0], [MODEL, CLOSED]),
+        weeks=weeks,
+    )
+    row = told["s"]
+    assert (row["outcome"], row["reason_code"]) == ("ok", "closed_weekday")
+    assert row["reason"] == "no sales on Mondays for 9 weeks"
+    assert row["usual"] == [20.0, 0.0]
+
+
+def test_an_ended_item_is_a_row_of_0_beside_the_others():
+    told, rows = tallied(
+        ("s", "a", 10, [10, 10], [MODEL, MODEL]), ("s", "b", 10, [0, 0], [ENDED, ENDED])
+    )
+    row = told["s"]
+    assert (row["outcome"], row["reason_code"], row["predicted"]) == ("ok", None, [10.0, 10.0])
+    assert row["method"] == ["model", "model"]
+    assert row["usual"] == [10.0, 10.0]
+    assert rows["method"].to_pylist() == ["model", "model", "ended", "ended"]
