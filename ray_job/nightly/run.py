@@ -26,7 +26,7 @@ from ray_job.model.intervals import total_interval
 from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight, prepare
 from ray_job.nightly.receipt import make_receipt
 from ray_job.progress import Progress
-from ray_job.publishing import publish, release_rows
+from ray_job.publishing import plausibility, publish, release_rows
 from ray_job.publishing.decide import Draft, Publication
 from ray_job.settings import Settings
 
@@ -94,6 +94,7 @@ def run(
             horizon=settings.horizon,
             force=request.force,
             hindsight=is_hindsight(run_plan, settings, now),
+            undelivered=run_plan.spec.basis.undelivered,
         )
         publication = _publish(storage, draft, settings, request, written)
     did_nothing = all(result.adopted for result in results) and not scores
@@ -140,6 +141,8 @@ def _lost_files(results: Sequence[ChunkResult]) -> bool:
 def _rows(run_plan: RunPlan, results: Sequence[ChunkResult], request: RunRequest) -> _Rows:
     unplanned = _unplanned(run_plan, request)
     combined = release_rows.combine([*(result.part for result in results), unplanned])
+    if not request.force:
+        combined = plausibility.without_implausible(combined, run_plan.as_of)
     calibration = run_plan.model.description.intervals
     origin = release_rows.Origin(
         as_of=run_plan.as_of,
