@@ -22,6 +22,7 @@ from ray_job.data.context import Context, Flags
 from ray_job.data.panel import Panel, StoreSold
 from ray_job.evaluation.metrics import measures
 from ray_job.features.past import read_history
+from ray_job.features.trading import closed_weekdays_of_chain
 from ray_job.forecasting.predict import METHODS, predict_days
 from ray_job.model.model import Model
 from ray_job.model.training import scored
@@ -121,7 +122,8 @@ def _one_night(
     settings: Settings,
 ) -> pa.Table:
     as_of = known.last_day
-    made = predict_days(known, as_of, targets, context, model, settings)
+    closed_in_chain = closed_weekdays_of_chain(known.store_sold().sold, as_of)
+    made = predict_days(known, as_of, targets, context, model, settings, closed_in_chain)
     history = read_history(
         known.sales, known.known_ahead.get("open"), known.known_ahead.get("promo"), as_of
     )

@@ -10,6 +10,7 @@ closure, and the days after the last delivery, say nothing about a weekday.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -26,6 +27,9 @@ _WEEKS = 52
 _FEWEST_WEEKS = 4
 _EXCEPTION_WEEKS = 26
 _FEWEST_EXCEPTION_WEEKS = 13
+CHAIN = 1_000_000
+"""Stands for a number of weeks where the other stores of the chain decide."""
+_FEWEST_STORES = 3
 _CHANCE = 0.001
 """A weekday is closed if so few sales on it are less likely than this for an open weekday."""
 
@@ -50,6 +54,8 @@ class ClosedWeekdays:
 
     weeks: Ints
     sales: Ints
+    number: Ints
+    """(s,): how many weeks count."""
 
     def of_target(self, days_ahead: int) -> tuple[Ints, Ints]:
         """`weeks` and `sales` of the weekday of a target date, each (s,)."""
@@ -69,7 +75,8 @@ def closed_weekdays(sold: Flags) -> ClosedWeekdays:
     n, days = sold.shape
     weeks = min(_WEEKS, days // _WEEK)
     if weeks < _FEWEST_WEEKS or not n:
-        return ClosedWeekdays(np.zeros((n, _WEEK), np.int64), np.zeros((n, _WEEK), np.int64))
+        nothing = np.zeros((n, _WEEK), dtype=np.int64)
+        return ClosedWeekdays(nothing, nothing, nothing[:, 0])
     # The newest week comes first.
     blocks = sold[:, days - _WEEK * weeks :].reshape(n, weeks, _WEEK)[:, ::-1]
     active = blocks.any(axis=2)
@@ -85,11 +92,48 @@ def closed_weekdays(sold: Flags) -> ClosedWeekdays:
     sales = blocks[:, :_EXCEPTION_WEEKS].sum(axis=1)
     chance = (1.0 - often) ** recent + recent * often * (1.0 - often) ** np.maximum(recent - 1, 0)
     once = (sales == 1) & (recent >= _FEWEST_EXCEPTION_WEEKS) & (chance <= _CHANCE) & ~never
-    return ClosedWeekdays(np.where(never, misses, np.where(once, recent, 0)), once.astype(np.int64))
+    weeks_of = np.where(never, misses, np.where(once, recent, 0))
+    return ClosedWeekdays(weeks_of, once.astype(np.int64), number)
+
+
+def closed_weekdays_of_chain(sold: Flags, as_of: date) -> tuple[int, ...]:
+    """The weekdays (Monday is 0) on which nine in ten stores never sell, of at least 3 stores.
+
+    `sold` is (s, d), of stores of the chain, up to the as-of. Stores in which fewer than 4 weeks
+    count are left out, since the result is meant for them.
+    """
+    rule = closed_weekdays(sold)
+    old = rule.number >= _FEWEST_WEEKS
+    if old.sum() < _FEWEST_STORES:
+        return ()
+    shares = (rule.weeks[old] > 0).mean(axis=0)
+    first = (as_of + timedelta(days=1)).weekday()
+    return tuple(sorted((first + int(k)) % _WEEK for k in np.flatnonzero(shares >= _REGULAR)))
+
+
+def with_weekdays_of_chain(
+    rule: ClosedWeekdays, sold: Flags, as_of: date, weekdays: Collection[int]
+) -> ClosedWeekdays:
+    """The rule, with the chain's closed `weekdays` for stores in which fewer than 4 weeks count.
+
+    A weekday on which such a store sold is not closed. `weeks` is CHAIN where the chain decides.
+    """
+    new = np.flatnonzero(rule.number < _FEWEST_WEEKS)
+    if not len(new) or not weekdays:
+        return rule
+    weeks = rule.weeks.copy()
+    for weekday in weekdays:
+        column = (weekday - as_of.weekday() - 1) % _WEEK
+        newest = sold.shape[1] - _WEEK + column
+        is_sold = sold[new][:, newest % _WEEK :: _WEEK].any(axis=1)
+        weeks[new[~is_sold], column] = CHAIN
+    return ClosedWeekdays(weeks, rule.sales, rule.number)
 
 
 def closed_weekday_sentence(target: date, weeks: int, sales: int) -> str:
     """Why a weekday is taken for closed."""
+    if weeks == CHAIN:
+        return f"a new store, and the other stores do not sell on {target:%A}s"
     if sales:
         return f"sales on only {sales} of the last {weeks} {target:%A}s"
     return f"no sales on {target:%A}s for {weeks} weeks"

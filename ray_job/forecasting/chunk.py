@@ -248,7 +248,13 @@ def _predict(
     dates = (basis.first_day, basis.as_of, basis.last_day)
     for panel in panels(histories, _columns(model), *dates, reading, days):
         predictions = predict_days(
-            panel, basis.as_of, basis.target_dates, spec.context, model, spec.settings
+            panel,
+            basis.as_of,
+            basis.target_dates,
+            spec.context,
+            model,
+            spec.settings,
+            basis.closed_weekdays,
         )
         outcomes.add(panel, predictions)
     return outcomes.output()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -13,7 +13,7 @@ from ray_job.bucket.errors import InputError
 from ray_job.data.context import Context, Flags, Ints
 from ray_job.data.panel import Floats, Panel
 from ray_job.features import features_at, summarise
-from ray_job.features.trading import closed_weekdays, ended
+from ray_job.features.trading import closed_weekdays, ended, with_weekdays_of_chain
 from ray_job.model.model import Model
 from ray_job.settings import Settings
 
@@ -58,11 +58,13 @@ def predict_days(
     context: Context,
     model: Model,
     settings: Settings,
+    closed_in_chain: Collection[int] = (),
 ) -> Predictions:
     """The model's predictions at the end of `as_of`, for every series of the panel.
 
     Of the days after `as_of` only what is known ahead is used. A series is closed on a target date
-    if `open` is 0, or if `open` is unknown and its store does not sell on this weekday. Raises
+    if `open` is 0, or if `open` is unknown and its store does not sell on this weekday; for new
+    stores `closed_in_chain` has the weekdays (Monday is 0) on which no other store sells. Raises
     InputError for a target date beyond the model's horizon.
     """
     inputs = model.description.inputs
@@ -76,7 +78,9 @@ def predict_days(
     summary = summarise(known, context, inputs)
     enough = summary.enough(settings.run.minimum_history_days, settings.run.fallback_after_days)
     stores = known.store_sold()
-    weekdays = closed_weekdays(stores.sold)
+    weekdays = with_weekdays_of_chain(
+        closed_weekdays(stores.sold), stores.sold, as_of, closed_in_chain
+    )
     has_ended = ended(known.sales, known.item_ids, stores)
     shape = (panel.n_series, len(target_dates))
     made = Predictions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Literal
 
@@ -23,7 +23,7 @@ from ray_job.data.context import Context
 from ray_job.data.context_tables import ContextTables, open_context
 from ray_job.data.histories import Histories, open_histories, resolve_as_of
 from ray_job.execution import execute
-from ray_job.features.trading import weekly_data
+from ray_job.features.trading import closed_weekdays_of_chain, weekly_data
 from ray_job.forecasting.task import RunSpec
 from ray_job.model import registry
 from ray_job.model.model import Model
@@ -108,9 +108,11 @@ def prepare(storage: Storage, settings: Settings, request: RunRequest, now: date
     tables = open_context(storage)
     last = as_of + timedelta(days=settings.horizon)
     context = tables.between(as_of - CONTEXT_DAYS, last, settings.country)
-    undelivered = undelivered_days(recent, holiday_flags(recent, context, settings.country))
-    reach = model.description.inputs.reach
-    basis = _basis(settings, as_of, artifact, context, reach, undelivered)
+    basis = replace(
+        _basis(settings, as_of, artifact, context, model.description.inputs.reach),
+        undelivered=undelivered_days(recent, holiday_flags(recent, context, settings.country)),
+        closed_weekdays=closed_weekdays_of_chain(recent.sold, as_of),
+    )
     spec = RunSpec(
         bucket=storage.url,
         basis=basis,
@@ -172,14 +174,9 @@ def _reachable(storage: Storage, current: Pointer, as_of: date) -> set[str]:
 
 
 def _basis(
-    settings: Settings,
-    as_of: date,
-    artifact: registry.Artifact,
-    context: Context,
-    reach: int,
-    undelivered: tuple[date, ...],
+    settings: Settings, as_of: date, artifact: registry.Artifact, context: Context, reach: int
 ) -> plan.Basis:
-    """What all predictions of a run depend on, beside the files. `reach` is the model's."""
+    """What all predictions depend on, beside histories. `reach` is the model's."""
     return plan.Basis(
         as_of=as_of,
         horizon=settings.horizon,
@@ -189,7 +186,6 @@ def _basis(
         settings=provenance.settings_digest(settings),
         code=provenance.code_digest(),
         reach=reach,
-        undelivered=undelivered,
     )
 
 
