@@ -26,6 +26,7 @@ ABSURD_FACTOR = 100.0
 
 _WEEK = 7
 _RECENT_WEEKS = 4
+_ODD = 8.0
 _METHODS = np.array(METHODS, dtype=np.object_)
 _NEVER = np.iinfo(np.int64).min
 """The integer that numpy uses for NaT."""
@@ -293,7 +294,8 @@ def _is_absurd(panel: Panel, made: Predictions) -> npt.NDArray[np.bool_]:
 def recent_weekday_mean(panel: Panel, targets: Sequence[date]) -> Floats:
     """(n, h): the mean sales of the target's weekday in the last four weeks, over days with sales.
 
-    NaN where the series sold nothing on this weekday.
+    NaN where the series sold nothing on this weekday. A day above 8 times the median of these days
+    does not count: one mistyped day would hide what is usual for four weeks.
     """
     days = panel.sales.shape[1]
     means = np.full((panel.n_series, len(targets)), np.nan)
@@ -303,6 +305,14 @@ def recent_weekday_mean(panel: Panel, targets: Sequence[date]) -> Floats:
         columns = [k for k in range(newest, newest - _WEEK * _RECENT_WEEKS, -_WEEK) if k >= 0]
         values = panel.sales[:, columns]
         counted = values > 0
+        if columns:
+            ordered = np.sort(np.where(counted, values, np.inf), axis=1)
+            odd = np.flatnonzero(
+                values.max(axis=1, where=counted, initial=0) > _ODD * ordered[:, 0]
+            )
+            middle, last = counted[odd].sum(axis=1) // 2, (counted[odd].sum(axis=1) - 1) // 2
+            medians = (ordered[odd, middle] + ordered[odd, last]) / 2
+            counted[odd] &= values[odd] <= _ODD * medians[:, None]
         number = counted.sum(axis=1)
         total = np.where(counted, values, 0.0).sum(axis=1)
         means[:, place] = np.where(number > 0, total / np.maximum(number, 1), np.nan)

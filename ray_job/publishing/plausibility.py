@@ -1,8 +1,8 @@
 """Stores whose newest sales are far off their own past: they keep their last good forecast. Pure.
 
 A day of which the sales are a hundred times too high moves the forecast of its store, and the sums
-of the chain. The store is `failed` until the day is corrected, or until the next days say that this
-is its new level. The other stores are published.
+of the chain. The store is `failed` until the day is corrected, or is a week old and moves nothing,
+or until the next days say that this is its new level. The other stores are published.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ _SPREADS = 6.0
 _MOST_DAYS = 5
 """More days far off are a new level."""
 _FOLLOWS = 1.5
+_BEYOND = 3.0
+_GROSS_FACTOR = 20.0
+_NEW_DAYS = 7
 
 
 def without_implausible(outcomes: pa.Table, as_of: date) -> pa.Table:
@@ -49,9 +52,11 @@ def implausible(sold: Floats, predicted: Floats, as_of: date) -> dict[int, str]:
     """The rows whose newest sales are far off and whose forecast follows them, with the reason.
 
     `sold` is (n, d): sales of the days up to the as-of, NaN where unknown; `predicted` is (n, h).
-    A day is far off if it is 8 times above or below the median of the days with sales, and further
-    from it than six times the usual distance (in logs). At most 5 days may be far off. A forecast
-    follows if its mean is 1.5 times above or below the median, on the same side.
+    A day is far off if it is 8 times above or below the median of the days with sales, further from
+    it than six times the usual distance (in logs), and 3 times beyond all days that are nearer. At
+    most 5 days may be far off. A store is implausible if a day of the last week is far off and 20
+    times above the median, or if a day is far off and the forecast follows it: its mean is 1.5
+    times above or below the median, on the same side.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(np.where(sold > 0, sold, np.nan))
@@ -66,21 +71,34 @@ def implausible(sold: Floats, predicted: Floats, as_of: date) -> dict[int, str]:
     distances = np.abs(logs[rows] - medians[:, None])
     for place in np.flatnonzero(np.nanmax(distances, axis=1) > np.log(_FACTOR)):
         row, median = int(rows[place]), medians[place]
-        limit = max(np.log(_FACTOR), _SPREADS * float(np.nanmedian(distances[place])))
-        far = np.flatnonzero(distances[place] > limit)
-        if not 0 < len(far) <= _MOST_DAYS:
+        column = _farthest_day(logs[row], median, distances[place])
+        if column is None or np.isnan(mean[row]):
             continue
-        column = int(far[np.argmax(distances[place, far])])
         is_above = logs[row, column] > median
+        is_gross = is_above and distances[place, column] > np.log(_GROSS_FACTOR)
+        is_new = column >= sold.shape[1] - _NEW_DAYS
         moved = mean[row] - median if is_above else median - mean[row]
-        if moved > np.log(_FOLLOWS):
+        if (is_gross and is_new) or moved > np.log(_FOLLOWS):
             day = as_of - timedelta(days=sold.shape[1] - 1 - column)
             reasons[row] = (
                 f"the sales of {day:%A %-d %B %Y} ({sold[row, column]:,.15g}) are"
                 f" {np.exp(logs[row, column] - median):,.3g} times the usual"
-                f" ({np.exp(median):,.6g} a day), and the forecast follows them"
+                f" ({np.exp(median):,.6g} a day)"
             )
     return reasons
+
+
+def _farthest_day(logs: Floats, median: float, distances: Floats) -> int | None:
+    """The day that is farthest off, None where none is far off or too many are."""
+    limit = max(np.log(_FACTOR), _SPREADS * float(np.nanmedian(distances)))
+    far = np.flatnonzero(distances > limit)
+    if not 0 < len(far) <= _MOST_DAYS:
+        return None
+    column = int(far[np.argmax(distances[far])])
+    side = 1.0 if logs[column] > median else -1.0
+    nearer = side * (logs - median)
+    nearest = np.nanmax(np.where(distances > limit, 0.0, nearer))
+    return column if distances[column] > nearest + np.log(_BEYOND) else None
 
 
 def _mean_of_open_days(predicted: Floats) -> Floats:

@@ -141,3 +141,14 @@ def test_an_ended_item_is_a_row_of_0_beside_the_others():
     assert row["method"] == ["model", "model"]
     assert row["usual"] == [10.0, 10.0]
     assert rows["method"].to_pylist() == ["model", "model", "ended", "ended"]
+
+
+@pytest.mark.parametrize(
+    ("newest", "usual"),
+    [(10.0, 10.0), (80.0, 27.5), (1000.0, 10.0), (0.1, 7.525), (0.0, 10.0), (NAN, 10.0)],
+)
+def test_one_mistyped_day_does_not_move_what_is_usual(newest, usual):
+    sales = np.full(DAYS, 10.0)
+    sales[-7] = newest  # the weekday of the first target date
+    told, _ = tallied(("s", "", sales, [10, 10], [MODEL, MODEL]))
+    assert told["s"]["usual"] == [pytest.approx(usual), 10.0]
