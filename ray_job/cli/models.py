@@ -104,11 +104,14 @@ def promote(
     """
     from ray_job.cli.quality import compared
     from ray_job.model import registry
+    from ray_job.model.model import load as load_model
 
     here = edge(bucket, settings, as_json=as_json)
     storage = here.storage()
     before = registry.history(storage)
-    registry.load(storage, version)
+    # A model that cannot be loaded here must not become current, whatever is forced.
+    artifact = registry.load(storage, version)
+    load_model(artifact.model, artifact.description, artifact.sha256)
     known = {promotion.version for promotion in before}
     if before and version not in known and not force:
         found = compared(here, storage, before[0].version, version, days)

@@ -142,6 +142,7 @@ _STATUS = {
     "held": "Held back",
     "refused": "Not published",
     "unpublished": "Made, not published,",
+    "failed": "Failed",
 }
 
 

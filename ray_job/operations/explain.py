@@ -68,7 +68,7 @@ def _unpublished(storage: Storage, store_id: str, as_of: date) -> list[dict[str,
     """The runs of a night that published nothing, newest first: a gate, or a hold."""
     told = []
     for receipt in reversed(receipts.of_night(storage, as_of)):
-        if receipt.status not in ("refused", "held"):
+        if receipt.status not in ("refused", "held", "failed"):
             continue
         failure = next((one for one in receipt.failures if one.store_id == store_id), None)
         told.append(
