@@ -31,8 +31,8 @@ def cluster() -> Iterator[None]:
 
     Ray sets the variable for the driver of a Ray job, and KubeRay sets it in its containers. A
     cluster that merely runs on this machine belongs to somebody else: it may lack our code, and may
-    end at any time. Raises RayUnavailableError within a minute where the named cluster cannot be reached,
-    and where a local one cannot be started.
+    end at any time. Raises RayUnavailableError within a minute where the named cluster cannot be
+    reached, and where a local one cannot be started.
     """
     if ray.is_initialized():
         yield

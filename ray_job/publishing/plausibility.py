@@ -54,9 +54,10 @@ def implausible(sold: Floats, predicted: Floats, as_of: date) -> dict[int, str]:
     `sold` is (n, d): sales of the days up to the as-of, NaN where unknown; `predicted` is (n, h).
     A day is far off if it is 8 times above or below the median of the days with sales, further from
     it than six times the usual distance (in logs), and 3 times beyond all days that are nearer. At
-    most 5 days may be far off. A store is implausible if a day of the last week is far off and 20
-    times above the median, or if a day is far off and the forecast follows it: its mean is 1.5
-    times above or below the median, on the same side.
+    most 5 days may be far off. A store is implausible if a day is far off above the median and the
+    forecast follows it (its mean is 1.5 times above the median), or if this day is 20 times above
+    and of the last week. Below the median a day must be 20 times lower and the forecast follow it:
+    sales that break down are often true.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(np.where(sold > 0, sold, np.nan))
@@ -74,11 +75,13 @@ def implausible(sold: Floats, predicted: Floats, as_of: date) -> dict[int, str]:
         column = _farthest_day(logs[row], median, distances[place])
         if column is None or np.isnan(mean[row]):
             continue
-        is_above = logs[row, column] > median
-        is_gross = is_above and distances[place, column] > np.log(_GROSS_FACTOR)
-        is_new = column >= sold.shape[1] - _NEW_DAYS
-        moved = mean[row] - median if is_above else median - mean[row]
-        if (is_gross and is_new) or moved > np.log(_FOLLOWS):
+        is_gross = distances[place, column] > np.log(_GROSS_FACTOR)
+        if logs[row, column] > median:
+            is_new = column >= sold.shape[1] - _NEW_DAYS
+            is_implausible = (is_gross and is_new) or mean[row] - median > np.log(_FOLLOWS)
+        else:
+            is_implausible = is_gross and median - mean[row] > np.log(_FOLLOWS)
+        if is_implausible:
             day = as_of - timedelta(days=sold.shape[1] - 1 - column)
             reasons[row] = (
                 f"the sales of {day:%A %-d %B %Y} ({sold[row, column]:,.15g}) are"
