@@ -19,6 +19,8 @@ from ray_job.data.arrays import Floats, matrix
 
 _FEWEST_DAYS = 10
 """Of three weeks; a store with fewer days with sales is not judged."""
+_FEWEST_DAYS_BEFORE = 5
+"""Else the days far off may be the past, and the others a new level."""
 _FACTOR = 8.0
 _SPREADS = 6.0
 _MOST_DAYS = 5
@@ -54,7 +56,7 @@ def implausible(sold: Floats, predicted: Floats, as_of: date) -> dict[int, str]:
     `sold` is (n, d): sales of the days up to the as-of, NaN where unknown; `predicted` is (n, h).
     A day is far off if it is 8 times above or below the median of the days with sales, further from
     it than six times the usual distance (in logs), and 3 times beyond all days that are nearer. At
-    most 5 days may be far off. A store is implausible if a day is far off above the median and the
+    most 5 days may be far off, after at least 5 others. A store is implausible if a day is far off above the median and the
     forecast follows it (its mean is 1.5 times above the median), or if this day is 20 times above
     and of the last week. Below the median a day must be 20 times lower and the forecast follow it:
     sales that break down are often true.
@@ -95,7 +97,7 @@ def _farthest_day(logs: Floats, median: float, distances: Floats) -> int | None:
     """The day that is farthest off, None where none is far off or too many are."""
     limit = max(np.log(_FACTOR), _SPREADS * float(np.nanmedian(distances)))
     far = np.flatnonzero(distances > limit)
-    if not 0 < len(far) <= _MOST_DAYS:
+    if not 0 < len(far) <= _MOST_DAYS or (~np.isnan(logs[: far[0]])).sum() < _FEWEST_DAYS_BEFORE:
         return None
     column = int(far[np.argmax(distances[far])])
     side = 1.0 if logs[column] > median else -1.0

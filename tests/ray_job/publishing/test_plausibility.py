@@ -40,8 +40,11 @@ def weeks(*changes, sales=STEADY):
         pytest.param(weeks((0, 1)), 95, False, id="a hundredth that nothing follows"),
         pytest.param(weeks((0, 1)), 300, False, id="a hundredth, and more is forecast"),
         pytest.param(weeks((0, 10)), 50, False, id="a tenth: sales break down"),
+        pytest.param(
+            weeks(*((k, 1500) for k in (18, 19, 20))), 180, False, id="it was more before"
+        ),
         pytest.param(weeks((0, 0)), 50, False, id="a day without sales"),
-        pytest.param(weeks((0, NAN), (5, NAN), (9, 10_000)), 400, True, id="days are missing"),
+        pytest.param(weeks((0, NAN), (5, NAN), (6, 10_000)), 400, True, id="days are missing"),
         pytest.param(np.where(np.arange(21) < 12, NAN, 100.0), 900, False, id="a new store"),
         pytest.param(np.where(np.arange(21) % 3, 0.0, 5.0), 50, False, id="seldom sells"),
         pytest.param(
