@@ -56,10 +56,10 @@ def implausible(sold: Floats, predicted: Floats, as_of: date) -> dict[int, str]:
     `sold` is (n, d): sales of the days up to the as-of, NaN where unknown; `predicted` is (n, h).
     A day is far off if it is 8 times above or below the median of the days with sales, further from
     it than six times the usual distance (in logs), and 3 times beyond all days that are nearer. At
-    most 5 days may be far off, after at least 5 others. A store is implausible if a day is far off above the median and the
-    forecast follows it (its mean is 1.5 times above the median), or if this day is 20 times above
-    and of the last week. Below the median a day must be 20 times lower and the forecast follow it:
-    sales that break down are often true.
+    most 5 days may be far off, after at least 5 others. A store is implausible if a day is far off
+    above the median and the forecast follows it (its mean is 1.5 times above the median), or if
+    this day is 20 times above and of the last week. Below the median a day must be 20 times lower
+    and the forecast follow it: sales that break down are often true.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(np.where(sold > 0, sold, np.nan))
