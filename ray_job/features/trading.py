@@ -30,6 +30,7 @@ _FEWEST_EXCEPTION_WEEKS = 13
 CHAIN = 1_000_000
 """Stands for a number of weeks where the other stores of the chain decide."""
 _FEWEST_STORES = 3
+_MOST_STORES = 0.75
 _CHANCE = 0.001
 """A weekday is closed if so few sales on it are less likely than this for an open weekday."""
 
@@ -97,7 +98,7 @@ def closed_weekdays(sold: Flags) -> ClosedWeekdays:
 
 
 def closed_weekdays_of_chain(sold: Flags, as_of: date) -> tuple[int, ...]:
-    """The weekdays (Monday is 0) on which nine in ten stores never sell, of at least 3 stores.
+    """The weekdays (Monday is 0) on which three in four stores never sell, of at least 3 stores.
 
     `sold` is (s, d), of stores of the chain, up to the as-of. Stores in which fewer than 4 weeks
     count are left out, since the result is meant for them.
@@ -108,7 +109,7 @@ def closed_weekdays_of_chain(sold: Flags, as_of: date) -> tuple[int, ...]:
         return ()
     shares = (rule.weeks[old] > 0).mean(axis=0)
     first = (as_of + timedelta(days=1)).weekday()
-    return tuple(sorted((first + int(k)) % _WEEK for k in np.flatnonzero(shares >= _REGULAR)))
+    return tuple(sorted((first + int(k)) % _WEEK for k in np.flatnonzero(shares >= _MOST_STORES)))
 
 
 def with_weekdays_of_chain(
@@ -133,7 +134,7 @@ def with_weekdays_of_chain(
 def closed_weekday_sentence(target: date, weeks: int, sales: int) -> str:
     """Why a weekday is taken for closed."""
     if weeks == CHAIN:
-        return f"a new store, and the other stores do not sell on {target:%A}s"
+        return f"a new store, and most other stores do not sell on {target:%A}s"
     if sales:
         return f"sales on only {sales} of the last {weeks} {target:%A}s"
     return f"no sales on {target:%A}s for {weeks} weeks"
