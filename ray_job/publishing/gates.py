@@ -37,7 +37,7 @@ def judge(
     tonight = rows.filter(of_night)
     return [
         _missing(rows, tonight, as_of, limits),
-        _late(tonight, as_of, limits, is_filled_in=as_of in undelivered),
+        _late(tonight, as_of, limits, undelivered),
         _vanished(base, known, limits),
         _level(tonight, limits),
     ]
@@ -66,7 +66,7 @@ def _missing(rows: pa.Table, tonight: pa.Table, as_of: date, limits: Limits) -> 
     )
 
 
-def _late(tonight: pa.Table, as_of: date, limits: Limits, *, is_filled_in: bool) -> Gate:
+def _late(tonight: pa.Table, as_of: date, limits: Limits, undelivered: Collection[date]) -> Gate:
     n_late = int(pc.sum(sanity.is_late(tonight, as_of)).as_py() or 0)
     share = n_late / tonight.num_rows if tonight.num_rows else 0.0
     return Gate(
@@ -77,13 +77,16 @@ def _late(tonight: pa.Table, as_of: date, limits: Limits, *, is_filled_in: bool)
         message=(
             f"{_number(n_late)} of {_number(tonight.num_rows)} stores lack the sales of"
             f" {_day(as_of)}"
-            + (
-                ": it was filled in ahead with 0 for nearly every open store"
-                if is_filled_in
-                else ""
-            )
+            f"{_filled_in(undelivered)}"
         ),
     )
+
+
+def _filled_in(undelivered: Collection[date]) -> str:
+    """What the message says of days on which sales of 0 were filled in ahead."""
+    if not undelivered:
+        return ""
+    return f": nearly every open store has sales of 0 from {_day(min(undelivered))} on"
 
 
 def _vanished(base: pa.Table | None, known: Collection[str], limits: Limits) -> Gate:
