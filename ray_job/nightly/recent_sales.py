@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -12,16 +15,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_job.bucket.errors import CorruptError, NotFoundError, StorageError
 from ray_job.bucket.storage import Storage
 from ray_job.data.calendar_days import public_holidays
 from ray_job.data.context import Context
 from ray_job.data.panel import Flags
-from ray_job.data.requests import map_in_order
 from ray_job.data.store_days import StoreDays, read_store_days
 from ray_job.features.trading import closed_weekdays
 
 _STORES = 50
+_THREADS = 8
+_SECONDS = 10.0
 _DAYS = 371
 _REACH = 14
 """So many days up to the as-of may have been filled in ahead."""
@@ -58,21 +61,51 @@ class RecentSales:
 def read_recent_sales(storage: Storage, files: pa.Table, as_of: date) -> RecentSales:
     """The recent sales of at most 50 stores, the first in the order of the sha256 of their ids.
 
-    `files` are of plan.FILES_SCHEMA. A store that cannot be read is left out: its chunk says why.
+    `files` are of plan.FILES_SCHEMA. A store that cannot be read, or not in time, is left out: its
+    chunk says why. A file that hangs costs some seconds here.
     """
 
     def read(store: str) -> StoreDays | None:
         paths = files.filter(pc.equal(files["store_id"], store))["path"].to_pylist()
         try:
             return read_store_days(storage, sorted(paths))
-        except (CorruptError, NotFoundError, StorageError):
+        except Exception:  # noqa: BLE001 - the chunk of the store says what is wrong with it
             return None
 
     ids = pc.unique(files["store_id"]).to_pylist()
     chosen = sorted(ids, key=lambda store: hashlib.sha256(store.encode()).digest())[:_STORES]
     files = files.filter(pc.is_in(files["store_id"], pa.array(chosen, pa.string())))
-    read_stores = zip(chosen, map_in_order(storage, read, chosen), strict=True)
-    return RecentSales.of({store: days for store, days in read_stores if days is not None}, as_of)
+    days = _in_time(read, chosen)
+    read_stores = {store: days[store] for store in chosen if store in days}
+    return RecentSales.of(read_stores, as_of)
+
+
+def _in_time(
+    read: Callable[[str], StoreDays | None], stores: Sequence[str]
+) -> dict[str, StoreDays]:
+    """What `read` returns for the stores, as far as it does so within the limit."""
+    results: dict[str, StoreDays] = {}
+    pending = deque(stores)
+
+    def work() -> None:
+        while True:
+            try:
+                store = pending.popleft()
+            except IndexError:
+                return
+            days = read(store)
+            if days is not None:
+                results[store] = days
+
+    # Threads of a pool would be waited for at the end of the process, however long they hang.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(_THREADS)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + _SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    pending.clear()
+    return dict(results)
 
 
 def holiday_flags(recent: RecentSales, context: Context, country: str) -> Flags:

@@ -1,14 +1,19 @@
 """Days that were filled in ahead: a table of chains. The as-of is a Friday, and no holiday."""
 
+import threading
 from datetime import date, timedelta
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from ray_job.bucket.errors import StorageError
 from ray_job.data.context import Context
+from ray_job.data.histories import open_histories
 from ray_job.features.trading import closed_weekdays_of_chain
+from ray_job.nightly import recent_sales
 from ray_job.nightly.recent_sales import RecentSales, holiday_flags, undelivered_days
+from tests.support.shop import LAST, STORES
 
 AS_OF = date(2026, 11, 27)
 DAYS = 371
@@ -27,6 +32,25 @@ def chain(stores=20, *, never=(6,), zeros=(), first_day=0, as_of=AS_OF, sundays=
         flags[:, :first_day] = False
     names = [f"s{k}" for k in range(stores)]
     return RecentSales(names, as_of, delivered, sold, np.zeros_like(sold))
+
+
+def test_a_store_that_cannot_be_read_or_hangs_is_left_out(shop, monkeypatch):
+    never = threading.Event()
+    reading = recent_sales.read_store_days
+
+    def read(storage, paths):
+        if "store_id=s003/" in paths[0]:
+            never.wait()
+        if "store_id=s004/" in paths[0]:
+            raise StorageError("no answer")
+        return reading(storage, paths)
+
+    monkeypatch.setattr(recent_sales, "read_store_days", read)
+    monkeypatch.setattr(recent_sales, "_SECONDS", 2.0)
+    recent = recent_sales.read_recent_sales(shop.storage, open_histories(shop.storage).files, LAST)
+    never.set()
+    assert sorted(recent.store_ids) == sorted({*STORES} - {"s003", "s004"})
+    assert recent.sold.any(axis=1).sum() == len(recent.store_ids)
 
 
 def ago(recent, holidays=None):
