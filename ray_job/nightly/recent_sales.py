@@ -87,7 +87,7 @@ def _in_time(
     results: dict[str, StoreDays] = {}
     pending = deque(stores)
 
-    def work() -> None:
+    def read_pending() -> None:
         while True:
             try:
                 store = pending.popleft()
@@ -98,7 +98,7 @@ def _in_time(
                 results[store] = days
 
     # Threads of a pool would be waited for at the end of the process, however long they hang.
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(_THREADS)]
+    threads = [threading.Thread(target=read_pending, daemon=True) for _ in range(_THREADS)]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + _SECONDS

@@ -54,10 +54,10 @@ def test_a_store_that_cannot_be_read_or_hangs_is_left_out(shop, monkeypatch):
 
 
 def ago(recent, holidays=None):
-    found = undelivered_days(
+    days = undelivered_days(
         recent, NO_HOLIDAYS[: len(recent.store_ids)] if holidays is None else holidays
     )
-    return sorted((recent.as_of - day).days for day in found)
+    return sorted((recent.as_of - day).days for day in days)
 
 
 @pytest.mark.parametrize(
