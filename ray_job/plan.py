@@ -54,6 +54,10 @@ class Basis:
 
     The model's digest covers it.
     """
+    undelivered: tuple[date, ...] = ()
+    """Days up to the as-of on which sales of 0 were filled in ahead."""
+    closed_weekdays: tuple[int, ...] = ()
+    """Weekdays (Monday is 0) on which the stores of the chain do not sell: for new stores."""
 
     @property
     def first_day(self) -> date:
@@ -274,6 +278,8 @@ def _chunk(files: pa.Table, basis: Basis, items: ItemRange | None) -> Chunk:
         "settings": basis.settings,
         "code": basis.code,
         "items": None if items is None else [items.first, items.end],
+        "closed_weekdays": basis.closed_weekdays,
+        "undelivered": [day.isoformat() for day in basis.undelivered],
     }
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
     digest.update("\n".join(files["path"].to_pylist()).encode())

@@ -72,6 +72,7 @@ def settings_digest(settings: Settings) -> str:
     """The sha256 of the settings that decide a prediction."""
     deciding = {
         "known_ahead": settings.sales.known_ahead,
+        "missing_is_zero": settings.sales.missing_is_zero,
         "fallback_after_days": settings.run.fallback_after_days,
         "minimum_history_days": settings.run.minimum_history_days,
     }

@@ -58,9 +58,19 @@ class Sales(Delivery):
     """Files of sales. Columns in `known_ahead` are known in advance for the target dates."""
 
     rows: Literal["daily", "transactions"] = "daily"
+    missing_items: Literal["unknown", "zero"] = "unknown"
+    """Daily rows: the sales of an item without a row on a day on which its store delivered.
+
+    Of transactions they are always 0.
+    """
     known_ahead: tuple[str, ...] = ("open", "promo")
     known_ahead_days: PositiveInt | None = None
     """For how many days after the as-of they are usually delivered; None: the horizon."""
+
+    @property
+    def missing_is_zero(self) -> bool:
+        """Whether an item without a row sold nothing on a day on which its store delivered."""
+        return self.rows == "transactions" or self.missing_items == "zero"
 
 
 class Ingest(_Section):

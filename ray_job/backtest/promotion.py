@@ -11,6 +11,7 @@ from ray_job.backtest.model_comparison import compare_models
 from ray_job.bucket.errors import InputError
 from ray_job.bucket.storage import Storage
 from ray_job.model import registry
+from ray_job.model.model import load as load_model
 from ray_job.model.registry import Promotion
 from ray_job.progress import Progress
 from ray_job.settings import Settings
@@ -64,11 +65,13 @@ def promote_model(
     """Make `version` the current model. Idempotent for the model that is current.
 
     A comparison, where one is needed, is over the last `days` days. Raises InputError if the
-    version is not registered, if it is not better than the current model, or if there are too few
-    days to compare on.
+    version is not registered or cannot be loaded here, if it is not better than the current model,
+    or if there are too few days to compare on.
     """
     promotions = registry.history(storage)
-    registry.load(storage, version)
+    # A model that cannot be loaded here must not become current, whatever is forced.
+    artifact = registry.load(storage, version)
+    load_model(artifact.model, artifact.description, artifact.sha256)
     if needs_comparison(version, promotions, force=force):
         comparison = compare_models(
             storage,

@@ -19,9 +19,10 @@ from ray_job.backtest.naive import RULES, naive_forecasts
 from ray_job.backtest.weather import with_forecast_errors
 from ray_job.bucket.errors import InputError
 from ray_job.data.context import Context, Flags
-from ray_job.data.panel import Panel
+from ray_job.data.panel import Panel, StoreSold
 from ray_job.evaluation.metrics import measures
 from ray_job.features.past import summarise_sales
+from ray_job.features.trading import closed_weekdays_of_chain
 from ray_job.forecasting.predict import METHODS, predict_days
 from ray_job.model.model import Model
 from ray_job.model.training import scored
@@ -126,7 +127,8 @@ def _forecast_night(
 ) -> pa.Table:
     """The rows of one as-of, the last day of `known`. The sales of `targets` come from `panel`."""
     as_of = known.last_day
-    predictions = predict_days(known, as_of, targets, context, model, settings)
+    closed_in_chain = closed_weekdays_of_chain(known.store_sold().sold, as_of)
+    predictions = predict_days(known, as_of, targets, context, model, settings, closed_in_chain)
     summary = summarise_sales(
         known.sales, known.known_ahead.get("open"), known.known_ahead.get("promo"), as_of
     )
@@ -168,7 +170,11 @@ def _without_last_days(known: Panel, late: int) -> Panel:
     observed = {name: values.copy() for name, values in known.observed.items()}
     for values in observed.values():
         values[:, -late:] = np.nan
-    return replace(known, sales=sales, observed=observed)
+    store_sold = known.store_sold()
+    sold = store_sold.sold.copy()
+    sold[:, -late:] = False
+    stores = StoreSold(sold, store_sold.rows)
+    return replace(known, sales=sales, observed=observed, stores=stores)
 
 
 def _masked(columns: Mapping[str, npt.NDArray[Any]], rows: Flags) -> dict[str, npt.NDArray[Any]]:

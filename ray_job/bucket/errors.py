@@ -16,6 +16,14 @@ class SettingsError(InputError):
     """A settings file or an environment variable has a value that is not valid."""
 
 
+class UnusableModelError(InputError):
+    """The model cannot be loaded in this environment."""
+
+
+class RayUnavailableError(StorecastError):
+    """The Ray cluster cannot be started or reached."""
+
+
 class NotFoundError(StorecastError):
     """There is no object of this key."""
 

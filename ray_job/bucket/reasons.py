@@ -33,7 +33,7 @@ COVERED = tuple(outcome for outcome in Outcome if outcome.is_covered)
 
 
 class ReasonCode(StrEnum):
-    """Why a store has no forecast of the model. An outcome `ok` or `closed` has no reason code."""
+    """Why a store has no forecast of the model, or why it is taken for closed on some days."""
 
     GONE = "gone"
     """A file of the store's history does not exist any more: it was vacuumed, or it was lost."""
@@ -57,6 +57,10 @@ class ReasonCode(StrEnum):
     """No sales of the store are known. The outcome is `no_data`."""
     LITTLE_HISTORY = "little_history"
     """The history is too short or too old for the model. The outcome is `fallback`."""
+    CLOSED_WEEKDAY = "closed_weekday"
+    """The store never sells on the weekday of a target date, and `open` does not say otherwise."""
+    IMPLAUSIBLE = "implausible"
+    """The newest sales, or the forecast, are far off the store's own past."""
 
     @property
     def is_retriable(self) -> bool:

@@ -12,10 +12,11 @@ from ray_job.bucket.records import Record
 from ray_job.bucket.storage import Storage
 
 Status = Literal[
-    "published", "published_with_failures", "unchanged", "held", "refused", "unpublished"
+    "published", "published_with_failures", "unchanged", "held", "refused", "unpublished", "failed"
 ]
 """`held`: a hold forbids to publish. `refused`: a gate failed. `unpublished`: `--no-publish` was
-given. `unchanged`: an earlier run had done everything already."""
+given. `unchanged`: an earlier run had done everything already. `failed`: the run could not begin,
+since its model could not be loaded or its Ray cluster could not be reached."""
 
 
 class Gate(Record):

@@ -100,6 +100,23 @@ def level_ratios(tonight: pa.Table) -> dict[int, float]:
     return dict(zip(days["day"].to_pylist(), days["ratio"].to_pylist(), strict=True))
 
 
+def differences(tonight: pa.Table, day: int) -> list[tuple[str, float, float]]:
+    """(store, forecast, usual sales) of a target date, the largest difference first.
+
+    `day` is the place of the target date; the stores are those that `level_ratios` counts.
+    """
+    compared = _predicted_and_usual(tonight)
+    compared = compared.filter(pc.equal(compared["day"], day))
+    stores = tonight["store_id"].combine_chunks().take(compared["row"].combine_chunks())
+    rows = zip(
+        stores.to_pylist(),
+        compared["predicted"].to_pylist(),
+        compared["usual"].to_pylist(),
+        strict=True,
+    )
+    return sorted(rows, key=lambda row: (-abs(row[1] - row[2]), row[0]))
+
+
 def level_factor(ratio: float) -> float:
     """How many times a level is too high or too low: at least 1, at most `FAR_OFF`."""
     return min(max(ratio, 1 / ratio), FAR_OFF) if ratio > 0 else FAR_OFF

@@ -9,7 +9,7 @@ was encoded without copying the rows.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ import pyarrow as pa
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.reasons import ReasonCode
 from ray_job.data.partition import ROW_COLUMNS, FileRows
+from ray_job.data.store_days import StoreDays
 
 StoreHistory = tuple[str, Sequence[FileRows]]
 """A store id, and the rows of its files in the order of delivery."""
@@ -39,7 +40,8 @@ class ChunkHistories:
     """The histories of a chunk's stores, sorted by store, and the stores that cannot be read.
 
     `seconds` and `cpu_seconds` are what reading took. `error` is set where the chunk could not be
-    read as a whole, for example for want of memory; there are no histories then.
+    read as a whole, for example for want of memory; there are no histories then. `store_days` has
+    the days of each store of a chunk with a range of items; it is None for other chunks.
     """
 
     digest: str
@@ -48,6 +50,7 @@ class ChunkHistories:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     error: str | None = None
+    store_days: Mapping[str, StoreDays] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class _ChunkExtent:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     error: str | None = None
+    store_days: Mapping[str, StoreDays] | None = None
 
 
 def encode(chunks: Sequence[ChunkHistories]) -> pa.Table:
@@ -84,6 +88,7 @@ def encode(chunks: Sequence[ChunkHistories]) -> pa.Table:
             chunk.seconds,
             chunk.cpu_seconds,
             chunk.error,
+            chunk.store_days,
         )
         for chunk in chunks
     ]
@@ -113,6 +118,7 @@ def decode(table: pa.Table) -> Iterator[ChunkHistories]:
             extent.seconds,
             extent.cpu_seconds,
             extent.error,
+            extent.store_days,
         )
 
 

@@ -16,6 +16,22 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
 Texts = npt.NDArray[np.object_]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSold:
+    """On which days stores sold anything, all their items together.
+
+    `sold` is (s, d), for d days; `rows` is (n,): the row in it of each series' store. The store may
+    have items that are not among the n series.
+    """
+
+    sold: Flags
+    rows: npt.NDArray[np.int64]
+
+    def days(self, columns: slice) -> StoreSold:
+        return StoreSold(self.sold[:, columns], self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +57,8 @@ class Panel:
     Days that were declared closed are known without that. None where the panel was cut from another
     one, which is never asked how old its data are.
     """
+    stores: StoreSold | None = None
+    """None: a store has no items beside those of the panel."""
 
     @property
     def n_series(self) -> int:
@@ -49,6 +67,15 @@ class Panel:
     @property
     def last_day(self) -> date:
         return self.first_day + timedelta(days=int(self.sales.shape[1]) - 1)
+
+    def store_sold(self) -> StoreSold:
+        """On which days of the panel the stores of the series sold anything."""
+        if self.stores is not None:
+            return self.stores
+        names, rows = np.unique(self.store_ids.astype(np.str_), return_inverse=True)
+        sold = np.zeros((len(names), self.sales.shape[1]), dtype=np.bool_)
+        np.logical_or.at(sold, rows, self.sales > 0)
+        return StoreSold(sold, rows)
 
     def column(self, day: date) -> int:
         """The column of `day`; it may lie outside of the panel."""
@@ -69,6 +96,7 @@ class Panel:
             sales=self.sales[:, :days],
             known_ahead={name: values[:, :ahead] for name, values in self.known_ahead.items()},
             observed={name: values[:, :days] for name, values in self.observed.items()},
+            stores=None if self.stores is None else self.stores.days(slice(days)),
         )
 
     def window(self, as_of: date, days: int, ahead: int) -> Panel:
@@ -82,10 +110,12 @@ class Panel:
             sales=known.sales[:, first:],
             known_ahead={name: values[:, first:] for name, values in known.known_ahead.items()},
             observed={name: values[:, first:] for name, values in known.observed.items()},
+            stores=None if known.stores is None else known.stores.days(slice(first, None)),
         )
 
     def take(self, series: npt.NDArray[np.int64]) -> Panel:
         """The panel of the chosen series, in the order of `series`; copies."""
+        sold = self.store_sold()
         return Panel(
             store_ids=self.store_ids[series],
             item_ids=self.item_ids[series],
@@ -93,4 +123,5 @@ class Panel:
             sales=self.sales[series],
             known_ahead={name: values[series] for name, values in self.known_ahead.items()},
             observed={name: values[series] for name, values in self.observed.items()},
+            stores=StoreSold(sold.sold, sold.rows[series]),
         )

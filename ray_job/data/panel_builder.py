@@ -16,8 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_job.data.panel import Floats, Floats32, Panel, Texts
+from ray_job.data.panel import Floats, Floats32, Panel, StoreSold, Texts
 from ray_job.data.partition import DELIVERED, ITEM, OP, Columns, FileRows
+from ray_job.data.store_days import READING, ChunkDays, Reading, StoreDays
 
 _EPOCH = date(1970, 1, 1)
 _BLOCK_CELLS = 8_000_000
@@ -32,20 +33,29 @@ def panels(
     first_day: date,
     as_of: date,
     last_target: date,
+    reading: Reading = READING,
+    store_days: Mapping[str, StoreDays] | None = None,
 ) -> Iterator[Panel]:
     """Yield dense panels of the stores' series, sorted by (store, item), each of bounded size.
 
     `stores` is sorted. A panel holds no sales after the as-of. A series without a row between
-    `first_day` and `last_target` is in no panel.
+    `first_day` and `last_target` is in no panel. `store_days` has the days of each store where
+    `stores` holds only some of its items; None: it holds all of them.
     """
     rows = ChunkRows.of(stores, columns, first_day, last_target)
     if rows is None:
         return
     n_days = (as_of - first_day).days + 1
+    if store_days is None:
+        owners = rows.store_places[rows.series]
+        days = ChunkDays.of_rows(owners, rows.days, rows.sales, len(stores), n_days)
+    else:
+        days = ChunkDays.of_stores([store_days[store] for store, _ in stores], first_day, n_days)
+    dates = (first_day, as_of, last_target)
     per_block = max(1, _BLOCK_CELLS // n_days)
     n_series = len(rows.store_ids)
     if n_series <= per_block:
-        yield rows.panel(slice(None), 0, n_series, columns, first_day, as_of, last_target)
+        yield rows.panel(slice(None), 0, n_series, columns, *dates, days, reading)
         return
     order = np.argsort(rows.series, kind="stable")
     edges = np.searchsorted(rows.series[order], np.arange(0, n_series + per_block, per_block))
@@ -53,7 +63,7 @@ def panels(
         first = block * per_block
         count = min(per_block, n_series - first)
         if count > 0:
-            yield rows.panel(order[begin:end], first, count, columns, first_day, as_of, last_target)
+            yield rows.panel(order[begin:end], first, count, columns, *dates, days, reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,8 @@ class ChunkRows:
 
     store_ids: Texts
     item_ids: Texts
+    store_places: Ints
+    """The place of each series' store among the chunk's stores."""
     series: Ints
     days: Ints
     sales: Floats
@@ -109,6 +121,7 @@ class ChunkRows:
         return cls(
             store_ids=store_ids[store_of],
             item_ids=item_of,
+            store_places=store_of,
             series=series,
             days=(dates if all_inside else dates[inside]) - first,
             sales=values("sales"),
@@ -126,6 +139,8 @@ class ChunkRows:
         first_day: date,
         as_of: date,
         last_target: date,
+        store_days: ChunkDays,
+        reading: Reading,
     ) -> Panel:
         n_days = (as_of - first_day).days + 1
         n_all = (last_target - first_day).days + 1
@@ -141,9 +156,12 @@ class ChunkRows:
             fold_cells(sales, cells, self.sales[rows], self.adds[rows], self.delivered[rows])
         past = np.ascontiguousarray(sales.reshape(count, n_all)[:, :n_days])
         whole = {name: values.reshape(count, n_all) for name, values in dense.items()}
+        days_of_stores, stores = store_days.of_series(self.store_places[first : first + count])
+        is_open = whole["open"][:, :n_days] if "open" in whole else None
+        reading.apply(past, is_open, days_of_stores, stores, first_day)
         delivered = _last_known(past)
-        if "open" in whole:
-            _fill_closed_days(past, whole["open"][:, :n_days])
+        if is_open is not None:
+            _fill_closed_days(past, is_open)
         return Panel(
             store_ids=self.store_ids[first : first + count],
             item_ids=self.item_ids[first : first + count],
@@ -154,6 +172,7 @@ class ChunkRows:
                 name: np.ascontiguousarray(whole[name][:, :n_days]) for name in columns.observed
             },
             delivered=delivered,
+            stores=StoreSold(days_of_stores.sold, stores),
         )
 
 

@@ -6,13 +6,23 @@ import gc
 import importlib
 import logging
 import os
+import signal
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import ray
 
+from ray_job.bucket.errors import RayUnavailableError
+
 _LOCAL = "local"
 _WARM_UP_IMPORTS = ("ray_job.datasets.worker", "ray.data", "sklearn.ensemble")
+_REACH_SECONDS = 20.0
+_CONNECT_SECONDS = 30.0
+"""Ray itself tries for minutes. A try of its own takes 41 s and cannot be interrupted."""
 
 
 @contextmanager
@@ -21,26 +31,98 @@ def cluster() -> Iterator[None]:
 
     Ray sets the variable for the driver of a Ray job, and KubeRay sets it in its containers. A
     cluster that merely runs on this machine belongs to somebody else: it may lack our code, and may
-    end at any time.
+    end at any time. Raises RayUnavailableError within a minute where the named cluster cannot be
+    reached, and where a local one cannot be started.
     """
     if ray.is_initialized():
         yield
         return
-    address = os.environ.get("RAY_ADDRESS", _LOCAL)
-    is_local = address == _LOCAL
-    ray.init(
-        address,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        # The dashboard takes seconds to start, and would end with this process.
-        include_dashboard=False if is_local else None,
-    )
+    address = os.environ.get("RAY_ADDRESS") or _LOCAL
+    if address == _LOCAL:
+        _start()
+    else:
+        _connect(address)
     try:
-        if is_local:
+        if address == _LOCAL:
             _warm_up()
         yield
     finally:
         ray.shutdown()
+
+
+def _start() -> None:
+    try:
+        # The dashboard takes seconds to start, and would end with this process.
+        ray.init(_LOCAL, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+    except Exception as error:
+        ray.shutdown()
+        text = _first_line(error)
+        if "AF_UNIX path length" in text:
+            text += "; set TMPDIR to a shorter path"
+        raise RayUnavailableError(f"a local Ray cannot be started: {text}") from error
+
+
+def _connect(address: str) -> None:
+    unreachable = (
+        f"RAY_ADDRESS {address}: the Ray cluster cannot be reached: {{}}; name one that runs,"
+        " or unset the variable for a local one"
+    )
+    _wait_for_port(address, unreachable)
+    try:
+        with _interrupted_after(_CONNECT_SECONDS):
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
+    except _TooLateError as error:
+        ray.shutdown()
+        raise RayUnavailableError(unreachable.format("it does not answer")) from error
+    except Exception as error:
+        ray.shutdown()
+        raise RayUnavailableError(unreachable.format(_first_line(error))) from error
+
+
+def _wait_for_port(address: str, unreachable: str) -> None:
+    """Return once something listens at `host:port`; other kinds of address are left to Ray."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return
+    deadline = time.monotonic() + _REACH_SECONDS
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=max(left, 1)).close()
+        except (OSError, OverflowError) as error:
+            if left <= 1:
+                raise RayUnavailableError(unreachable.format(_first_line(error))) from error
+            time.sleep(1)
+        else:
+            return
+
+
+class _TooLateError(BaseException):
+    """No Exception: Ray would take one for a failed try, and try again."""
+
+
+@contextmanager
+def _interrupted_after(seconds: float) -> Iterator[None]:
+    """Raise _TooLateError after some time. Only the main thread can be interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise _TooLateError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
 
 
 def _warm_up() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -27,6 +27,7 @@ from ray_job.data.history_block import ChunkHistories, StoreHistory, UnreadStore
 from ray_job.data.panel_builder import panels
 from ray_job.data.partition import Columns, FileRows, read_store
 from ray_job.data.requests import map_in_order
+from ray_job.data.store_days import Reading, StoreDays, read_store_days
 from ray_job.forecasting.part_files import merge_outputs, write_part
 from ray_job.forecasting.predict import predict_days
 from ray_job.forecasting.store_outcomes import ChunkOutput, StoreOutcomes
@@ -46,6 +47,8 @@ from ray_job.plan import Chunk
 _ABOUT_THE_RUN = (InputError, CorruptError, NotFoundError, SystemError)
 """Errors that concern no single store, where a run raises them: the bucket or the model is wrong,
 or the process is damaged."""
+
+_StoreDays = Mapping[str, StoreDays] | None
 
 _SLOW_SECONDS = 60.0
 """After a chunk has waited this long for requests that failed, its other stores are not tried."""
@@ -72,7 +75,7 @@ def read_chunk(task: Task, spec: RunSpec) -> ChunkHistories:
     try:
         storage = _open_storage(spec.bucket)
         columns = _columns(_load_model(_ArtifactKey(spec.artifact)))
-        histories, unread = _read_histories(storage, task.chunk, columns)
+        histories, unread, days = _read_histories(storage, task.chunk, columns)
     except _ABOUT_THE_RUN:
         raise
     except Exception as error:  # noqa: BLE001 - no chunk ends the night of the others
@@ -81,6 +84,7 @@ def read_chunk(task: Task, spec: RunSpec) -> ChunkHistories:
         digest=task.chunk.digest,
         histories=histories,
         unread=unread,
+        store_days=days,
         seconds=time.monotonic() - began,
         cpu_seconds=time.process_time() - cpu,
     )
@@ -155,10 +159,11 @@ def _forecast(
     model = _load_model(_ArtifactKey(spec.artifact))
     columns = _columns(model)
     if chunk_histories is None or chunk_histories.error is not None:
-        histories, unread = _read_histories(storage, chunk, columns)
+        histories, unread, days = _read_histories(storage, chunk, columns)
     else:
         histories, unread = chunk_histories.histories, chunk_histories.unread
-    output = _predict_or_halve(histories, columns, model, spec)
+        days = chunk_histories.store_days
+    output = _predict_or_halve(histories, days, model, spec)
     if not unread:
         return output
     failures = [
@@ -177,9 +182,13 @@ def _columns(model: Model) -> Columns:
 
 def _read_histories(
     storage: Storage, chunk: Chunk, columns: Columns
-) -> tuple[Sequence[StoreHistory], Sequence[UnreadStore]]:
-    """The histories of the chunk's stores, and the stores that cannot be read."""
+) -> tuple[Sequence[StoreHistory], Sequence[UnreadStore], _StoreDays]:
+    """The histories of the chunk's stores, the stores that cannot be read, and `store_days`.
+
+    See ChunkHistories.
+    """
     histories: list[StoreHistory] = []
+    days: dict[str, StoreDays] = {}
     unread: list[UnreadStore] = []
     waited_seconds = 0.0
 
@@ -189,6 +198,8 @@ def _read_histories(
         try:
             if waited_seconds > _SLOW_SECONDS:
                 raise StorageError(f"{paths[0]}: not read, since the storage did not answer")
+            if chunk.items is not None:
+                days[store[0]] = read_store_days(storage, paths)
             return read_store(storage, paths, columns, chunk.items), 0.0
         except MemoryError:
             # Another store, which was read before, may be the one that is too large.
@@ -204,15 +215,15 @@ def _read_histories(
             waited_seconds += seconds if isinstance(files, StorageError) else 0.0
         else:
             histories.append((store_id, files))
-    return histories, unread
+    return histories, unread, None if chunk.items is None else days
 
 
 def _predict_or_halve(
-    histories: Sequence[StoreHistory], columns: Columns, model: Model, spec: RunSpec
+    histories: Sequence[StoreHistory], days: _StoreDays, model: Model, spec: RunSpec
 ) -> ChunkOutput:
     """Predict all stores together; if this raises, each half by itself, down to one store."""
     try:
-        return _predict(histories, columns, model, spec)
+        return _predict(histories, days, model, spec)
     except Exception as error:
         if not histories or (isinstance(error, MemoryError) and len(histories) > 1):
             raise
@@ -221,21 +232,29 @@ def _predict_or_halve(
     middle = len(histories) // 2
     return merge_outputs(
         [
-            _predict_or_halve(half, columns, model, spec)
+            _predict_or_halve(half, days, model, spec)
             for half in (histories[:middle], histories[middle:])
         ]
     )
 
 
 def _predict(
-    histories: Sequence[StoreHistory], columns: Columns, model: Model, spec: RunSpec
+    histories: Sequence[StoreHistory], days: _StoreDays, model: Model, spec: RunSpec
 ) -> ChunkOutput:
     basis = spec.basis
+    reading = Reading(spec.settings.sales.missing_is_zero, basis.undelivered)
     stores = [store for store, _ in histories]
     outcomes = StoreOutcomes(stores, basis, model.description.version)
-    for panel in panels(histories, columns, basis.first_day, basis.as_of, basis.last_day):
+    dates = (basis.first_day, basis.as_of, basis.last_day)
+    for panel in panels(histories, _columns(model), *dates, reading, days):
         predictions = predict_days(
-            panel, basis.as_of, basis.target_dates, spec.context, model, spec.settings
+            panel,
+            basis.as_of,
+            basis.target_dates,
+            spec.context,
+            model,
+            spec.settings,
+            basis.closed_weekdays,
         )
         outcomes.add(panel, predictions)
     return outcomes.output()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_job.bucket.errors import InputError
-from ray_job.data.context import Context, Flags
+from ray_job.data.context import Context, Flags, Ints
 from ray_job.data.panel import Floats, Panel
 from ray_job.features import features_at, summarise
+from ray_job.features.trading import closed_weekdays, ended, with_weekdays_of_chain
 from ray_job.model.model import Model
 from ray_job.settings import Settings
 
-METHODS = ("model", "closed", "fallback")
-MODEL, CLOSED, FALLBACK = range(len(METHODS))
+METHODS = ("model", "closed", "fallback", "ended")
+MODEL, CLOSED, FALLBACK, ENDED = range(len(METHODS))
 
 _RULE_DAYS = 8
 _RULE_SCALES = 2.0
@@ -42,6 +43,10 @@ class Predictions:
     """Places in METHODS."""
     weather_missing: Flags
     """Whether the weather is the region's usual one and not a forecast."""
+    closed_weeks: Ints
+    """0 but on days that are closed since the store does not sell on this weekday."""
+    closed_sales: Ints
+    """On such days: the store sold on so many days of the weekday in that many weeks."""
     known_through: npt.NDArray[np.datetime64]
     """(n,): the newest day with known sales, 0 on a day that was declared closed; NaT if none."""
 
@@ -53,11 +58,14 @@ def predict_days(
     context: Context,
     model: Model,
     settings: Settings,
+    closed_in_chain: Collection[int] = (),
 ) -> Predictions:
     """The model's predictions at the end of `as_of`, for every series of the panel.
 
-    Of the days after `as_of` only what is known ahead is used. Raises InputError for a target date
-    beyond the model's horizon.
+    Of the days after `as_of` only what is known ahead is used. A series is closed on a target date
+    if `open` is 0, or if `open` is unknown and its store does not sell on this weekday; for new
+    stores `closed_in_chain` has the weekdays (Monday is 0) on which no other store sells. Raises
+    InputError for a target date beyond the model's horizon.
     """
     inputs = model.description.inputs
     for target in target_dates:
@@ -69,6 +77,11 @@ def predict_days(
     known = panel.window(as_of, settings.lookback_days, inputs.reach)
     summary = summarise(known, context, inputs)
     enough = summary.enough(settings.run.minimum_history_days, settings.run.fallback_after_days)
+    stores = known.store_sold()
+    weekdays = with_weekdays_of_chain(
+        closed_weekdays(stores.sold), stores.sold, as_of, closed_in_chain
+    )
+    has_ended = ended(known.sales, known.item_ids, stores)
     shape = (panel.n_series, len(target_dates))
     made = Predictions(
         target_dates=tuple(target_dates),
@@ -78,13 +91,22 @@ def predict_days(
         spread=np.zeros(shape),
         method=np.full(shape, CLOSED, dtype=np.int8),
         weather_missing=np.zeros(shape, dtype=np.bool_),
+        closed_weeks=np.zeros(shape, dtype=np.int64),
+        closed_sales=np.zeros(shape, dtype=np.int64),
         known_through=_days(summary.sales.last_known, as_of),
     )
     for place, target in enumerate(target_dates):
         column = known.column(target)
-        is_open = np.ones(panel.n_series, dtype=np.bool_)
+        weeks, sales = (rule[stores.rows] for rule in weekdays.of_target((target - as_of).days))
         if "open" in known.known_ahead and column < known.known_ahead["open"].shape[1]:
-            is_open = known.known_ahead["open"][:, column] != 0
+            declared = known.known_ahead["open"][:, column]
+            weeks = np.where(np.isnan(declared), weeks, 0)
+            is_open = (declared != 0) & (weeks == 0)
+        else:
+            is_open = weeks == 0
+        made.closed_weeks[:, place], made.closed_sales[:, place] = weeks, sales
+        made.method[is_open & has_ended, place] = ENDED
+        is_open &= ~has_ended
         rows = np.flatnonzero(is_open & enough)
         if len(rows):
             matrix = features_at(summary, target, context)

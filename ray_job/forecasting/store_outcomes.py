@@ -15,8 +15,9 @@ from ray_job.bucket.parts import OUTCOME_SCHEMA, PART_SCHEMA
 from ray_job.bucket.reasons import Outcome, ReasonCode
 from ray_job.data.panel import Floats, Panel
 from ray_job.evaluation.scoring import SOLD_DAYS
+from ray_job.features.trading import closed_weekday_sentence
 from ray_job.forecasting.data_through import data_through
-from ray_job.forecasting.predict import CLOSED, FALLBACK, METHODS, MODEL, Predictions
+from ray_job.forecasting.predict import CLOSED, ENDED, FALLBACK, METHODS, MODEL, Predictions
 from ray_job.model.intervals import interval_terms
 from ray_job.plan import Basis
 
@@ -25,6 +26,7 @@ ABSURD_FACTOR = 100.0
 
 _WEEK = 7
 _RECENT_WEEKS = 4
+_ODD = 8.0
 _METHODS = np.array(METHODS, dtype=np.object_)
 _NEVER = np.iinfo(np.int64).min
 """The integer that numpy uses for NaT."""
@@ -63,6 +65,8 @@ class StoreOutcomes:
         self.recent_weekday_mean: Floats = np.zeros((n, days))
         self.sold: Floats = np.full((n, SOLD_DAYS), np.nan)
         self.methods: Flags = np.zeros((len(METHODS), n, days), dtype=np.bool_)
+        self.closed_weeks: Ints = np.zeros((n, days), dtype=np.int64)
+        self.closed_sales: Ints = np.zeros((n, days), dtype=np.int64)
         self.missing: dict[str, Flags] = {}
         self.refusals: dict[int, str] = {}
         self.rows: list[pa.Table] = []
@@ -87,7 +91,7 @@ class StoreOutcomes:
             kept[at] = np.maximum(kept[at], np.maximum.reduceat(last, edges))
         for total, term in zip(self.sums, interval_terms(made.predicted, made.spread), strict=True):
             total[at] += np.add.reduceat(term * known[:, None], edges)
-        is_open = known[:, None] & (made.method != CLOSED)
+        is_open = known[:, None] & (made.method != CLOSED) & (made.method != ENDED)
         means = recent_weekday_mean(panel, self.basis.target_dates)
         open_means = np.where(is_open, np.nan_to_num(means), 0.0)
         self.recent_weekday_mean[at] += np.add.reduceat(open_means, edges)
@@ -95,6 +99,12 @@ class StoreOutcomes:
         for method, of_stores in enumerate(self.methods):
             used = known[:, None] & (made.method == method)
             of_stores[at] |= np.logical_or.reduceat(used, edges)
+        for kept, numbers in (
+            (self.closed_weeks, made.closed_weeks),
+            (self.closed_sales, made.closed_sales),
+        ):
+            of_known = np.where(known[:, None], numbers, 0)
+            kept[at] = np.maximum(kept[at], np.maximum.reduceat(of_known, edges))
         self._add_missing(panel, made, known, at, edges)
         self._add_refusals(panel, made, _is_absurd(panel, made) & sold_ever[:, None])
         self._add_rows(panel, made, through, np.flatnonzero(known))
@@ -202,7 +212,13 @@ class StoreOutcomes:
     def _reasons(self, kinds: npt.NDArray[np.object_]) -> dict[str, pa.Array]:
         codes: list[str | None] = [None] * len(kinds)
         reasons: list[str | None] = [None] * len(kinds)
-        for place in np.flatnonzero((kinds != Outcome.OK) & (kinds != Outcome.CLOSED)):
+        without_model = (kinds != Outcome.OK) & (kinds != Outcome.CLOSED)
+        on_closed_weekdays = (self.closed_weeks > 0).any(axis=1)
+        for place in np.flatnonzero(on_closed_weekdays & ~without_model):
+            index = int(place)
+            codes[index] = ReasonCode.CLOSED_WEEKDAY
+            reasons[index] = self._closed_weekdays(index)
+        for place in np.flatnonzero(without_model):
             index = int(place)
             if kinds[index] == Outcome.FAILED:
                 codes[index], reasons[index] = ReasonCode.ABSURD, self.refusals[index]
@@ -224,10 +240,23 @@ class StoreOutcomes:
             "reason": pa.array(reasons, pa.string()),
         }
 
+    def _closed_weekdays(self, index: int) -> str:
+        """The sentences about a store's target dates that are closed weekdays, each once."""
+        days = np.flatnonzero(self.closed_weeks[index])
+        sentences = [
+            closed_weekday_sentence(
+                self.basis.target_dates[day],
+                int(self.closed_weeks[index, day]),
+                int(self.closed_sales[index, day]),
+            )
+            for day in days
+        ]
+        return "; ".join(dict.fromkeys(sentences))
+
     def _methods_by_day(self) -> npt.NDArray[np.object_]:
-        """(stores, days): the model if any series has it, else the simple rule, else closed."""
-        used = [self.methods[MODEL], self.methods[FALLBACK]]
-        place = np.select(used, [MODEL, FALLBACK], CLOSED)
+        """(stores, days): the first of model, simple rule, ended that any series has, or closed."""
+        places = [MODEL, FALLBACK, ENDED]
+        place = np.select([self.methods[place] for place in places], places, CLOSED)
         return np.asarray(_METHODS[place])
 
     def _missing_by_day(self) -> npt.NDArray[np.object_]:
@@ -265,7 +294,8 @@ def _is_absurd(panel: Panel, made: Predictions) -> npt.NDArray[np.bool_]:
 def recent_weekday_mean(panel: Panel, targets: Sequence[date]) -> Floats:
     """(n, h): the mean sales of the target's weekday in the last four weeks, over days with sales.
 
-    NaN where the series sold nothing on this weekday.
+    NaN where the series sold nothing on this weekday. A day above 8 times the median of these days
+    does not count: one mistyped day would hide what is usual for four weeks.
     """
     days = panel.sales.shape[1]
     means = np.full((panel.n_series, len(targets)), np.nan)
@@ -275,6 +305,14 @@ def recent_weekday_mean(panel: Panel, targets: Sequence[date]) -> Floats:
         columns = [k for k in range(newest, newest - _WEEK * _RECENT_WEEKS, -_WEEK) if k >= 0]
         values = panel.sales[:, columns]
         counted = values > 0
+        if columns:
+            ordered = np.sort(np.where(counted, values, np.inf), axis=1)
+            odd = np.flatnonzero(
+                values.max(axis=1, where=counted, initial=0) > _ODD * ordered[:, 0]
+            )
+            middle, last = counted[odd].sum(axis=1) // 2, (counted[odd].sum(axis=1) - 1) // 2
+            medians = (ordered[odd, middle] + ordered[odd, last]) / 2
+            counted[odd] &= values[odd] <= _ODD * medians[:, None]
         number = counted.sum(axis=1)
         total = np.where(counted, values, 0.0).sum(axis=1)
         means[:, place] = np.where(number > 0, total / np.maximum(number, 1), np.nan)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from pydantic import Field
 from sklearn.exceptions import InconsistentVersionWarning
 
-from ray_job.bucket.errors import CorruptError, InputError
+from ray_job.bucket.errors import CorruptError, InputError, UnusableModelError
 from ray_job.bucket.records import Record
 from ray_job.data.panel import Floats, Floats32
 from ray_job.features import Inputs, feature_names
@@ -168,9 +168,9 @@ def load(data: bytes, description: bytes, expected_sha256: str) -> Model:
     """The model from the bytes of an artifact and of its description.
 
     `expected_sha256` is the sha256 in the pointer. Raises CorruptError, before anything is
-    unpickled, where the artifact's sha256 is not the one in the description and in the pointer, and
-    InputError where the description names a feature that does not exist. A library of another
-    version than the one that made the model is logged.
+    unpickled, where the artifact's sha256 is not the one in the description and in the pointer,
+    InputError where the description names a feature that does not exist, and UnusableModelError
+    where unpickling fails. A library of another version than the one that made the model is logged.
     """
     known = ModelDescription.from_bytes(description, "model.json")
     digest = hashlib.sha256(data).hexdigest()
@@ -191,9 +191,22 @@ def load(data: bytes, description: bytes, expected_sha256: str) -> Model:
                 version_then,
                 installed.get(name, "none"),
             )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InconsistentVersionWarning)
-        regressor = joblib.load(io.BytesIO(data))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InconsistentVersionWarning)
+            regressor = joblib.load(io.BytesIO(data))
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise UnusableModelError(
+            f"model {known.version} cannot be loaded: {type(error).__name__}: {reason}; it was made"
+            f" with {_named(known.libraries)}, and here is {_named(installed)}; run it where its"
+            " classes are installed, or make another one current with `storecast promote`"
+        ) from error
+    if not callable(getattr(regressor, "predict", None)):
+        raise UnusableModelError(
+            f"model {known.version} cannot be loaded: a {type(regressor).__name__} has no method"
+            " `predict`; register a fitted regressor"
+        )
     return Model.of(regressor, known)
 
 
@@ -204,6 +217,12 @@ class _Unloaded:
         raise NotImplementedError(
             f"{len(X)} predictions were requested before the model was loaded"
         )
+
+
+def _named(libraries: Mapping[str, str]) -> str:
+    return (
+        ", ".join(f"{name} {version}" for name, version in libraries.items()) or "other libraries"
+    )
 
 
 def _libraries() -> dict[str, str]:

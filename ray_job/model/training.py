@@ -18,6 +18,7 @@ from ray_job.data.context import Context, Flags, Ints
 from ray_job.data.panel import Floats, Floats32, Panel
 from ray_job.evaluation.metrics import measures
 from ray_job.features import Inputs, feature_names, features_at, summarise
+from ray_job.features.trading import ended, weekly_data
 from ray_job.model.intervals import Calibration, calibrate, series_spread
 from ray_job.model.model import TrainedOn
 from ray_job.settings import Settings
@@ -179,8 +180,12 @@ def fit(
 
     The model is fitted twice: once without the calibration days, to measure its errors on days that
     it was not trained on, and once on all days. Nothing of the panel after `as_of` is used, and the
-    same arguments give the same model. `categories` are those of the panel's codes.
+    same arguments give the same model. `categories` are those of the panel's codes. Raises
+    InputError where there is too little to train on, and for weekly data.
     """
+    sentence = weekly_data(panel.until(as_of).store_sold().sold, as_of)
+    if sentence is not None:
+        raise InputError(sentence)
     inputs = Inputs.of(
         panel,
         context,
@@ -264,6 +269,7 @@ def _make_examples(
             known = known.take(series)
         summary = summarise(known, context, inputs)
         enough = summary.enough(settings.run.minimum_history_days, settings.run.fallback_after_days)
+        enough &= ~ended(known.sales, known.item_ids, known.store_sold())
         for ahead in aheads:
             target = as_of + timedelta(days=ahead)
             chosen = answers[series, start + ahead] & enough

@@ -19,8 +19,9 @@ from ray_job.data import panel_builder
 from ray_job.data.context import Context
 from ray_job.data.context.tables import open_context
 from ray_job.data.histories import Histories
-from ray_job.data.panel import Panel
+from ray_job.data.panel import Panel, StoreSold
 from ray_job.data.partition import Columns, FileRows, read_store
+from ray_job.data.store_days import Reading
 from ray_job.features import MAX_CATEGORIES
 from ray_job.settings import Settings
 
@@ -63,7 +64,8 @@ def load(
         texts = histories.categorical(names)
         categories = {name: _values(stores, name) for name in texts}
     coded = Columns(known_ahead=names, categories=categories)
-    pieces = list(panel_builder.panels(stores, coded, first_day, last_sales, last_target))
+    reading = Reading(settings.sales.missing_is_zero)
+    pieces = list(panel_builder.panels(stores, coded, first_day, last_sales, last_target, reading))
     if not pieces:
         raise InputError(f"there are no rows from {first_day} to {last_sales}")
     context = open_context(storage).between(first_day, last_target, settings.country)
@@ -124,6 +126,15 @@ def _stack(pieces: Sequence[Panel]) -> Panel:
             for name in pieces[0].known_ahead
         },
         observed={},
+        stores=_stack_stores([piece.store_sold() for piece in pieces]),
+    )
+
+
+def _stack_stores(pieces: Sequence[StoreSold]) -> StoreSold:
+    begins = np.cumsum([0, *(len(piece.sold) for piece in pieces)])
+    return StoreSold(
+        np.concatenate([piece.sold for piece in pieces]),
+        np.concatenate([piece.rows + begin for piece, begin in zip(pieces, begins, strict=False)]),
     )
 
 

@@ -21,6 +21,7 @@ _STATUS_TEXTS = {
     "held": "Held back",
     "refused": "Not published",
     "unpublished": "Made, not published,",
+    "failed": "Failed",
 }
 
 

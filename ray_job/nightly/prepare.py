@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Literal
 
@@ -23,10 +23,12 @@ from ray_job.data.context import Context
 from ray_job.data.context.tables import ContextTables, open_context
 from ray_job.data.histories import Histories, open_histories, resolve_as_of
 from ray_job.execution import execute
+from ray_job.features.trading import closed_weekdays_of_chain, weekly_data
 from ray_job.forecasting.task import RunSpec
 from ray_job.model import registry
 from ray_job.model.model import Model
 from ray_job.model.model import load as load_model
+from ray_job.nightly.recent_sales import holiday_flags, read_recent_sales, undelivered_days
 from ray_job.settings import Settings
 
 CONTEXT_DAYS = timedelta(days=28)
@@ -84,11 +86,18 @@ def new_run_id(as_of: date, now: datetime) -> str:
 
 
 def prepare(storage: Storage, settings: Settings, request: RunRequest, now: datetime) -> RunPlan:
-    """Read the inputs and plan. Writes nothing. Raises InputError where an input is missing."""
+    """Read the inputs and plan. Writes nothing.
+
+    Raises InputError where an input is missing, and for weekly data.
+    """
     current, _ = pointer.read(storage)
     histories = open_histories(storage)
     schedule = Schedule(settings.zone, settings.deadline)
     as_of = resolve_as_of(_requested_as_of(request, current), histories, schedule, now)
+    recent = read_recent_sales(storage, histories.files, as_of)
+    weekly = weekly_data(recent.sold, as_of)
+    if weekly is not None:
+        raise InputError(weekly)
     artifact = registry.load(storage)
     model = load_model(artifact.model, artifact.description, artifact.sha256)
     if model.description.inputs.horizon < settings.horizon:
@@ -99,7 +108,11 @@ def prepare(storage: Storage, settings: Settings, request: RunRequest, now: date
     tables = open_context(storage)
     last = as_of + timedelta(days=settings.horizon)
     context = tables.between(as_of - CONTEXT_DAYS, last, settings.country)
-    basis = _basis(settings, as_of, artifact, context, model.description.inputs.reach)
+    basis = replace(
+        _basis(settings, as_of, artifact, context, model.description.inputs.reach),
+        undelivered=undelivered_days(recent, holiday_flags(recent, context, settings.country)),
+        closed_weekdays=closed_weekdays_of_chain(recent.sold, as_of),
+    )
     spec = RunSpec(
         bucket=storage.url,
         basis=basis,
@@ -163,7 +176,7 @@ def _reachable(storage: Storage, current: Pointer, as_of: date) -> set[str]:
 def _basis(
     settings: Settings, as_of: date, artifact: registry.Artifact, context: Context, reach: int
 ) -> plan.Basis:
-    """What all predictions of a run depend on, beside the files. `reach` is the model's."""
+    """What all predictions depend on, beside histories. `reach` is the model's."""
     return plan.Basis(
         as_of=as_of,
         horizon=settings.horizon,

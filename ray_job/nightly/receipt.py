@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from ray_job import provenance
 from ray_job.bucket.receipts import ChunkRecord, ChunkTimes, Cost, Receipt, Status
 from ray_job.forecasting.task import ChunkResult
 from ray_job.nightly.drift import drift
-from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight
+from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight, new_run_id
 from ray_job.publishing import merge
 from ray_job.publishing.decide import Publication
-from ray_job.settings import Prices
+from ray_job.settings import Prices, Settings
 
 _HOUR = 3600.0
 _GIB = 2.0**30
 
+UNEXPECTED, BAD_INPUT = 1, 2
 DONE, NOT_PUBLISHED, WITH_FAILURES = 0, 3, 4
 """Exit codes."""
 
@@ -89,6 +90,36 @@ def make_receipt(
         table_version=run_plan.table_version,
         context_digest=spec.context.digest,
         settings_digest=spec.basis.settings,
+        versions=provenance.versions(),
+        revision=provenance.revision(),
+    )
+
+
+def failed_receipt(
+    settings: Settings, request: RunRequest, message: str, now: datetime, seconds: float, code: int
+) -> Receipt:
+    """The receipt of a run that could not begin, with its exit code; it is not written here.
+
+    Where the as-of was not given, it is the one that should be live.
+    """
+    given = request.as_of if isinstance(request.as_of, date) else None
+    as_of = given or now.astimezone(settings.zone).date() - timedelta(days=1)
+    return Receipt(
+        run_id=new_run_id(as_of, now),
+        status="failed",
+        exit_code=code,
+        as_of=as_of,
+        release=None,
+        published=False,
+        message=message,
+        forced=request.force,
+        submission=request.submission,
+        started_at=now,
+        finished_at=now + timedelta(seconds=seconds),
+        seconds=round(seconds, 3),
+        bad_deliveries=request.bad_deliveries,
+        horizon=settings.horizon,
+        settings_digest=provenance.settings_digest(settings),
         versions=provenance.versions(),
         revision=provenance.revision(),
     )

@@ -11,7 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.bucket import receipts
-from ray_job.bucket.errors import ConflictError, NotFoundError
+from ray_job.bucket.errors import (
+    ConflictError,
+    InputError,
+    NotFoundError,
+    RayUnavailableError,
+    StorageError,
+    UnusableModelError,
+)
 from ray_job.bucket.parts import WrittenPart
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.reasons import ReasonCode
@@ -25,9 +32,9 @@ from ray_job.execution.executor import Executor
 from ray_job.forecasting.task import ChunkResult, part_without_data
 from ray_job.model.intervals import total_interval
 from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight, prepare
-from ray_job.nightly.receipt import make_receipt
+from ray_job.nightly.receipt import BAD_INPUT, UNEXPECTED, failed_receipt, make_receipt
 from ray_job.progress import Progress
-from ray_job.publishing import publish, release_rows
+from ray_job.publishing import plausibility, publish, release_rows
 from ray_job.publishing.decide import Draft, Publication
 from ray_job.settings import Settings
 
@@ -62,7 +69,30 @@ def run(
 
     Idempotent: after any failure another call adopts the parts that exist. If everything was
     published already, nothing is written, and the receipt of the run that published is returned.
+    Where the model cannot be loaded or Ray cannot be reached, a receipt of status "failed" is
+    written before UnusableModelError or RayUnavailableError is raised.
     """
+    began = clock()
+    try:
+        return _run(storage, settings, request, executor, now=now, clock=clock, progress=progress)
+    except (UnusableModelError, RayUnavailableError) as error:
+        code = BAD_INPUT if isinstance(error, InputError) else UNEXPECTED
+        receipt = failed_receipt(settings, request, str(error), now, clock() - began, code)
+        with suppress(StorageError):
+            receipts.write(storage, receipt)
+        raise
+
+
+def _run(
+    storage: Storage,
+    settings: Settings,
+    request: RunRequest,
+    executor: Executor,
+    *,
+    now: datetime,
+    clock: Callable[[], float],
+    progress: Progress,
+) -> Receipt:
     stopwatch = Stopwatch(clock)
     began = clock()
     with stopwatch.stage("plan"):
@@ -95,6 +125,7 @@ def run(
             horizon=settings.horizon,
             force=request.force,
             hindsight=is_hindsight(run_plan, settings, now),
+            undelivered=run_plan.spec.basis.undelivered,
         )
         publication = _publish(storage, draft, settings, request, written)
     did_nothing = all(result.adopted for result in results) and not scores
@@ -141,6 +172,8 @@ def _lost_files(results: Sequence[ChunkResult]) -> bool:
 def _rows(run_plan: RunPlan, results: Sequence[ChunkResult], request: RunRequest) -> _StoreRows:
     unplanned = _unplanned(run_plan, request)
     combined = release_rows.combine([*(result.part for result in results), unplanned])
+    if not request.force:
+        combined = plausibility.without_implausible(combined, run_plan.as_of)
     calibration = run_plan.model.description.intervals
     origin = release_rows.Origin(
         as_of=run_plan.as_of,

@@ -68,7 +68,7 @@ def _unpublished(storage: Storage, store_id: str, as_of: date) -> list[dict[str,
     """The runs of a night that a gate or a hold kept from publishing, newest first."""
     runs = []
     for receipt in reversed(receipts.of_night(storage, as_of)):
-        if receipt.status not in ("refused", "held"):
+        if receipt.status not in ("refused", "held", "failed"):
             continue
         failure = next(
             (failure for failure in receipt.failures if failure.store_id == store_id), None

@@ -26,7 +26,8 @@ State = Literal["published", "unchanged", "held", "refused", "unpublished"]
 class Draft:
     """What a run brings to be published. `rows` are the rows of its stores (RELEASE_SCHEMA).
 
-    `known` are the expected stores and those that are closed for good.
+    `known` are the expected stores and those that are closed for good. `undelivered` are days on
+    which sales of 0 were filled in ahead.
     """
 
     rows: pa.Table
@@ -40,6 +41,7 @@ class Draft:
     horizon: int
     force: bool = False
     hindsight: bool = False
+    undelivered: Collection[date] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,14 @@ def judge(
     """Every gate, passed or not, for the merged rows."""
     base_rows = None if base is None else base.stores
     return tuple(
-        gates.judge(rows, base_rows, as_of=draft.as_of, known=draft.known, limits=settings.gates)
+        gates.judge(
+            rows,
+            base_rows,
+            as_of=draft.as_of,
+            known=draft.known,
+            limits=settings.gates,
+            undelivered=draft.undelivered,
+        )
     )
 
 

@@ -13,6 +13,9 @@ from ray_job.bucket.reasons import Outcome
 from ray_job.bucket.receipts import Gate
 from ray_job.settings import Gates as Limits
 
+_FEW = 3
+"""So many stores are named."""
+
 
 def judge(
     rows: pa.Table,
@@ -21,18 +24,20 @@ def judge(
     as_of: date,
     known: Collection[str],
     limits: Limits,
+    undelivered: Collection[date] = (),
 ) -> list[Gate]:
     """Every gate with its value, whether it passed or not.
 
     `rows` are those of the merged release; only expected stores count. `known` are the stores that
-    are named by the inputs, including those that are closed for good.
+    are named by the inputs, including those that are closed for good. On `undelivered` days sales
+    of 0 were filled in ahead.
     """
     rows = rows.filter(rows["expected"])
     of_night = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
     tonight = rows.filter(of_night)
     return [
         _missing(rows, tonight, as_of, limits),
-        _late(tonight, as_of, limits),
+        _late(tonight, as_of, limits, undelivered),
         _vanished(base, known, limits),
         _level(tonight, limits),
     ]
@@ -61,7 +66,7 @@ def _missing(rows: pa.Table, tonight: pa.Table, as_of: date, limits: Limits) -> 
     )
 
 
-def _late(tonight: pa.Table, as_of: date, limits: Limits) -> Gate:
+def _late(tonight: pa.Table, as_of: date, limits: Limits, undelivered: Collection[date]) -> Gate:
     n_late = int(pc.sum(sanity.is_late(tonight, as_of)).as_py() or 0)
     share = n_late / tonight.num_rows if tonight.num_rows else 0.0
     return Gate(
@@ -72,8 +77,16 @@ def _late(tonight: pa.Table, as_of: date, limits: Limits) -> Gate:
         message=(
             f"{_number(n_late)} of {_number(tonight.num_rows)} stores lack the sales of"
             f" {_day(as_of)}"
+            f"{_filled_in(undelivered)}"
         ),
     )
+
+
+def _filled_in(undelivered: Collection[date]) -> str:
+    """What the message says of days on which sales of 0 were filled in ahead."""
+    if not undelivered:
+        return ""
+    return f": nearly every open store has sales of 0 from {_day(min(undelivered))} on"
 
 
 def _vanished(base: pa.Table | None, known: Collection[str], limits: Limits) -> Gate:
@@ -101,16 +114,18 @@ def _level(tonight: pa.Table, limits: Limits) -> Gate:
     Each target date is judged by itself, over the stores that are open on it and have recent sales
     on its weekday. A day on which all stores are closed is not judged.
     """
-    worst, message = 1.0, "no store is open that was open lately"
+    worst, worst_place, message = 1.0, None, "no store is open that was open lately"
     days = _target_dates(tonight)
     for place, ratio in sanity.level_ratios(tonight).items():
         factor = sanity.level_factor(ratio)
         if factor >= worst:
-            worst, day = factor, days[place]
+            worst, worst_place, day = factor, place, days[place]
             message = (
                 f"the forecast of {_day(day)} is {ratio:.2f} times what the same stores sold on"
                 f" {day:%A}s lately"
             )
+    if worst_place is not None and worst > limits.mean_factor:
+        message += _movers(tonight, worst_place)
     return Gate(
         name="level",
         passed=worst <= limits.mean_factor,
@@ -118,6 +133,15 @@ def _level(tonight: pa.Table, limits: Limits) -> Gate:
         limit=limits.mean_factor,
         message=message,
     )
+
+
+def _movers(tonight: pa.Table, place: int) -> str:
+    """The stores that move the sum of a target date most, each with its own ratio."""
+    moved = sanity.differences(tonight, place)[:_FEW]
+    if not moved:
+        return ""
+    named = ", ".join(f"{store} ({predicted / usual:.2f})" for store, predicted, usual in moved)
+    return f"; the stores that move it most: {named}"
 
 
 def _target_dates(tonight: pa.Table) -> list[date]:

@@ -138,6 +138,8 @@ _WORST_FIRST = (
     Outcome.NO_DATA,
 )
 """A store that was cut gets the first of these outcomes that one of its chunks has."""
+_METHODS = ("model", "fallback", "ended", "closed")
+"""A day of a store that was cut gets the first of these methods that one of its chunks has."""
 
 
 def _sum(pieces: Sequence[Mapping[str, object]]) -> dict[str, object]:
@@ -153,7 +155,7 @@ def _sum(pieces: Sequence[Mapping[str, object]]) -> dict[str, object]:
         for name in SUMS:
             whole[name] = _add([row[name] for row in forecast]).tolist()
         whole["method"] = [
-            "model" if "model" in day else min(day, default=None)
+            next((method for method in _METHODS if method in day), None)
             for day in (set(ways) for ways in zip(*(_list(r["method"]) for r in forecast)))  # noqa: B905
         ]
         whole["missing"] = [

@@ -199,7 +199,7 @@ def describe(seed: int, number: int, first: np.datetime64, last: np.datetime64) 
 
 
 @dataclass(frozen=True, slots=True)
-class StoreDays:
+class SimulatedStore:
     """The days of a store. `expected` are sales in currency without promos, 0 on closed days.
 
     Of days that are not `delivered` there are no rows.
@@ -212,7 +212,7 @@ class StoreDays:
     delivered: Flags
 
 
-def store_days(seed: int, store: Store, days: Calendar, past_days: int) -> StoreDays:
+def store_days(seed: int, store: Store, days: Calendar, past_days: int) -> SimulatedStore:
     """The days of `store`. The first `past_days` of them are past."""
     random = stream(seed, 2, store.number)
     count = len(days.dates)
@@ -243,7 +243,7 @@ def store_days(seed: int, store: Store, days: Calendar, past_days: int) -> Store
     delivered = days.dates >= store.opened
     if delivers_with_gaps(store.number):
         _cut_gaps(random, delivered[:past_days])
-    return StoreDays(store, days, np.where(is_open, np.exp(logs), 0.0), is_open, delivered)
+    return SimulatedStore(store, days, np.where(is_open, np.exp(logs), 0.0), is_open, delivered)
 
 
 def _cut_gaps(random: np.random.Generator, delivered: Flags) -> None:
@@ -265,7 +265,7 @@ class Series:
     customers: npt.NDArray[np.int32]
 
 
-def whole_store(seed: int, days: StoreDays) -> Series:
+def whole_store(seed: int, days: SimulatedStore) -> Series:
     """The only series of a store without items."""
     store, promo = days.store, days.calendar.promo
     sales = (days.expected * np.exp(store.promo * promo)).round(2)
@@ -281,7 +281,7 @@ def popularity(seed: int, number: int, items: int) -> Floats:
     return stream(seed, 4, number).permutation(shares * (scale / shares.sum()))
 
 
-def item_group(seed: int, days_of_store: StoreDays, group: int, shares: Floats) -> Series:
+def item_group(seed: int, days_of_store: SimulatedStore, group: int, shares: Floats) -> Series:
     """The series of the group number `group` of a store's items; `shares` has one for each item.
 
     Units have a Poisson distribution. In a promo week a third of the items is in the promo and

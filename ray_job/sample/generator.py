@@ -237,7 +237,7 @@ def _block(spec: SampleSpec, days: effects.Calendar, spans: list[_Span]) -> Sale
 
 
 def _series(
-    spec: SampleSpec, store_days: effects.StoreDays, span: _Span
+    spec: SampleSpec, store_days: effects.SimulatedStore, span: _Span
 ) -> Iterator[tuple[int, effects.Series]]:
     """The series of a span in groups, each with the number of its first item.
 
@@ -261,7 +261,9 @@ class _SampleRows:
         self._days = days
         self._columns: dict[str, list[npt.NDArray[np.generic]]] = {}
 
-    def add(self, store_days: effects.StoreDays, first_item: int, series: effects.Series) -> None:
+    def add(
+        self, store_days: effects.SimulatedStore, first_item: int, series: effects.Series
+    ) -> None:
         """Add series of a store. Their items are numbered from `first_item`."""
         days = self._days
         delivered = store_days.delivered[days]

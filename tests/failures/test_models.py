@@ -9,9 +9,11 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.dummy import DummyRegressor
+from typer.testing import CliRunner
 
-from ray_job.bucket import keys
-from ray_job.bucket.errors import CorruptError, InputError
+from ray_job.__main__ import app
+from ray_job.bucket import keys, receipts
+from ray_job.bucket.errors import CorruptError, InputError, UnusableModelError
 from ray_job.model import registry
 from ray_job.model.model import ModelDescription
 from tests.support.faults import Trap
@@ -139,3 +141,49 @@ def test_a_worker_without_memory(shop):
     assert not any(
         chunk.adopted for chunk in again.chunks if chunk.digest in digests and chunk.stores > 1
     )
+
+
+class Vanished:
+    """A regressor whose class is gone when the model is loaded."""
+
+    def predict(self, matrix):
+        return np.zeros(len(matrix))
+
+
+def vanish(monkeypatch):
+    """The class is not importable any more, as in an image that lacks its library."""
+    monkeypatch.delattr("tests.failures.test_models.Vanished")
+
+
+def test_a_model_whose_class_is_missing(shop, monkeypatch):
+    install(shop, Vanished())
+    vanish(monkeypatch)
+    with pytest.raises(UnusableModelError, match=r"model other cannot be loaded: AttributeError"):
+        shop.run()
+    assert shop.pointer.current is None
+    (receipt,) = receipts.of_night(shop.storage, LAST)
+    assert (receipt.status, receipt.exit_code, receipt.published) == ("failed", 2, False)
+    assert "Vanished" in receipt.message
+    assert "storecast promote" in receipt.message
+
+
+@pytest.mark.parametrize(
+    ("kept", "sentence"),
+    [({"trees": []}, "a dict has no method `predict`"), (None, "a NoneType has no method")],
+)
+def test_an_artifact_that_is_no_regressor(shop, kept, sentence):
+    install(shop, kept)
+    with pytest.raises(UnusableModelError, match=sentence):
+        shop.run()
+
+
+def test_promote_with_force_loads_the_model_first(shop, monkeypatch):
+    install(shop, Vanished())
+    registry.promote(shop.storage, "tiny", midnight(LAST))
+    vanish(monkeypatch)
+    before = generations(shop.storage)
+    monkeypatch.setenv("STORECAST_BUCKET", shop.storage.url)
+    refused = CliRunner().invoke(app, ["promote", "other", "--force"])
+    assert isinstance(refused.exception, UnusableModelError)
+    assert "model other cannot be loaded" in str(refused.exception)
+    assert generations(shop.storage) == before

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ray_job.bucket.errors import InputError
-from ray_job.forecasting.predict import CLOSED, FALLBACK, MODEL, predict_days
+from ray_job.forecasting.predict import CLOSED, ENDED, FALLBACK, MODEL, predict_days
 from ray_job.settings import Settings
 from tests.support import panels
 
@@ -37,7 +37,10 @@ def with_sales(change):
 
 def test_the_method_of_a_row_follows_from_whether_it_is_open(model):
     made = predicted(PANEL, model)
-    opened = PANEL.known_ahead["open"][:, 200:207] != 0
+    declared = PANEL.known_ahead["open"][:, 200:207]
+    sunday = np.array([target.weekday() == 6 for target in TARGETS])
+    # Where `open` is unknown the weekday decides: the stores never sell on Sundays.
+    opened = np.where(np.isnan(declared), ~sunday, declared != 0)
     assert (made.method == np.where(opened, MODEL, CLOSED)).all()
     assert (made.predicted[~opened] == 0).all()
     assert (made.upper[~opened] == 0).all()
@@ -45,6 +48,33 @@ def test_the_method_of_a_row_follows_from_whether_it_is_open(model):
     assert (made.lower <= made.predicted).all()
     assert (made.predicted <= made.upper).all()
     assert (made.predicted[opened] > 0).all()
+
+
+def test_a_closed_weekday_without_a_plan(model):
+    made = predicted(replace(PANEL, known_ahead={}), model)
+    sunday = next(place for place, target in enumerate(TARGETS) if target.weekday() == 6)
+    assert (made.method[:, sunday] == CLOSED).all()
+    assert (made.predicted[:, sunday] == 0).all()
+    assert (made.closed_weeks[:, sunday] >= 4).all()
+    others = [place for place in range(7) if place != sunday]
+    assert (made.method[:, others] == MODEL).all()
+    assert (made.closed_weeks[:, others] == 0).all()
+
+
+def test_a_plan_that_says_open_counts_more_than_the_weekday(model):
+    opened = np.ones_like(PANEL.known_ahead["open"])
+    made = predicted(replace(PANEL, known_ahead={**PANEL.known_ahead, "open": opened}), model)
+    assert (made.method == MODEL).all()
+    assert (made.closed_weeks == 0).all()
+
+
+def test_an_item_that_ended_gets_0(model):
+    panel = with_sales(lambda sales: sales[1, -60:].fill(np.nan))
+    made = predicted(panel, model)
+    assert set(made.method[1].tolist()) == {CLOSED, ENDED}
+    assert (made.predicted[1] == 0).all()
+    assert (made.upper[1] == 0).all()
+    assert ENDED not in made.method[0]
 
 
 def test_any_part_of_a_chunk_gives_the_same_bits(model):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ray_job.data.panel import Panel
-from ray_job.forecasting.predict import CLOSED, FALLBACK, MODEL, Predictions
+from ray_job.forecasting.predict import CLOSED, ENDED, FALLBACK, MODEL, Predictions
 from ray_job.forecasting.store_outcomes import StoreOutcomes
 from ray_job.plan import Basis
 
@@ -16,7 +16,7 @@ BASIS = Basis(A, 2, DAYS, "m", "c", "s", "x")
 NAN = float("nan")
 
 
-def outcomes_of(*series, stores=("s",)):
+def outcomes_of(*series, stores=("s",), weeks=None):
     """Outcomes by store, and rows, of series (store, item, sales, predicted, methods[, promo]).
 
     `promo` is what is known of the two target dates.
@@ -44,6 +44,8 @@ def outcomes_of(*series, stores=("s",)):
         spread=np.full(predicted.shape, 0.1),
         method=np.array([row[4] for row in series], dtype=np.int8),
         weather_missing=np.zeros(predicted.shape, dtype=bool),
+        closed_weeks=np.zeros(predicted.shape, dtype=np.int64) if weeks is None else weeks,
+        closed_sales=np.zeros(predicted.shape, dtype=np.int64),
         known_through=np.array(
             [
                 np.datetime64("NaT", "D")
@@ -123,3 +125,38 @@ def test_missing_columns_are_named_by_day():
         ("s", "b", 10, [1, 1], [MODEL, MODEL], (1, NAN)),
     )
     assert outcomes["s"]["missing"] == ["", "promo"]
+
+
+def test_a_closed_weekday_is_a_reason_and_the_outcome_stays():
+    weeks = np.array([[0, 9], [0, 9]])
+    outcomes, _ = outcomes_of(
+        ("s", "a", 10, [10, 0], [MODEL, CLOSED]),
+        ("s", "b", 10, [10, 0], [MODEL, CLOSED]),
+        weeks=weeks,
+    )
+    row = outcomes["s"]
+    assert (row["outcome"], row["reason_code"]) == ("ok", "closed_weekday")
+    assert row["reason"] == "no sales on Mondays for 9 weeks"
+    assert row["usual"] == [20.0, 0.0]
+
+
+def test_an_ended_item_is_a_row_of_0_beside_the_others():
+    outcomes, rows = outcomes_of(
+        ("s", "a", 10, [10, 10], [MODEL, MODEL]), ("s", "b", 10, [0, 0], [ENDED, ENDED])
+    )
+    row = outcomes["s"]
+    assert (row["outcome"], row["reason_code"], row["predicted"]) == ("ok", None, [10.0, 10.0])
+    assert row["method"] == ["model", "model"]
+    assert row["usual"] == [10.0, 10.0]
+    assert rows["method"].to_pylist() == ["model", "model", "ended", "ended"]
+
+
+@pytest.mark.parametrize(
+    ("newest", "usual"),
+    [(10.0, 10.0), (80.0, 27.5), (1000.0, 10.0), (0.1, 7.525), (0.0, 10.0), (NAN, 10.0)],
+)
+def test_one_mistyped_day_does_not_move_what_is_usual(newest, usual):
+    sales = np.full(DAYS, 10.0)
+    sales[-7] = newest  # the weekday of the first target date
+    outcomes, _ = outcomes_of(("s", "", sales, [10, 10], [MODEL, MODEL]))
+    assert outcomes["s"]["usual"] == [pytest.approx(usual), 10.0]

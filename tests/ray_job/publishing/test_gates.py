@@ -149,3 +149,21 @@ def test_no_gate_fails_when_all_stores_are_closed():
 
 def test_a_new_store_has_no_level_yet():
     assert failing([row(1), row(2, "fallback", predicted=9e9, usual=0.0)]) == set()
+
+
+def test_the_level_names_the_stores_that_move_it_most():
+    rows = [row(k) for k in range(20)]
+    rows += [row("big", predicted=900.0), row("low", predicted=1.0, usual=100.0)]
+    message = judged(rows)["level"].message
+    assert message.endswith("the stores that move it most: big (90.00), low (0.01), 0 (1.00)")
+    assert "move it most" not in judged([row(k) for k in range(20)])["level"].message
+
+
+def test_a_day_that_was_filled_in_ahead_is_said():
+    table = pa.Table.from_pylist([row(1, through=YESTERDAY)], schema=RELEASE_SCHEMA)
+    late = gates.judge(table, None, as_of=A, known={"1"}, limits=Gates(), undelivered=(A,))[1]
+    assert not late.passed
+    assert late.message == (
+        "1 of 1 stores lack the sales of Tuesday 22 December 2026: nearly every open store has"
+        " sales of 0 from Tuesday 22 December 2026 on"
+    )

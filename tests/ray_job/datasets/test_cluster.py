@@ -1,0 +1,96 @@
+"""A Ray that cannot be reached or started: one sentence, soon."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from ray_job.bucket import receipts
+from ray_job.bucket.errors import RayUnavailableError
+from ray_job.datasets import cluster
+from tests.support.shop import LAST
+
+UNUSED = "127.0.0.1:9"
+
+
+def run_command(shop, **environment):
+    """`storecast run` in a process of its own, on the chain's bucket."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return subprocess.run(
+        [sys.executable, "-m", "ray_job", "run", "--as-of", str(LAST)],
+        env=others
+        | {
+            "STORECAST_BUCKET": shop.storage.url,
+            "STORECAST_TIME_ZONE": "Europe/Berlin",
+            "STORECAST_LOOKBACK_DAYS": "84",
+        }
+        | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def last_line(done):
+    return done.stderr.strip().splitlines()[-1]
+
+
+def test_a_run_without_ray_leaves_a_receipt(shop):
+    began = time.monotonic()
+    done = run_command(shop, RAY_ADDRESS=UNUSED)
+    assert done.returncode == 1
+    assert time.monotonic() - began < 60
+    assert last_line(done).startswith(
+        f"storecast: RAY_ADDRESS {UNUSED}: the Ray cluster cannot be reached: "
+    )
+    assert "Traceback" not in done.stderr
+    (receipt,) = receipts.of_night(shop.storage, LAST)
+    assert (receipt.status, receipt.exit_code) == ("failed", 1)
+    assert receipt.message in last_line(done)
+
+
+def test_a_path_that_is_too_long_for_rays_sockets(shop):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "x" * 110)
+        path.mkdir()
+        done = run_command(shop, TMPDIR=str(path))
+    assert done.returncode == 1
+    assert last_line(done).startswith("storecast: a local Ray cannot be started: ")
+    assert last_line(done).endswith("set TMPDIR to a shorter path")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("address", [UNUSED, f"ray://{UNUSED}", "[::1]:9", "nowhere.invalid:9"])
+def test_nothing_listens(monkeypatch, address):
+    monkeypatch.setattr(cluster, "_REACH_SECONDS", 0.5)
+    with pytest.raises(RayUnavailableError, match="cannot be reached"):
+        cluster._wait_for_port(address, "RAY_ADDRESS: cannot be reached: {}")
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "a:b"])
+def test_other_addresses_are_left_to_ray(address):
+    cluster._wait_for_port(address, "{}")
+
+
+def test_something_listens():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        cluster._wait_for_port(f"127.0.0.1:{server.getsockname()[1]}", "{}")
+
+
+def test_a_cluster_that_is_silent_is_given_up():
+    began = time.monotonic()
+    with pytest.raises(cluster._TooLateError), cluster._interrupted_after(0.2):
+        time.sleep(30)
+    assert time.monotonic() - began < 10
+
+
+def test_what_answers_in_time_is_not_interrupted():
+    with cluster._interrupted_after(0.2):
+        pass
+    time.sleep(0.4)
