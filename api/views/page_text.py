@@ -68,6 +68,11 @@ def _cause(store: StoreForecast) -> str:
     return "No newer forecast has been published."
 
 
+def closed_because(store: StoreForecast) -> str | None:
+    """Why weekdays are forecast as closed although nobody declared it. None if none are."""
+    return store.reason if store.reason_code == "closed_weekday" else None
+
+
 def made_at(store: StoreForecast, zone: ZoneInfo) -> str | None:
     """When the forecast was made. None without a forecast."""
     return local_time(store.generated_at, zone) if store.generated_at else None

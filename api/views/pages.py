@@ -22,6 +22,7 @@ _FOLDER = Path(__file__).parent / "templates"
 _NOTES = {
     "model": "",
     "closed": "closed",
+    "ended": "no longer sold",
     "fallback": "by a simple rule: too little history",
     "mixed": "partly by a simple rule",
 }
@@ -110,6 +111,7 @@ def store_page(
         store=store,
         description=page_text.store_description(store),
         state=page_text.store_state(store, basis, is_silent=is_silent),
+        closed_because=page_text.closed_because(store),
         made_at=page_text.made_at(store, basis.schedule.zone),
         days=[(day, _NOTES.get(day.method or "", day.method)) for day in coming_days],
         has_notes=any(day.method != "model" for day in coming_days),

@@ -48,8 +48,12 @@ class _FreshnessFields(_Answer):
         )
     )
     outcome: Outcome = Field(description="What the last run made of this store.", examples=["ok"])
-    reason_code: ReasonCode | None = Field(description="Why it failed, for machines.")
-    reason: str | None = Field(description="Why it failed, in a sentence.")
+    reason_code: ReasonCode | None = Field(
+        description=(
+            "Why it failed, or why some of its days are forecast as they are, for machines."
+        )
+    )
+    reason: str | None = Field(description="The reason of `reason_code`, in a sentence.")
     asked_as_of: date | None = Field(description="The as_of of the question.")
     unread_since: datetime | None = Field(
         description=(
@@ -74,7 +78,10 @@ class ItemDay(_Answer):
         description="Upper bound of the interval that holds 80 % of outcomes.", examples=[5873.2]
     )
     method: str | None = Field(
-        description="model, closed (0) or fallback (a simple rule); of totals, mixed may be said.",
+        description=(
+            "model, closed (0), ended (0: the item is no longer sold) or fallback (a simple rule);"
+            " of totals, mixed may be said."
+        ),
         examples=["model"],
     )
 

@@ -19,7 +19,8 @@ from tests.api.fixtures.tokens import PROXY, key_set, proxy_token, serve_keys, w
 def page_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApi]:
     folder = tmp_path_factory.mktemp("bucket")
     bucket = Bucket.make(folder)
-    bucket.publish((*STORES, StoreSpec("x", items=("<b>", "ä & b"))))
+    closed = StoreSpec("w", reason_code="closed_weekday", reason="no sales on Mondays for 9 weeks")
+    bucket.publish((*STORES, StoreSpec("x", items=("<b>", "ä & b")), closed))
     scores = {}
     for back in range(28):
         day = AS_OF - back * DAY
@@ -51,7 +52,7 @@ class _BalanceChecker(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("store", ["", *"123456x"])
+@pytest.mark.parametrize("store", ["", *"123456wx"])
 def test_every_page_is_well_formed(page_api, store):
     answer = page_api.get("/", params={"store_id": store})
     assert answer.status_code == 200
@@ -78,6 +79,10 @@ def test_the_sentences_of_a_store(page_api):
         page_api.get("/?store_id=4").text
     )
     assert "No forecast: nothing was ever delivered" in page_api.get("/?store_id=5").text
+    assert "Taken for closed: no sales on Mondays for 9 weeks." in (
+        page_api.get("/?store_id=w").text
+    )
+    assert "Taken for closed" not in carried
 
 
 def test_delivered_texts_are_escaped(page_api):
