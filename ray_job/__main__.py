@@ -9,7 +9,17 @@ import sys
 import typer
 
 from ray_job.bucket.errors import CorruptError, InputError, StorecastError, TransientError
-from ray_job.cli import demo, inspect, kubernetes, maintenance, models, nightly, quality, tokens
+from ray_job.cli import (
+    check,
+    demo,
+    inspect,
+    kubernetes,
+    maintenance,
+    models,
+    nightly,
+    quality,
+    tokens,
+)
 
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (InputError, 2),
@@ -27,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (demo, nightly, models, quality, inspect, maintenance, kubernetes, tokens):
+for group in (demo, check, nightly, models, quality, inspect, maintenance, kubernetes, tokens):
     app.registered_commands += group.app.registered_commands
 
 

@@ -6,6 +6,7 @@ Later sources win: the defaults below, a TOML file, `STORECAST_…` variables (`
 
 from __future__ import annotations
 
+import re
 import tomllib
 from datetime import time
 from pathlib import Path
@@ -34,6 +35,7 @@ from ray_job.bucket.sanity import SILENT_DAYS
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 ColumnType = Literal["number", "text"]
+_DATE_CODES = "aAdbBmyYHIpMSfzZj%"
 
 
 def _known_zone(name: str) -> str:
@@ -52,6 +54,32 @@ class Delivery(_Section):
     columns: dict[str, str] = {}
     ignore: tuple[str, ...] = ()
     types: dict[str, ColumnType] = {}
+    decimal: Literal[".", ","] | None = None
+    """The decimal mark of numbers that are text. None: a point; what reads both ways is refused."""
+    thousands: Literal[".", ",", " ", "'"] | None = None
+    """The mark between groups of three digits. None: no number has one."""
+    date_format: str | None = Field(default=None, min_length=2)
+    """How dates that are text are written, in the codes of strptime. None: YYYY-MM-DD."""
+
+    @property
+    def decimal_mark(self) -> str:
+        return self.decimal or ("," if self.thousands == "." else ".")
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> Self:
+        if self.thousands is not None and self.thousands == self.decimal_mark:
+            raise ValueError(f"decimal and thousands are both {self.thousands!r}: change one")
+        return self
+
+    @model_validator(mode="after")
+    def _names_a_day(self) -> Self:
+        codes = set(re.findall("%-?(.)", self.date_format or ""))
+        parts = [codes & set(names) for names in ("yY", "mbBj", "dj")]
+        if self.date_format is not None and not (all(parts) and codes <= set(_DATE_CODES)):
+            raise ValueError(
+                f"{self.date_format!r} does not name a day: use codes such as %d.%m.%Y"
+            )
+        return self
 
 
 class Sales(Delivery):
@@ -63,6 +91,12 @@ class Sales(Delivery):
 
     Of transactions they are always 0.
     """
+    totals: Literal["refuse", "leave_out", "keep"] = "refuse"
+    """What happens to stores and items that are the sum of the others, day by day."""
+    leave_out_stores: tuple[str, ...] = ()
+    """Rows of these stores are not read, for example those of a store `Total`."""
+    store_ids: Literal["as_delivered", "encode"] = "as_delivered"
+    """`encode` gives ids that are no store ids a readable one, in files of sales and of stores."""
     known_ahead: tuple[str, ...] = ("open", "promo")
     known_ahead_days: PositiveInt | None = None
     """For how many days after the as-of they are usually delivered; None: the horizon."""

@@ -90,16 +90,20 @@ def percent(fraction: float | None) -> str:
 def print_ingest(report: IngestReport) -> None:
     if report.files == 0:
         print_line("Nothing new in raw_data/.")
-        return
-    files, rows = counted(report.files, "file"), counted(report.rows, "row")
-    of_stores = f" of {counted(report.stores, 'store')}" if report.stores else ""
-    print_line(f"Ingested {files}: {rows}{of_stores}.")
+    else:
+        files, rows = counted(report.files, "file"), counted(report.rows, "row")
+        of_stores = f" of {counted(report.stores, 'store')}" if report.stores else ""
+        print_line(f"Ingested {files}: {rows}{of_stores}.")
+    for warning in report.warnings:
+        print_line(f"  warning: {warning}")
 
 
 def print_ingest_problems(report: IngestReport) -> None:
     """What an ingest before a run could not do, on standard error."""
     if report.not_compacted is not None:
         print_error_line(f"not compacted: {report.not_compacted}")
+    for warning in report.warnings:
+        print_error_line(f"warning: {warning}")
     for delivery in report.bad:
         print_error_line(delivery.reason)
 

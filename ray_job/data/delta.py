@@ -185,6 +185,33 @@ def commit(
         )
 
 
+def replace_all_files(
+    table: DeltaTable, added: Sequence[DataFile], schema: pa.Schema, now: datetime
+) -> None:
+    """Replace all files of the snapshot by files of another schema, in one commit.
+
+    The rows must be the same, so that the application transaction of the ingests stays. Raises
+    ConflictError if another commit was first.
+    """
+    milliseconds = int(now.timestamp() * 1000)
+    transactions = [
+        Transaction(app_id, transaction_version(table, app_id) + step, milliseconds)
+        for app_id, step in ((_REWRITE, 1), (APP_ID, 0))
+    ]
+    actions = [
+        AddAction(file.path, file.size, _partition(file), milliseconds, True, _statistics(file))
+        for file in added
+    ]
+    with _translated_errors(table.table_uri):
+        table.create_write_transaction(
+            actions,
+            mode="overwrite",
+            schema=Schema.from_arrow(schema),
+            partition_by=table.metadata().partition_columns,
+            commit_properties=CommitProperties(app_transactions=transactions),
+        )
+
+
 def _partition(file: DataFile) -> Mapping[str, str | None]:
     return {} if file.store_id is None else {STORE: file.store_id}
 

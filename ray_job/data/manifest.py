@@ -29,7 +29,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A raw file that was brought in. `delivered` is in microseconds since 1970, UTC."""
+    """A raw file that was brought in. `delivered` is in microseconds since 1970, UTC.
+
+    `content` is the SHA-256 of the file after it was decompressed; empty in old manifests.
+    """
 
     key: str
     generation: str
@@ -38,6 +41,7 @@ class Entry:
     kind: str
     bytes: int
     rows: int
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,9 @@ class Manifest:
     rows: int
     bytes: int
     stores: int
-    repeated: tuple[tuple[str, str, str, int], ...] = ()
-    """(key, generation, checksum, delivered) of the files of earlier manifests that are repeated.
-    """
+    repeated: tuple[tuple[str, str, str, int, str], ...] = ()
+    """(key, generation, checksum, delivered, content) of the files of earlier manifests that are
+    repeated."""
     newest_sales: date | None = None
     """The last date that has sales, in this ingest or an earlier one."""
 
@@ -76,7 +80,10 @@ class Manifest:
             if document["newest_sales"] is not None:
                 document["newest_sales"] = date.fromisoformat(document["newest_sales"])
             document["files"] = tuple(Entry(**entry) for entry in document["files"])
-            document["repeated"] = tuple(tuple(entry) for entry in document["repeated"])
+            document["repeated"] = tuple(
+                (key, generation, checksum, delivered, next(iter(content), ""))
+                for key, generation, checksum, delivered, *content in document["repeated"]
+            )
             return cls(**document)
         except (ValueError, TypeError, KeyError) as error:
             raise CorruptError(f"{key}: this is not a manifest of an ingest") from error
@@ -84,10 +91,13 @@ class Manifest:
 
 @dataclass(slots=True)
 class KnownFile:
-    """A raw file that was brought in: its last generation, and the checksum of every content."""
+    """A raw file that was brought in: its last generation, and of every content the checksum, the
+    time of delivery and the digest."""
 
     generation: str
-    checksums: set[str]
+    checksums: set[str] = field(default_factory=set)
+    delivered: set[int] = field(default_factory=set)
+    contents: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -116,13 +126,15 @@ def read_past(storage: Storage, number: int) -> PastIngests:
         number = manifest.next
     for manifest in reversed(past.chain):
         own = (
-            (entry.key, entry.generation, entry.checksum, entry.delivered)
+            (entry.key, entry.generation, entry.checksum, entry.delivered, entry.content)
             for entry in manifest.files
         )
-        for name, generation, checksum, delivered in (*manifest.repeated, *own):
-            known = past.files.setdefault(name, KnownFile(generation, set()))
+        for name, generation, checksum, delivered, content in (*manifest.repeated, *own):
+            known = past.files.setdefault(name, KnownFile(generation))
             known.generation = generation
             known.checksums.add(checksum)
+            known.delivered.add(delivered)
+            known.contents.add(content)
             past.delivered.add(delivered)
     return past
 
@@ -138,19 +150,22 @@ def next_manifest(
 ) -> Manifest:
     """The manifest that follows `past`, under the free number `number`.
 
-    `newest_sales` is the last date of these files that has sales.
+    `newest_sales` is the last date of these files that has sales. A newest date of `past` that is
+    still to come was a mistake, and is forgotten.
     """
-    known = [*(manifest.newest_sales for manifest in past.chain[:1]), newest_sales]
+    latest = now.date() + timedelta(days=1)
+    earlier = (manifest.newest_sales for manifest in past.chain[:1])
+    known = [*(day for day in earlier if day is None or day <= latest), newest_sales]
     position = past.chain[0].position + 1 if past.chain else 1
     covered = position - (position & -position)
-    repeated: list[tuple[str, str, str, int]] = []
+    repeated: list[tuple[str, str, str, int, str]] = []
     following = 0
     for manifest in past.chain:
         if manifest.position <= covered:
             following = manifest.number
             break
         repeated[:0] = manifest.repeated + tuple(
-            (entry.key, entry.generation, entry.checksum, entry.delivered)
+            (entry.key, entry.generation, entry.checksum, entry.delivered, entry.content)
             for entry in manifest.files
         )
     return Manifest(

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from ray_job.data.panel import Floats, Floats32, Panel, StoreSold, Texts
 from ray_job.data.partition import DELIVERED, ITEM, OP, Columns, FileRows
-from ray_job.data.store_days import READING, ChunkDays, Reading, StoreDays
+from ray_job.data.store_days import READING, ChunkDays, RowMeaning, StoreDays
 
 _EPOCH = date(1970, 1, 1)
 _BLOCK_CELLS = 8_000_000
@@ -33,7 +33,7 @@ def panels(
     first_day: date,
     as_of: date,
     last_target: date,
-    reading: Reading = READING,
+    reading: RowMeaning = READING,
     store_days: Mapping[str, StoreDays] | None = None,
 ) -> Iterator[Panel]:
     """Yield dense panels of the stores' series, sorted by (store, item), each of bounded size.
@@ -140,7 +140,7 @@ class ChunkRows:
         as_of: date,
         last_target: date,
         store_days: ChunkDays,
-        reading: Reading,
+        reading: RowMeaning,
     ) -> Panel:
         n_days = (as_of - first_day).days + 1
         n_all = (last_target - first_day).days + 1

@@ -1,4 +1,4 @@
-"""Reading partitions: the files of one store, in the order of their delivery.
+"""RowMeaning partitions: the files of one store, in the order of their delivery.
 
 A stored row has what was delivered for an (item, date), when (`delivered_at`) and how (`op`). In
 most files some of the columns item_id, delivered_at and op have the same value in every row. The

@@ -102,7 +102,7 @@ class ChunkDays:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class RowMeaning:
     """What a day without a row, or with sales of 0, means.
 
     `missing_is_zero`: an item without a row sold nothing on a day on which its store delivered
@@ -136,7 +136,7 @@ class Reading:
                 sales[lacks_sales, column] = np.nan
 
 
-READING = Reading()
+READING = RowMeaning()
 """Unknown days stay unknown, and sales of 0 are 0."""
 
 

@@ -27,7 +27,7 @@ from ray_job.data.history_block import ChunkHistories, StoreHistory, UnreadStore
 from ray_job.data.panel_builder import panels
 from ray_job.data.partition import Columns, FileRows, read_store
 from ray_job.data.requests import map_in_order
-from ray_job.data.store_days import Reading, StoreDays, read_store_days
+from ray_job.data.store_days import RowMeaning, StoreDays, read_store_days
 from ray_job.forecasting.part_files import merge_outputs, write_part
 from ray_job.forecasting.predict import predict_days
 from ray_job.forecasting.store_outcomes import ChunkOutput, StoreOutcomes
@@ -242,7 +242,7 @@ def _predict(
     histories: Sequence[StoreHistory], days: _StoreDays, model: Model, spec: RunSpec
 ) -> ChunkOutput:
     basis = spec.basis
-    reading = Reading(spec.settings.sales.missing_is_zero, basis.undelivered)
+    reading = RowMeaning(spec.settings.sales.missing_is_zero, basis.undelivered)
     stores = [store for store, _ in histories]
     outcomes = StoreOutcomes(stores, basis, model.description.version)
     dates = (basis.first_day, basis.as_of, basis.last_day)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
@@ -12,7 +13,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, StorageError
+from ray_job.bucket.errors import ConflictError, StorageError, StorecastError
 from ray_job.bucket.receipts import BadDelivery
 from ray_job.bucket.storage import Storage
 from ray_job.data.delta import (
@@ -29,30 +30,40 @@ from ray_job.data.delta import (
     transaction_version,
 )
 from ray_job.data.manifest import (
-    Entry,
     Manifest,
     PastIngests,
-    delivery_times,
     is_in,
     read_past,
     write_manifest,
 )
+from ray_job.ingest.plausibility.meaning import check_meaning
 from ray_job.ingest.reading.batch import RawBatch, read_batch, store_delivery_times
+from ray_job.ingest.reading.contents import without_repeated
 from ray_job.ingest.reading.deliveries import (
+    Upload,
     check_unchanged,
     fetch_files,
     files_to_upload,
     list_new_objects,
     upload,
 )
+from ray_job.ingest.reading.groups import unreadable
 from ray_job.ingest.reading.kinds import SALES
-from ray_job.ingest.reading.raw_files import RawFile
-from ray_job.ingest.reading.workspace import Workspace
+from ray_job.ingest.reading.raw_files import BadFilesError, RawFile
+from ray_job.ingest.reading.workspace import Workspace, open_workspace, shortage
+from ray_job.ingest.stored_batch import StoredBatch
+from ray_job.ingest.writing.column_text import make_text
 from ray_job.ingest.writing.context_tables import merge_context
 from ray_job.ingest.writing.partitions import PartitionWriter
-from ray_job.ingest.writing.replacement import replaced_days, rewrite_files
+from ray_job.ingest.writing.replacement import (
+    Removal,
+    Withdrawal,
+    find_withdrawals,
+    replaced_days,
+    rewrite_files,
+)
 from ray_job.ingest.writing.sales_rows import newest_sales, sorted_sales
-from ray_job.progress import Progress
+from ray_job.progress import Progress, Stage
 from ray_job.settings import Settings
 
 
@@ -78,6 +89,8 @@ class IngestReport:
     """Why compaction failed, None if it did not."""
     bad: tuple[BadDelivery, ...] = ()
     """The bad files that were left out."""
+    warnings: tuple[str, ...] = ()
+    """What looks odd in files that were brought in, and files that bring nothing new."""
 
 
 def table_version(storage: Storage) -> int | None:
@@ -104,24 +117,76 @@ class IngestAttempt:
         """
         table = open_table(self.storage, keys.BATCH_DATA)
         past = read_past(self.storage, 0 if table is None else transaction_version(table, APP_ID))
-        files = self._new_files(past, paths, kind, replace)
+        files, repeated = self._new_files(past, paths, kind, replace)
+        warnings = [
+            f"{file.name} has the same content as {key}, which is in already: nothing new"
+            for file, key in repeated
+        ]
         if not files:
-            return IngestReport(version=None if table is None else table.version())
+            version = None if table is None else table.version()
+            return IngestReport(version=version, warnings=tuple(warnings))
         schemas = self._schemas(table)
         with self.progress.stage("read", len(files), "files") as stage:
-            batch = read_batch(self.workspace, self.settings, files, schemas, stage)
+            try:
+                batch = self._read(files, schemas, stage)
+            except BadFilesError as error:
+                raise _with_copies(error, files, repeated) from error
         check_unchanged(self.storage, files)
-        return self._commit(past, self._upload(batch))
+        known = [file for file, _ in repeated if file.info is not None]
+        report = self._commit(past, self._upload(batch, known))
+        return replace_fields(report, warnings=(*warnings, *batch.warnings))
+
+    def _read(
+        self, files: Sequence[RawFile], schemas: dict[str, pa.Schema], stage: Stage
+    ) -> RawBatch:
+        """As `read_batch`. An error that nobody foresaw is the problem of the file that raises it.
+
+        Such a file is found by reading each file alone.
+        """
+        today = self.now.astimezone(self.settings.zone).date()
+        try:
+            batch = read_batch(self.workspace, self.settings, files, schemas, stage, today)
+            return replace_fields(batch, warnings=check_meaning(self.workspace, batch))
+        except (StorecastError, MemoryError):
+            raise
+        except Exception as error:
+            if (storage_error := shortage(self.workspace.folder, error)) is not None:
+                raise storage_error from error
+            problems: dict[str, str] = {}
+            for file in files:
+                try:
+                    with open_workspace(self.settings) as workspace:
+                        batch = read_batch(workspace, self.settings, [file], schemas, stage, today)
+                        check_meaning(workspace, batch)
+                except StorecastError:
+                    continue
+                except Exception as single_error:  # noqa: BLE001 - it is named
+                    problems[file.name] = unreadable(single_error)
+            if not problems:
+                raise
+            raise BadFilesError(problems) from error
 
     def _new_files(
         self, past: PastIngests, paths: Sequence[Path], kind: str, replace: bool
-    ) -> list[RawFile]:
-        """The new raw files, the oldest first, then the files of `paths` to upload."""
-        pending = files_to_upload(self.storage, paths, kind, replace_rows=replace)
+    ) -> tuple[list[RawFile], list[tuple[RawFile, str]]]:
+        """The new raw files, the oldest first, then the files of `paths` to upload.
+
+        Files that bring nothing new come apart, with the key of the same content.
+        """
+        adds_up = kind == SALES and self.settings.sales.rows == "transactions"
+        command = Upload(paths, kind, replaces=replace, adds_up=adds_up)
+        pending = files_to_upload(self.storage, command, past.files, self.workspace.folder)
         objects = list_new_objects(self.storage, past.files, self.left_out)
         with self.progress.stage("fetch", len(objects), "files") as stage:
             fetched = fetch_files(self.storage, objects, past.files, self.workspace.folder, stage)
-        return [*fetched, *pending]
+        files = [*fetched, *pending]
+        staying, keys_of_repeated = without_repeated(files, past.files)
+        repeated = [
+            (file, keys_of_repeated[file.name])
+            for file in files
+            if file.name in keys_of_repeated and file not in staying
+        ]
+        return staying, repeated
 
     def _schemas(self, table: DeltaTable | None) -> dict[str, pa.Schema]:
         """The schema of each table that exists, by kind."""
@@ -134,8 +199,8 @@ class IngestAttempt:
             if kind_table is not None
         }
 
-    def _upload(self, batch: RawBatch) -> _StoredBatch:
-        """Copy the files that are not in raw_data yet."""
+    def _upload(self, batch: RawBatch, repeated: Sequence[RawFile]) -> StoredBatch:
+        """Copy the files that are not in raw_data yet. `repeated` are files without a new row."""
         try:
             files = {
                 number: upload(self.storage, file) if file.info is None else file
@@ -143,9 +208,9 @@ class IngestAttempt:
             }
         except ConflictError as error:
             raise LostRaceError from error
-        return _StoredBatch(batch, files)
+        return StoredBatch(batch, files, repeated)
 
-    def _commit(self, past: PastIngests, stored: _StoredBatch) -> IngestReport:
+    def _commit(self, past: PastIngests, stored: StoredBatch) -> IngestReport:
         batch = stored.batch
         times = stored.times(past)
         store_delivery_times(self.workspace, times)
@@ -156,7 +221,8 @@ class IngestAttempt:
         newest = newest_sales(self.workspace, batch.groups_of(SALES))
         table = self._table(past, batch)
         attempt_name = uuid4().hex
-        added, removed = self._write_files(table, batch, attempt_name)
+        withdrawals = find_withdrawals(self.workspace, batch.groups_of(SALES), past.files)
+        added, removed = self._write_files(table, batch, withdrawals, attempt_name)
         self.workspace.close()
         self.storage.sync()
         stores = len({file.store_id for file in added})
@@ -170,7 +236,7 @@ class IngestAttempt:
         except (ConflictError, StorageError) as error:
             self._check_committed(manifest, error)
         return IngestReport(
-            files=len(entries),
+            files=len(stored.files),
             rows=manifest.rows,
             stores=stores,
             bytes=manifest.bytes,
@@ -183,6 +249,10 @@ class IngestAttempt:
         Raises LostRaceError if it is another one.
         """
         table = open_or_create(self.storage, keys.BATCH_DATA, SALES_SCHEMA, [STORE])
+        if become_text := batch.become_text.get(SALES):
+            with self.progress.stage("make text", unit="files") as stage:
+                make_text(self.storage, self.settings, become_text, stage, self.now)
+            raise LostRaceError
         present = set(arrow_schema(table).names)
         missing = [
             column for column in batch.new_columns.get(SALES, ()) if column.name not in present
@@ -210,7 +280,11 @@ class IngestAttempt:
         raise error
 
     def _write_files(
-        self, table: DeltaTable, batch: RawBatch, file_name: str
+        self,
+        table: DeltaTable,
+        batch: RawBatch,
+        withdrawals: Sequence[Withdrawal],
+        file_name: str,
     ) -> tuple[list[DataFile], list[DataFile]]:
         """Write the files of the commit. Returns those that it adds, and those that it removes."""
         groups = batch.groups_of(SALES)
@@ -226,37 +300,22 @@ class IngestAttempt:
         with self.progress.stage("write", unit="stores") as stage:
             added = writer.write(rows, file_name, stage)
         replaced = replaced_days(self.workspace, groups)
-        if not replaced:
+        if not replaced and not withdrawals:
             return added, []
+        removal = Removal(replaced, withdrawals)
         with self.progress.stage("replace", unit="files") as stage:
-            rewritten, removed = rewrite_files(writer, table, replaced, file_name, stage)
+            rewritten, removed = rewrite_files(writer, table, removal, file_name, stage)
         return [*added, *rewritten], removed
 
 
-@dataclass(frozen=True, slots=True)
-class _StoredBatch:
-    """A batch whose files are all in raw_data. `files` are the files by number."""
-
-    batch: RawBatch
-    files: Mapping[int, RawFile]
-
-    def times(self, past: PastIngests) -> dict[int, int]:
-        """The time of each file's delivery, in microseconds since 1970, by file number."""
-        created = {file.key: file.stored.created for file in self.files.values()}
-        by_key = delivery_times(created, past.delivered)
-        return {number: by_key[file.key] for number, file in self.files.items()}
-
-    def entries(self, times: Mapping[int, int]) -> list[Entry]:
-        """The entries of the manifest."""
-        return [
-            Entry(
-                key=file.key,
-                generation=file.stored.generation,
-                checksum=file.checksum,
-                delivered=times[number],
-                kind=file.kind,
-                bytes=file.size,
-                rows=self.batch.rows[number],
-            )
-            for number, file in self.files.items()
-        ]
+def _with_copies(
+    error: BadFilesError, files: Sequence[RawFile], repeated: Sequence[tuple[RawFile, str]]
+) -> BadFilesError:
+    """The error for the bad files, and for the files that have the content of one of them."""
+    name_by_key = {file.key: file.name for file in files}
+    copies = {
+        file.name: error.problems[name_by_key[key]]
+        for file, key in repeated
+        if name_by_key.get(key) in error.problems
+    }
+    return BadFilesError(error.problems | copies)

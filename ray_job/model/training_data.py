@@ -21,7 +21,7 @@ from ray_job.data.context.tables import open_context
 from ray_job.data.histories import Histories
 from ray_job.data.panel import Panel, StoreSold
 from ray_job.data.partition import Columns, FileRows, read_store
-from ray_job.data.store_days import Reading
+from ray_job.data.store_days import RowMeaning
 from ray_job.features import MAX_CATEGORIES
 from ray_job.settings import Settings
 
@@ -64,7 +64,7 @@ def load(
         texts = histories.categorical(names)
         categories = {name: _values(stores, name) for name in texts}
     coded = Columns(known_ahead=names, categories=categories)
-    reading = Reading(settings.sales.missing_is_zero)
+    reading = RowMeaning(settings.sales.missing_is_zero)
     pieces = list(panel_builder.panels(stores, coded, first_day, last_sales, last_target, reading))
     if not pieces:
         raise InputError(f"there are no rows from {first_day} to {last_sales}")

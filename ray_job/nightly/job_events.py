@@ -31,8 +31,8 @@ def ingest_fields(report: IngestReport) -> dict[str, Any]:
 
 
 def emit_ingest_finished(report: IngestReport) -> None:
-    """An ERROR if a file was left out, a WARNING if compaction failed, else an INFO."""
-    severity = "INFO" if report.not_compacted is None else "WARNING"
+    """ERROR if a file was left out, WARNING if compaction failed or rows look odd, else INFO."""
+    severity = "WARNING" if report.not_compacted is not None or report.warnings else "INFO"
     emit(
         "ingest_finished",
         severity="ERROR" if report.bad else severity,

@@ -222,7 +222,7 @@ def test_sales_around_a_change_of_the_clocks_belong_to_their_local_day(shop, ins
         datetime.fromisoformat(f"2026-{instant}:00").replace(tzinfo=UTC) for instant in instants
     ]
     rows = {"store_id": [NEW] * len(moments), "date": moments, "sales": [1.0] * len(moments)}
-    shop.deliver(pa.table(rows))
+    shop.deliver(pa.table(rows), now=max(moments))
     (key,) = shop.partition_files(NEW)
     stored = pa.parquet.read_table(pa.BufferReader(shop.storage.read(key)))
     assert (

@@ -61,7 +61,7 @@ def test_a_closed_sunday_that_was_delivered_counts(shop):
 
 def test_a_night_with_too_many_late_stores_is_refused(shop):
     shop.run()
-    shop.deliver([sales_row("s010", LAST + 2 * DAY, 1500.0)])
+    shop.deliver([sales_row("s010", LAST + 2 * DAY, 1500.0)], now=midnight(LAST + 2 * DAY))
     receipt = shop.run(LAST + 2 * DAY)
     assert (receipt.status, receipt.exit_code) == ("refused", 3)
     assert "8 of 10 stores lack the sales of Monday 30 March 2026" in receipt.message

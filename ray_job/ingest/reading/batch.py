@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 
 import pyarrow as pa
 
 from ray_job.ingest.reading.column_types import expected_types, settle_types, typed_value
-from ray_job.ingest.reading.duplicates import drop_duplicates
+from ray_job.ingest.reading.duplicates import resolve_duplicates
 from ray_job.ingest.reading.groups import FILE, FileGroup, group_files
-from ray_job.ingest.reading.kinds import ARROW_TYPES, KINDS, SALES, delivery_of, kind_of
+from ray_job.ingest.reading.kinds import ARROW_TYPES, KINDS, SALES, kind_of
 from ray_job.ingest.reading.load import load
-from ray_job.ingest.reading.raw_files import RawFile, same_problem
+from ray_job.ingest.reading.raw_files import BadFilesError, RawFile, same_problem
 from ray_job.ingest.reading.workspace import Workspace
 from ray_job.progress import Stage
 from ray_job.settings import ColumnType, Settings
@@ -41,6 +42,10 @@ class RawBatch:
     groups: Sequence[LoadedGroup]
     new_columns: Mapping[str, Sequence[pa.Field]]
     rows: Mapping[int, int]
+    become_text: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By kind the columns that are numbers in its table and text in the settings."""
+    warnings: Sequence[str] = ()
+    """What looks odd, and does not keep the files out."""
 
     @property
     def files(self) -> dict[int, RawFile]:
@@ -69,10 +74,12 @@ def read_batch(
     files: Sequence[RawFile],
     schemas: Mapping[str, pa.Schema],
     stage: Stage,
+    today: date,
 ) -> RawBatch:
     """Read and check all files. `schemas` are those of the tables that exist, by kind.
 
-    Raises BadFilesError for the files that cannot be read or have bad rows.
+    `today` is the date where the stores are. Raises BadFilesError for the files that cannot be read
+    or have bad rows.
     """
     tables = {}
     for kind_name in KINDS:
@@ -81,29 +88,52 @@ def read_batch(
         tables[kind_name] = _TableColumns(types)
     groups = []
     rows: dict[int, int] = {}
-    for group in group_files(settings, files):
-        kind_name = group.kind.name
-        columns = tables[kind_name]
-        declared = delivery_of(settings, kind_name).types
-        with same_problem(group.files):
-            expected = expected_types(group, declared, columns.known)
-        with workspace.watched(stage):
-            group_rows = load(workspace, group, expected, stage)
-            settled = settle_types(workspace, group, expected)
-            values = {
-                column: typed_value(group, column, expected, settled[column]) for column in settled
-            }
-            if kind_name != SALES or settings.sales.rows == "daily":
-                drop_duplicates(workspace, group, values)
-        for column, column_type in settled.items():
+    become_text: dict[str, set[str]] = {}
+    problems: dict[str, str] = {}
+    for group in group_files(workspace, settings, files, today):
+        columns = tables[group.kind.name]
+        try:
+            loaded, group_rows = _load_group(workspace, group, columns, stage)
+        except BadFilesError as error:
+            problems |= error.problems
+            continue
+        for column, column_type in loaded.types.items():
             if column not in columns.known:
                 columns.known[column] = column_type
                 columns.new.append(pa.field(column, ARROW_TYPES[column_type]))
-        groups.append(LoadedGroup(group, settled, values))
+            elif column_type == "text" and columns.known[column] == "number":
+                become_text.setdefault(group.kind.name, set()).add(column)
+        groups.append(loaded)
         rows |= group_rows
         stage.advance(0, rows=sum(rows.values()))
+    if problems:
+        raise BadFilesError(problems)
+    with workspace.watched(stage):
+        for kind_name in KINDS:
+            if kind_name == SALES and settings.sales.rows != "daily":
+                continue
+            members = [group for group in groups if group.files.kind.name == kind_name]
+            values = {group.files.first: group.values for group in members}
+            resolve_duplicates(workspace, [group.files for group in members], values)
     new_columns = {kind_name: columns.new for kind_name, columns in tables.items() if columns.new}
-    return RawBatch(groups, new_columns, rows)
+    sorted_texts = {kind_name: sorted(names) for kind_name, names in become_text.items()}
+    return RawBatch(groups, new_columns, rows, sorted_texts)
+
+
+def _load_group(
+    workspace: Workspace, group: FileGroup, columns: _TableColumns, stage: Stage
+) -> tuple[LoadedGroup, dict[int, int]]:
+    """The group with its rows in its table, and the number of rows by file number.
+
+    Raises BadFilesError.
+    """
+    with same_problem(group.files):
+        expected = expected_types(group, group.delivery.types, columns.known)
+    with workspace.watched(stage):
+        rows = load(workspace, group, expected, stage)
+        settled = settle_types(workspace, group, expected)
+    values = {column: typed_value(group, column, expected, settled[column]) for column in settled}
+    return LoadedGroup(group, settled, values), rows
 
 
 def store_delivery_times(workspace: Workspace, times: Mapping[int, int]) -> None:

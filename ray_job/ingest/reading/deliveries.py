@@ -8,8 +8,9 @@ content under an earlier key is a new raw file.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ray_job.bucket import keys
@@ -19,6 +20,7 @@ from ray_job.bucket.storage.checksums import crc32c_of_file
 from ray_job.bucket.storage.directory import DirectoryStorage
 from ray_job.data.manifest import KnownFile
 from ray_job.data.requests import is_local, map_in_order
+from ray_job.ingest.reading.contents import begins_with_object, content_digest
 from ray_job.ingest.reading.raw_files import (
     FORMATS,
     UNKNOWN_FORMAT,
@@ -88,7 +90,8 @@ def fetch_files(
         earlier = known.get(info.key)
         if earlier is not None and checksum in earlier.checksums:
             return None
-        return RawFile(info.key, info.key, path, checksum, info.size, info)
+        content = content_digest(path)
+        return RawFile(info.key, info.key, path, checksum, info.size, info, content)
 
     files = []
     for file in map_in_order(storage, fetch_file, enumerate(objects)):
@@ -98,22 +101,37 @@ def fetch_files(
     return files
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The files of a command: their kind, and whether they replace earlier rows.
+
+    `adds_up` tells whether rows are transactions, so that a longer version of an earlier file must
+    replace it.
+    """
+
+    paths: Sequence[Path]
+    kind: str
+    replaces: bool
+    adds_up: bool
+
+
 def files_to_upload(
-    storage: Storage, paths: Sequence[Path], kind: str, *, replace_rows: bool
+    storage: Storage, command: Upload, known: Mapping[str, KnownFile], folder: Path
 ) -> list[RawFile]:
     """The files of a command that are not in raw_data yet, each with its future key.
 
-    If another file has the key already, a part of the content's SHA-256 is added to the key. Raises
+    If another file has the key already, a part of the content's SHA-256 is added to the key.
+    `known` are the files of earlier ingests; `folder` is a directory for temporary files. Raises
     InputError for a path that is not a readable raw file.
     """
     files: dict[str, RawFile] = {}
-    for path in paths:
-        _check_path(path)
+    for path, name in named_paths(command.paths, command.kind):
         try:
-            checksum, size = crc32c_of_file(path), path.stat().st_size
+            checksum, status = crc32c_of_file(path), path.stat()
+            content = content_digest(path)
         except OSError as error:
             raise InputError(f"{path}: the file cannot be read: {error.strerror}") from error
-        key = keys.raw(kind, path.name, replace=replace_rows)
+        key = keys.raw(command.kind, name, replace=command.replaces)
         for candidate in (key, _key_with_digest(key, path)):
             stored = storage.stat(candidate)
             pending = files.get(candidate)
@@ -122,7 +140,20 @@ def files_to_upload(
             if pending is not None and pending.checksum == checksum:
                 break
             if stored is None and pending is None:
-                files[candidate] = RawFile(candidate, str(path), path, checksum, size, None)
+                earlier = _versions(key, known) if command.adds_up and not command.replaces else []
+                files[candidate] = RawFile(
+                    candidate,
+                    str(path),
+                    path,
+                    checksum,
+                    status.st_size,
+                    None,
+                    content,
+                    modified=status.st_mtime_ns,
+                    replaced_keys=tuple(
+                        each for each in earlier if begins_with_object(storage, path, each, folder)
+                    ),
+                )
                 break
         else:
             raise ConflictError(
@@ -131,11 +162,49 @@ def files_to_upload(
     return list(files.values())
 
 
+def _versions(key: str, known: Mapping[str, KnownFile]) -> list[str]:
+    """The keys of earlier files that commands uploaded under the name of `key`."""
+    ending = next(ending for ending in FORMATS if key.lower().endswith(ending))
+    stem, suffix = re.escape(key[: -len(ending)]), re.escape(key[-len(ending) :])
+    pattern = re.compile(f"{stem}(-[0-9a-f]{{12}})?{suffix}")
+    return [each for each in known if pattern.fullmatch(each)]
+
+
+def named_paths(paths: Sequence[Path], kind: str) -> list[tuple[Path, str]]:
+    """The files at `paths`, each with its name in raw_data. A directory means the files in it.
+
+    Raises InputError for a path that is not a raw file.
+    """
+    named: list[tuple[Path, str]] = []
+    for path in paths:
+        if not path.is_dir():
+            _check_path(path)
+            named.append((path, path.name))
+            continue
+        folder = path.resolve().name
+        if kind == "sales" and (folder in keys.CONTEXT_KINDS or folder == "replace"):
+            folder = f"{folder}-files"
+        members = sorted(
+            member
+            for member in path.rglob("*")
+            if member.is_file()
+            and not any(
+                part.startswith(_IGNORED_PREFIXES) for part in member.relative_to(path).parts
+            )
+        )
+        if not members:
+            raise InputError(f"{path}: there is no raw file in this directory")
+        for member in members:
+            _check_path(member)
+            named.append((member, f"{folder}/{member.relative_to(path).as_posix()}"))
+    return named
+
+
 def _check_path(path: Path) -> None:
     if not path.exists():
         raise InputError(f"{path}: there is no such file")
     if not path.is_file():
-        raise InputError(f"{path}: this is a directory: name the files in it")
+        raise InputError(f"{path}: this is neither a file nor a directory")
     if path.name.startswith(_IGNORED_PREFIXES):
         raise InputError(f"{path}: a name that begins with . or _ is ignored: rename the file")
     if not has_known_format(path.name):
@@ -164,17 +233,26 @@ def upload(storage: Storage, file: RawFile) -> RawFile:
 
 
 def check_unchanged(storage: Storage, files: Iterable[RawFile]) -> None:
-    """Raise BadFilesError for files of a directory that were changed while they were read."""
-    if not is_local(storage):
-        return
+    """Raise BadFilesError for files on this machine that were changed while they were read."""
     problems: dict[str, str] = {}
     for file in files:
         if file.info is None:
+            is_changed = _modified(file.path) != file.modified
+        elif is_local(storage):
+            current = storage.stat(file.key)
+            is_changed = current is None or current.generation != file.info.generation
+        else:
             continue
-        current = storage.stat(file.key)
-        if current is None or current.generation != file.info.generation:
+        if is_changed:
             problems[file.name] = (
                 "the file was changed while it was read: ingest it again when it is complete"
             )
     if problems:
         raise BadFilesError(problems)
+
+
+def _modified(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None

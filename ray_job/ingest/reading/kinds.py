@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import InputError
+from ray_job.data.context.tables import CLOSED_FOR_GOOD
+from ray_job.ingest.reading.header_hints import header_hint
 from ray_job.ingest.reading.raw_files import bad_file
 from ray_job.ingest.reading.shapes import Column
 from ray_job.settings import ColumnType, Delivery, Settings
@@ -26,7 +28,8 @@ class Kind:
 
     `key` are the columns that identify a row: a file has each combination once. `optional` are
     columns of the key that a file may lack; they are then empty text. `types` are the types of
-    columns that every table of the kind has beside its key.
+    columns that every table of the kind has beside its key. `flags` are columns that mean yes or
+    no.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Kind:
     optional: tuple[str, ...]
     required: tuple[str, ...]
     types: Mapping[str, ColumnType]
+    flags: tuple[str, ...] = ()
 
     def check_header(self, columns: Sequence[Column], settings: Settings, name: str) -> None:
         """Raise BadFilesError if a required column is missing, or a reserved name is used.
@@ -46,16 +50,16 @@ class Kind:
             if required not in names:
                 raise bad_file(
                     name,
-                    f"the column {_with_header(required, headers)} is missing: add it, or give its"
-                    f" header under columns of [{self.name}] in the settings",
+                    f"the column {_with_header(required, headers)} is missing;"
+                    f" {header_hint(self.name, self.required, columns, headers)}",
                 )
         known_ahead = settings.sales.known_ahead
         if self.name == SALES and "sales" not in names and not names & set(known_ahead):
             raise bad_file(
                 name,
                 f"the column {_with_header('sales', headers)} is missing, and so is every column"
-                f" that is known ahead ({', '.join(known_ahead) or 'none is declared'}):"
-                " add at least one of them",
+                f" that is known ahead ({', '.join(known_ahead) or 'none is declared'});"
+                f" {header_hint(self.name, (*self.required, 'sales'), columns, headers)}",
             )
         for column in columns:
             folded = column.name.casefold()
@@ -107,12 +111,20 @@ _KIND_BY_NAME = {
             ("item_id",),
             ("store_id", "date"),
             {"sales": "number"},
+            ("open", "promo"),
         ),
         Kind("weather", ("region", "date"), (), ("region", "date"), {}),
         Kind(
             "holidays", ("region", "date"), (), ("region", "date", "holiday"), {"holiday": "text"}
         ),
-        Kind("stores", ("store_id",), (), ("store_id", "region"), {"region": "text"}),
+        Kind(
+            "stores",
+            ("store_id",),
+            (),
+            ("store_id", "region"),
+            {"region": "text"},
+            (CLOSED_FOR_GOOD,),
+        ),
     )
 }
 

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import InputError, NotFoundError
 from ray_job.bucket.storage import ObjectInfo
 
 FORMATS = (".csv", ".csv.gz", ".parquet")
+_LONGEST = 1_000
+"""Sentences are cut after so many characters; a header may be as long as its file."""
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 UNKNOWN_FORMAT = (
     "a raw file's name must end in .csv, .csv.gz or .parquet: rename, convert or remove the file"
 )
@@ -24,11 +28,17 @@ class BadFilesError(InputError):
     """
 
     def __init__(self, problems: Mapping[str, str]) -> None:
-        self.problems = dict(problems)
+        self.problems = {name: _one_line(problem) for name, problem in problems.items()}
         name, problem = next(iter(self.problems.items()))
         others = len(self.problems) - 1
         suffix = f" (and {others} more {'file is' if others == 1 else 'files are'} bad)"
         super().__init__(f"{name}: {problem}{suffix if others else ''}")
+
+
+def _one_line(sentence: str) -> str:
+    """The sentence without line ends and control characters, which values may have, cut if long."""
+    printable = "".join(mark if mark.isprintable() else " " for mark in sentence)
+    return printable if len(printable) <= _LONGEST else f"{printable[:_LONGEST]} …"
 
 
 def bad_file(name: str, problem: str) -> BadFilesError:
@@ -42,6 +52,10 @@ class RawFile:
 
     `key` is its key in the bucket, `name` its name in messages, `path` a local file with its
     content. `info` describes the object in the bucket; it is None before the file is uploaded.
+    `content` is the SHA-256 of the decompressed content, empty if it cannot be decompressed.
+    `modified` tells whether a file of a command was changed. `plain` is a plain copy of a CSV file
+    that is not plain, without its first `skipped` lines. `replaced_keys` are the keys of raw files
+    that this one contains and replaces.
     """
 
     key: str
@@ -50,6 +64,29 @@ class RawFile:
     checksum: str
     size: int
     info: ObjectInfo | None
+    content: str = ""
+    modified: int | None = None
+    plain: Path | None = None
+    skipped: int = 0
+    replaced_keys: tuple[str, ...] = ()
+
+    @property
+    def readable(self) -> Path:
+        """The local file that is read."""
+        return self.plain or self.path
+
+    @property
+    def path_columns(self) -> dict[str, str]:
+        """The columns in the folders of the key: `store_id=17/a.parquet` has store_id 17."""
+        pairs = [folder.partition("=") for folder in self.key.split("/")[:-1] if "=" in folder]
+        return {
+            unquote(name): "" if text == _HIVE_NULL else unquote(text) for name, _, text in pairs
+        }
+
+    @property
+    def identity(self) -> tuple[str, ...] | None:
+        """What a file of the same content, kind and folder columns has, too. None if not known."""
+        return content_identity(self.key, self.content) if self.content else None
 
     @property
     def kind(self) -> str:
@@ -66,6 +103,12 @@ class RawFile:
     def replaces(self) -> bool:
         """Whether the file replaces all earlier rows of its (store, date) pairs."""
         return keys.raw_replaces(self.key)
+
+
+def content_identity(key: str, content: str) -> tuple[str, ...]:
+    """What files have in common of which only the first one is brought in."""
+    columns = sorted(folder for folder in key.split("/")[:-1] if "=" in folder)
+    return (keys.raw_kind(key), str(keys.raw_replaces(key)), content, *columns)
 
 
 def has_known_format(name: str) -> bool:

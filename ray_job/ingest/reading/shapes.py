@@ -5,26 +5,23 @@ Files of the same shape are read with one query.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
-import zlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_job.ingest.reading.raw_files import bad_file
+from ray_job.ingest.reading.plain_text import EMPTY_FILE, plain_copy, read_start
+from ray_job.ingest.reading.raw_files import RawFile, bad_file
+from ray_job.ingest.reading.workspace import DISK_FULL
 from ray_job.settings import Delivery
 
-EMPTY_FILE = "the file is empty: deliver it again, or remove it"
-DAMAGED_GZIP = "the gzip file is damaged or cut off: deliver it again"
 DAMAGED_PARQUET = "the Parquet file is damaged or cut off: deliver it again"
-_DELIMITERS = ",;\t|"
-_HEADER_BYTES = 1 << 16
+PATH_INDEX = -1
+"""The index of a column that is not in the file, but in the folders of its key."""
 
 FileType = Literal["untyped", "number", "integer", "text", "day", "other"]
 """The type of a column in its file. All columns of a CSV file are `untyped`."""
@@ -44,7 +41,7 @@ class Shape:
 class Column:
     """A column that is read. `name` is its name in the tables, `header` its name in the file.
 
-    `index` is its place in the file, from 0.
+    `index` is its place in the file, from 0, or `PATH_INDEX`.
     """
 
     name: str
@@ -53,48 +50,27 @@ class Column:
     file_type: FileType
 
 
-def read_shape(path: Path, name: str) -> Shape:
-    """The shape of the file at `path`, which messages call `name`. Raises BadFilesError."""
+def read_shape(file: RawFile, required: Collection[str], folder: Path) -> tuple[RawFile, Shape]:
+    """The file and its shape. A CSV file that is not plain gets a plain copy in `folder`.
+
+    `required` are the headers that the file must have. Raises BadFilesError.
+    """
+    path, name = file.path, file.name
     try:
         if path.stat().st_size == 0:
             raise bad_file(name, EMPTY_FILE)
         if path.name.lower().endswith(".parquet"):
-            return _parquet_shape(path, name)
-        return _csv_shape(path, name)
+            return file, _parquet_shape(path, name)
+        start = read_start(path, name, required)
+        if not start.is_plain:
+            copy = plain_copy(path, name, start.encoding, start.skipped, folder)
+            file = replace(file, plain=copy, skipped=start.skipped)
     except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
         raise bad_file(name, f"the file cannot be read: {error.strerror or error}") from error
-
-
-def _csv_shape(path: Path, name: str) -> Shape:
-    try:
-        if path.name.lower().endswith(".gz"):
-            with gzip.open(path, "rb") as file:
-                start = file.read(_HEADER_BYTES)
-        else:
-            with path.open("rb") as file:
-                start = file.read(_HEADER_BYTES)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise bad_file(name, DAMAGED_GZIP) from error
-    try:
-        text = start.decode(
-            "utf-8-sig", errors="strict" if len(start) < _HEADER_BYTES else "ignore"
-        )
-    except UnicodeDecodeError as error:
-        raise bad_file(name, "the file is not UTF-8 text: save it as UTF-8") from error
-    if not text.strip():
-        raise bad_file(name, EMPTY_FILE)
-    first_line = text.splitlines()[0]
-    delimiter = max(
-        _DELIMITERS, key=lambda mark: (len(_fields(first_line, mark)), -_DELIMITERS.index(mark))
-    )
-    header = tuple(field.strip() for field in _fields(text, delimiter))
     untyped: FileType = "untyped"
-    return Shape("csv", delimiter, header, (untyped,) * len(header))
-
-
-def _fields(text: str, delimiter: str) -> list[str]:
-    """The fields of the first record of a CSV text."""
-    return next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
+    return file, Shape("csv", start.delimiter, start.header, (untyped,) * len(start.header))
 
 
 def _parquet_shape(path: Path, name: str) -> Shape:
@@ -126,18 +102,24 @@ def _file_type(arrow_type: pa.DataType) -> FileType:
     return "other"
 
 
-def columns_of(shape: Shape, delivery: Delivery, name: str) -> tuple[Column, ...]:
+def columns_of(
+    shape: Shape, delivery: Delivery, name: str, path_headers: Collection[str] = ()
+) -> tuple[Column, ...]:
     """The columns of a file that are read: all except those that the settings ignore.
 
     A header that the settings map gets the name of the settings. Any other column keeps its header
     as its name. Raises BadFilesError if a column has no name, or if two names differ at most by
-    capitals. `name` is the file's name in messages.
+    capitals. `name` is the file's name in messages; `path_headers` are columns of the file's path.
     """
     name_of_header = {header: known for known, header in delivery.columns.items()}
     columns = tuple(
         Column(name_of_header.get(header, header), header, index, file_type)
         for index, (header, file_type) in enumerate(zip(shape.header, shape.types, strict=True))
         if header not in delivery.ignore
+    )
+    columns += tuple(
+        Column(name_of_header.get(header, header), header, PATH_INDEX, "untyped")
+        for header in path_headers
     )
     for column in columns:
         if not column.name:

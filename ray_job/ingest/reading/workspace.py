@@ -29,7 +29,7 @@ _DATABASE = "rows.duckdb"
 _SPILL = "spill"
 _DISK_LIMIT = "max_temp_directory_size"
 """DuckDB's message contains this if the disk of its temporary directory is full."""
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OUT_OF_MEMORY = "Out of Memory Error"
 """DuckDB's message begins with this if Arrow raises it, while a stream is read."""
 
@@ -123,7 +123,7 @@ def shortage(folder: Path, error: Exception) -> StorageError | None:
         return StorageError(
             f"ingest.memory_limit is too small: raise it in the settings ({first_line})"
         )
-    is_full = is_out_of_memory or (isinstance(error, OSError) and error.errno in _DISK_FULL)
+    is_full = is_out_of_memory or (isinstance(error, OSError) and error.errno in DISK_FULL)
     names_workspace = isinstance(error, duckdb.Error | pa.ArrowException | OSError) and any(
         str(folder / name) in message for name in (_DATABASE, _SPILL)
     )

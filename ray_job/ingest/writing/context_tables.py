@@ -8,7 +8,7 @@ Of each key a table has the row that was delivered last. A table is one file, re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import uuid4
 
@@ -27,6 +27,7 @@ from ray_job.data.delta import (
     list_files,
     open_or_create,
     parquet_writer,
+    replace_all_files,
     transaction_version,
 )
 from ray_job.data.parquet import conform, read_table
@@ -34,6 +35,7 @@ from ray_job.ingest.reading.batch import LoadedGroup
 from ray_job.ingest.reading.groups import FILE
 from ray_job.ingest.reading.kinds import kind_of
 from ray_job.ingest.reading.workspace import Workspace, quote_name
+from ray_job.ingest.writing.column_text import number_as_text
 
 _ATTEMPTS = 20
 
@@ -55,9 +57,12 @@ def merge_context(
     root = keys.context(kind_name)
     for _ in range(_ATTEMPTS):
         table = open_or_create(storage, root, kind_of(kind_name).schema())
+        texts = {name for group in groups for name, kind in group.types.items() if kind == "text"}
         present = set(arrow_schema(table).names)
         missing = [column for column in new_columns if column.name not in present]
         try:
+            if _make_text(storage, root, table, texts, now):
+                table = open_or_create(storage, root, kind_of(kind_name).schema())
             if missing:
                 add_columns(table, missing)
             if not _merge(workspace, storage, table, groups, now):
@@ -79,30 +84,59 @@ def _merge(
     """Merge into this snapshot of the table and commit. False if there is nothing to change."""
     kind = groups[0].files.kind
     root = keys.context(kind.name)
-    schema = arrow_schema(table)
     before = read_context_table(storage, root, table)
     merged = _newest_rows(workspace, kind.key, before, groups)
     if merged.equals(before):
         return False
-    sink = pa.BufferOutputStream()
-    with parquet_writer(sink, schema) as writer:
-        writer.write_table(merged)
-    content = sink.getvalue().to_pybytes()
-    path = f"{uuid4().hex}.parquet"
-    storage.write_unseen(f"{root}/{path}", content)
-    storage.sync()
+    path, size = _write_file(storage, root, merged)
     replaced_files = [
         DataFile(row["path"], None, row["size"], row["rows"])
         for row in list_files(table).to_pylist()
     ]
     commit(
         table,
-        [DataFile(path, None, len(content), merged.num_rows)],
+        [DataFile(path, None, size, merged.num_rows)],
         replaced_files,
         transaction=(APP_ID, transaction_version(table, APP_ID) + 1),
         now=now,
     )
     return True
+
+
+def _make_text(
+    storage: Storage, root: str, table: DeltaTable, texts: Collection[str], now: datetime
+) -> bool:
+    """Commit the table with the columns `texts` as text. False if they are text already."""
+    schema = arrow_schema(table)
+    after = pa.schema(
+        [
+            pa.field(field.name, pa.string())
+            if field.name in texts and pa.types.is_floating(field.type)
+            else field
+            for field in schema
+        ]
+    )
+    if after.equals(schema):
+        return False
+    rows = read_context_table(storage, root, table)
+    for place, field in enumerate(after):
+        if field != schema.field(place):
+            rows = rows.set_column(place, field, number_as_text(rows.column(place)))
+    path, size = _write_file(storage, root, rows.cast(after))
+    replace_all_files(table, [DataFile(path, None, size, rows.num_rows)], after, now)
+    return True
+
+
+def _write_file(storage: Storage, root: str, rows: pa.Table) -> tuple[str, int]:
+    """Write the only file of a table that nobody reads yet; its path and its size in bytes."""
+    sink = pa.BufferOutputStream()
+    with parquet_writer(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    content = sink.getvalue().to_pybytes()
+    path = f"{uuid4().hex}.parquet"
+    storage.write_unseen(f"{root}/{path}", content)
+    storage.sync()
+    return path, len(content)
 
 
 def read_context_table(storage: Storage, root: str, table: DeltaTable) -> pa.Table:

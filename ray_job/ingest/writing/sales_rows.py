@@ -11,7 +11,7 @@ from datetime import date
 import pyarrow as pa
 
 from ray_job.ingest.reading.batch import LoadedGroup
-from ray_job.ingest.reading.groups import FILE
+from ray_job.ingest.reading.groups import FILE, value_column
 from ray_job.ingest.reading.workspace import Workspace, quote_name
 from ray_job.settings import Settings
 
@@ -37,7 +37,7 @@ def sorted_sales(
         _KEY.split(", ")
     )
     added_columns = {
-        "delivered_at": "make_timestamptz(__delivered) AS delivered_at",
+        "delivered_at": "make_timestamptz(deliveries.__delivered) AS delivered_at",
         "op": f"'{'add' if is_transactions else 'set'}' AS op",
     }
     columns = [
@@ -47,15 +47,19 @@ def sorted_sales(
     return workspace.stream(
         f"SELECT {', '.join(columns)}"
         f" FROM ({rows}) r JOIN deliveries USING ({FILE}) {_without_replaced(groups)}"
-        f" ORDER BY {_KEY}, __delivered"
+        " ORDER BY r.store_id, r.item_id, r.date, deliveries.__delivered"
     )
 
 
 def newest_sales(workspace: Workspace, groups: Sequence[LoadedGroup]) -> date | None:
-    """The last date of the files that has sales. Rows without sales do not count."""
+    """The last date of the files that has sales.
+
+    Rows without sales do not count, and days to come do not, of which zeros may be filled in.
+    """
     days = [
         workspace.run(
             f"SELECT max(date) FROM {group.files.table} WHERE ({group.values['sales']}) IS NOT NULL"
+            f" AND date <= DATE '{group.files.today}'"
         )[0][0]
         for group in groups
         if "sales" in group.values
@@ -90,14 +94,16 @@ def replaced_dates(groups: Sequence[LoadedGroup]) -> str | None:
 
 
 def _column(field: pa.Field, is_delivered: bool) -> str:
+    if field.name in _KEY.split(", "):
+        return f"r.{field.name}"
     if is_delivered:
-        return quote_name(field.name)
+        return f"r.{value_column(field.name)} AS {quote_name(field.name)}"
     sql_type = "DOUBLE" if pa.types.is_floating(field.type) else "VARCHAR"
     return f"CAST(NULL AS {sql_type}) AS {quote_name(field.name)}"
 
 
 def _daily_rows(group: LoadedGroup) -> str:
-    further = "".join(f", {sql} AS {quote_name(column)}" for column, sql in group.values.items())
+    further = "".join(f", {sql} AS {value_column(column)}" for column, sql in group.values.items())
     return f"(SELECT {FILE}, {_KEY}{further} FROM {group.files.table})"
 
 
@@ -107,9 +113,9 @@ def _daily_sums(group: LoadedGroup) -> str:
     Other columns have the value of the day's last row.
     """
     further = "".join(
-        f", sum({sql} ORDER BY rowid) AS sales"
+        f", sum({sql} ORDER BY rowid) AS {value_column(column)}"
         if column == "sales"
-        else f", arg_max({sql}, rowid) AS {quote_name(column)}"
+        else f", arg_max({sql}, rowid) AS {value_column(column)}"
         for column, sql in group.values.items()
     )
     return f"(SELECT {FILE}, {_KEY}{further} FROM {group.files.table} GROUP BY {FILE}, {_KEY})"

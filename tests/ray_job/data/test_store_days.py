@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ray_job.bucket.errors import CorruptError, NotFoundError
 from ray_job.data import panel_builder, store_days
 from ray_job.data.partition import Columns, FileRows
-from ray_job.data.store_days import Reading, StoreDays, read_store_days
+from ray_job.data.store_days import RowMeaning, StoreDays, read_store_days
 
 FIRST = date(2026, 3, 1)
 AS_OF = date(2026, 3, 10)
@@ -86,7 +86,7 @@ def test_missing_rows_are_unknown_by_default():
 
 def test_missing_rows_are_0_where_the_store_delivered():
     """From the item's first day on; a day without any row of the store stays unknown."""
-    built = panel(DELIVERED, Reading(missing_is_zero=True))
+    built = panel(DELIVERED, RowMeaning(missing_is_zero=True))
     assert known(built.sales[0]) == ["-", 5, 0, "-", 0, *"-----"]
     assert known(built.sales[1]) == ["-", "-", "-", "-", 4, 0, *"----"]
     assert built.delivered.tolist() == [5, 5]
@@ -94,7 +94,7 @@ def test_missing_rows_are_0_where_the_store_delivered():
 
 def test_a_day_after_the_as_of_fills_nothing():
     rows = [("a", 9, 5.0), ("b", 11, 4.0), ("b", 8, 1.0)]
-    built = panel(rows, Reading(missing_is_zero=True))
+    built = panel(rows, RowMeaning(missing_is_zero=True))
     assert known(built.sales[0]) == [*"--------", 5, "-"]
     assert built.store_sold().sold.sum() == 2
 
@@ -102,7 +102,7 @@ def test_a_day_after_the_as_of_fills_nothing():
 def test_zeros_filled_in_ahead_are_unknown():
     """Of a store that sold nothing on the day; a day that is declared closed stays 0."""
     rows = [("a", 8, 5.0), ("a", 9, 0.0), ("a", 10, 0.0, 0)]
-    filled = Reading(undelivered=(AS_OF - timedelta(days=1), AS_OF))
+    filled = RowMeaning(undelivered=(AS_OF - timedelta(days=1), AS_OF))
     built = panel(rows, filled)
     assert known(built.sales[0]) == [*"-------", 5, "-", 0]
     assert built.delivered.tolist() == [10]
@@ -130,7 +130,7 @@ def test_a_chunk_with_some_items_has_what_the_whole_has(rows, chosen, missing_is
     part = [row for row in ordered if row[0] in chosen]
     if not part:
         return
-    reading = Reading(missing_is_zero, (AS_OF,) if filled else ())
+    reading = RowMeaning(missing_is_zero, (AS_OF,) if filled else ())
     numbers = {row: (FIRST - EPOCH).days + row[1] - 1 for row in ordered}
     days = StoreDays(
         np.unique([numbers[row] for row in ordered if row[2] is not None]).astype(np.int64),

@@ -19,3 +19,10 @@ def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> DeliveryBucket:
         (tmp_path / "bucket").mkdir()
         storage = open_bucket(str(tmp_path / "bucket"))
     return DeliveryBucket(storage, Settings(), tmp_path / "local")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> DeliveryBucket:
+    """An empty bucket in a directory, for what does not depend on the storage."""
+    (tmp_path / "bucket").mkdir()
+    return DeliveryBucket(open_bucket(str(tmp_path / "bucket")), Settings(), tmp_path / "local")

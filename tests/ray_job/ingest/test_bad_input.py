@@ -92,7 +92,6 @@ CASES = {
     ),
     "null conflict": ("a.csv", GOOD + "1,2026-01-01,\n", "rows 2 and 3 have the same"),
     "zero bytes": ("a.csv", "", "the file is empty"),
-    "header only": ("a.csv", "store_id,date,sales\n", "the file has no rows"),
     "empty gzip": ("a.csv.gz", gzip.compress(b""), "the file is empty"),
     "truncated gzip": ("a.csv.gz", LONG[: len(LONG) // 2], "the gzip file is damaged or cut off"),
     "no gzip": ("a.csv.gz", GOOD, "the gzip file is damaged or cut off"),
@@ -111,15 +110,6 @@ CASES = {
     ),
     "reserved": ("a.csv", "store_id,date,sales,op\n1,2026-01-01,5,x\n", "a name that is reserved"),
     "corrupt parquet": ("a.parquet", b"PAR1 no more PAR1", "the Parquet file is damaged"),
-    "no rows in parquet": (
-        "a.parquet",
-        parquet(
-            store_id=pa.array([], pa.string()),
-            date=pa.array([], pa.date32()),
-            sales=pa.array([], pa.float64()),
-        ),
-        "the file has no rows",
-    ),
     "list in parquet": (
         "a.parquet",
         parquet(store_id=["1"], date=[date(2026, 1, 1)], sales=[1.0], tags=[["a"]]),
@@ -154,10 +144,10 @@ def test_a_bad_file_is_named_and_nothing_is_written(bucket, name, content, sente
 def test_a_bad_file_in_raw_data_is_named_by_its_key(bucket):
     bucket.drop("berlin/a.csv", GOOD)
     bucket.drop("berlin/b.csv", GOOD + "1,yesterday,5\n")
-    bucket.drop("berlin/c.csv", GOOD)
+    bucket.drop("berlin/c.csv", GOOD.replace("1,", "3,", 1))
     before = bucket.everything()
     with pytest.raises(InputError, match=r"^raw_data/berlin/b\.csv: row 3: the column date"):
-        bucket.ingest(bucket.file("good.csv", GOOD))
+        bucket.ingest(bucket.file("good.csv", GOOD.replace("1,", "4,", 1)))
     assert bucket.everything() == before
     bucket.drop("berlin/b.csv", GOOD.replace("1,", "2,", 1))
     assert bucket.ingest().files == 3
@@ -205,9 +195,9 @@ def test_a_column_keeps_its_type(bucket):
         )
     with pytest.raises(InputError, match="the column X differs from the table's column x"):
         bucket.ingest(bucket.file("d.csv", "store_id,date,sales,X\n1,2026-01-02,5,1\n"))
-    bucket = bucket.with_settings(sales=Sales(types={"x": "text"}))
-    with pytest.raises(InputError, match="x is text in the settings but number in the table"):
-        bucket.ingest(bucket.file("e.csv", "store_id,date,sales,x\n1,2026-01-02,5,1\n"))
+    bucket = bucket.with_settings(sales=Sales(types={"y": "number"}))
+    with pytest.raises(InputError, match="y is number in the settings but text in the table"):
+        bucket.ingest(bucket.file("e.csv", "store_id,date,sales,y\n1,2026-01-02,5,1\n"))
     assert bucket.everything() == before
 
 
@@ -231,10 +221,11 @@ def test_bad_context(bucket, kind, content, sentence):
 
 
 def test_paths_that_are_no_files(bucket):
-    folder = bucket.file("folder/a.csv", GOOD).parent
+    folder = bucket.folder / "empty"
+    folder.mkdir(parents=True)
     with pytest.raises(InputError, match="there is no such file"):
         bucket.ingest(bucket.folder / "missing.csv")
-    with pytest.raises(InputError, match="this is a directory"):
+    with pytest.raises(InputError, match="there is no raw file in this directory"):
         bucket.ingest(folder)
     with pytest.raises(InputError, match="--replace"):
         bucket.ingest(replace=True)

@@ -63,7 +63,7 @@ def test_many_bad_files_at_once(bucket):
     kinds = {
         "notes.txt": "hello",
         "empty.csv": "",
-        "header.csv": "store_id,date,sales\n",
+        "flag.csv": "store_id,date,sales,open\n1,2026-01-02,5,maybe\n",
         "shop.csv": "shop,date,sales\n1,2026-01-01,5\n",
         "text.csv": GOOD + "1,2026-01-02,many\n",
         "twice.csv": GOOD + "1,2026-01-01,6\n",

@@ -64,19 +64,19 @@ def test_new_columns_and_replacement_in_one_commit(filled):
 
 
 def test_earlier_files_of_the_same_ingest_are_replaced_too_and_later_ones_are_not(bucket):
-    def content(sales):
-        return f"{HEADER}1,x,2026-01-01,{sales}\n1,x,2026-01-02,{sales}\n"
+    def content(item):
+        return f"{HEADER}1,{item},2026-01-01,1\n1,{item},2026-01-02,1\n"
 
-    bucket.drop("a.csv", content(1), minute=1)
+    bucket.drop("a.csv", content("w"), minute=1)
     bucket.drop("replace/b.csv", f"{HEADER}1,y,2026-01-01,2\n", minute=2)
-    bucket.drop("c.csv", content(3), minute=3)
+    bucket.drop("c.csv", content("x"), minute=3)
     bucket.ingest()
     rows = bucket.rows("item_id", "date", "sales")
     if not bucket.is_gcs:
         assert rows == [
-            ("x", "2026-01-01", 3.0),
+            ("w", "2026-01-02", 1.0),
+            ("x", "2026-01-01", 1.0),
             ("x", "2026-01-02", 1.0),
-            ("x", "2026-01-02", 3.0),
             ("y", "2026-01-01", 2.0),
         ]
 

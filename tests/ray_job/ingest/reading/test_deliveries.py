@@ -6,6 +6,7 @@ import pytest
 
 from ray_job.bucket.errors import ConflictError, InputError, NotFoundError
 from ray_job.ingest.reading.deliveries import (
+    Upload,
     check_unchanged,
     fetch_files,
     files_to_upload,
@@ -43,7 +44,8 @@ def test_a_file_of_a_directory_that_is_still_written_is_refused(bucket, tmp_path
 
 def test_a_file_is_delivered_once_and_never_over_another(bucket):
     path = bucket.file("a.csv", GOOD)
-    [file] = files_to_upload(bucket.storage, [path], "sales", replace_rows=False)
+    command = Upload([path], "sales", replaces=False, adds_up=False)
+    [file] = files_to_upload(bucket.storage, command, {}, bucket.folder)
     check_unchanged(bucket.storage, [file])
     with pytest.raises(NotFoundError, match="not in the bucket yet"):
         _ = file.stored
