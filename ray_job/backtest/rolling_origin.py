@@ -162,19 +162,16 @@ def _forecast_night(
 
 
 def _without_last_days(known: Panel, late: int) -> Panel:
-    """The panel without the sales and the other observed values of its last `late` days."""
+    """The panel without the sales of its last `late` days."""
     if not late:
         return known
     sales = known.sales.copy()
     sales[:, -late:] = np.nan
-    observed = {name: values.copy() for name, values in known.observed.items()}
-    for values in observed.values():
-        values[:, -late:] = np.nan
     store_sold = known.store_sold()
     sold = store_sold.sold.copy()
     sold[:, -late:] = False
     stores = StoreSold(sold, store_sold.rows)
-    return replace(known, sales=sales, observed=observed, stores=stores)
+    return replace(known, sales=sales, stores=stores)
 
 
 def _masked(columns: Mapping[str, npt.NDArray[Any]], rows: Flags) -> dict[str, npt.NDArray[Any]]:

@@ -51,7 +51,7 @@ def observations(
     categories = {name: _values(stores, name) for name in columns if name in texts}
     rows = ChunkRows.of(
         stores,
-        Columns(observed=tuple(columns), categories=categories),
+        Columns(tuple(columns), categories),
         first_day,
         last_day,
         dtype=np.float64,

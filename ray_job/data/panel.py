@@ -40,8 +40,7 @@ class Panel:
 
     `sales` has shape (n, d): its columns are the days from `first_day` to `last_day`; NaN where
     nothing is known. `known_ahead` holds arrays of shape (n, d + k): the same days and k more, the
-    target dates. `observed` holds arrays of shape (n, d): columns whose value is known only
-    afterwards. Text columns are codes: the value's place in the model's category list, NaN where
+    target dates. Text columns are codes: the value's place in the model's category list, NaN where
     the value is missing or not in it.
     """
 
@@ -50,7 +49,6 @@ class Panel:
     first_day: date
     sales: Floats
     known_ahead: Mapping[str, Floats32]
-    observed: Mapping[str, Floats32]
     delivered: npt.NDArray[np.int64] | None = None
     """(n,): how many columns there are up to the last day whose sales were delivered, 0 if none.
 
@@ -95,7 +93,6 @@ class Panel:
             first_day=self.first_day,
             sales=self.sales[:, :days],
             known_ahead={name: values[:, :ahead] for name, values in self.known_ahead.items()},
-            observed={name: values[:, :days] for name, values in self.observed.items()},
             stores=None if self.stores is None else self.stores.days(slice(days)),
         )
 
@@ -109,7 +106,6 @@ class Panel:
             first_day=self.first_day + timedelta(days=first),
             sales=known.sales[:, first:],
             known_ahead={name: values[:, first:] for name, values in known.known_ahead.items()},
-            observed={name: values[:, first:] for name, values in known.observed.items()},
             stores=None if known.stores is None else known.stores.days(slice(first, None)),
         )
 
@@ -122,6 +118,5 @@ class Panel:
             first_day=self.first_day,
             sales=self.sales[series],
             known_ahead={name: values[series] for name, values in self.known_ahead.items()},
-            observed={name: values[series] for name, values in self.observed.items()},
             stores=StoreSold(sold.sold, sold.rows[series]),
         )

@@ -167,10 +167,7 @@ class ChunkRows:
             item_ids=self.item_ids[first : first + count],
             first_day=first_day,
             sales=past,
-            known_ahead={name: whole[name] for name in columns.known_ahead},
-            observed={
-                name: np.ascontiguousarray(whole[name][:, :n_days]) for name in columns.observed
-            },
+            known_ahead={name: whole[name] for name in columns.names},
             delivered=delivered,
             stores=StoreSold(days_of_stores.sold, stores),
         )

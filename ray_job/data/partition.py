@@ -39,15 +39,10 @@ _TWO = 2
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The further columns of a panel. `categories` has the values of each text column, by code."""
+    """The columns to read besides sales. `categories` has the values of each text one, by code."""
 
-    known_ahead: tuple[str, ...] = ()
-    observed: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     categories: Mapping[str, Sequence[str]] | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (*self.known_ahead, *self.observed)
 
 
 @dataclass(frozen=True, slots=True)

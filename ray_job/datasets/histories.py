@@ -118,7 +118,7 @@ def _chunks(
 def _read_observations(packed: Sequence[PackedTask], selection: _HistorySelection) -> pa.Table:
     """The folded rows of the chunks of a block. Raises what is wrong with a store's files."""
     storage = _open_storage(selection.bucket)
-    columns = Columns(observed=selection.columns, categories=dict.fromkeys(selection.texts, ()))
+    columns = Columns(selection.columns, dict.fromkeys(selection.texts, ()))
     tables = []
     for task in packed:
         chunk = task.unpack().chunk

@@ -177,7 +177,7 @@ def _forecast(
 def _columns(model: Model) -> Columns:
     """The columns that the model needs beside the sales."""
     inputs = model.description.inputs
-    return Columns(known_ahead=inputs.known_ahead, categories=inputs.categories)
+    return Columns(inputs.known_ahead, inputs.categories)
 
 
 def _read_histories(

@@ -58,12 +58,12 @@ def load(
     files = _sample(histories.files, settings.training.history_rows)
     existing = [name for name in settings.sales.known_ahead if name in histories.columns.names]
     names = tuple(existing if known_ahead is None else known_ahead)
-    columns = Columns(known_ahead=names, categories=dict.fromkeys(names, ()))
+    columns = Columns(names, dict.fromkeys(names, ()))
     stores = _read(storage, files, columns, histories)
     if categories is None:
         texts = histories.categorical(names)
         categories = {name: _values(stores, name) for name in texts}
-    coded = Columns(known_ahead=names, categories=categories)
+    coded = Columns(names, categories)
     reading = RowMeaning(settings.sales.missing_is_zero)
     pieces = list(panel_builder.panels(stores, coded, first_day, last_sales, last_target, reading))
     if not pieces:
@@ -93,7 +93,7 @@ def _read(
     for store, path in zip(files["store_id"].to_pylist(), files["path"].to_pylist(), strict=True):
         by_store.setdefault(store, []).append(path)
     texts = dict.fromkeys(histories.categorical(columns.names), ())
-    typed = Columns(known_ahead=columns.known_ahead, categories=texts)
+    typed = Columns(columns.names, texts)
     workers = _CONCURRENCY if storage.url.startswith("gs://") else 1
     with ThreadPoolExecutor(workers) as pool:
         files_of = pool.map(
@@ -125,7 +125,6 @@ def _stack(pieces: Sequence[Panel]) -> Panel:
             name: np.concatenate([piece.known_ahead[name] for piece in pieces])
             for name in pieces[0].known_ahead
         },
-        observed={},
         stores=_stack_stores([piece.store_sold() for piece in pieces]),
     )
 

@@ -53,7 +53,6 @@ def panel(
         first_day=FIRST_DAY,
         sales=np.ascontiguousarray(sales[:, :days]),
         known_ahead=known_ahead,
-        observed={"customers": rng.uniform(1, 9, (n, days)).astype(np.float32)},
     )
 
 

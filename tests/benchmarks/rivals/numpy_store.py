@@ -40,7 +40,6 @@ def forecast(store_id: str, paths: list[str], night: Night) -> list[dict[str, An
         first_day=night.first_day,
         sales=np.ascontiguousarray(dense["sales"][:, :past]),
         known_ahead={name: dense[name].astype(np.float32) for name in ("open", "promo")},
-        observed={},
     )
     summary = summarise(panel, night.context, night.model.description.inputs)
     enough = summary.enough(night.minimum_days, night.fallback_after_days)[0]

@@ -123,7 +123,6 @@ def test_naive_rules_by_hand():
             "open": opened[None, :].astype(np.float32),
             "promo": promo[None, :].astype(np.float32),
         },
-        observed={},
     )
     summary = summarise_sales(
         panel.sales, panel.known_ahead["open"], panel.known_ahead["promo"], panel.last_day

@@ -16,7 +16,7 @@ from ray_job.plan import ItemRange
 FIRST = date(2026, 3, 1)
 AS_OF = date(2026, 3, 10)
 LAST = date(2026, 3, 12)
-COLUMNS = Columns(known_ahead=("open", "promo"))
+COLUMNS = Columns(("open", "promo"))
 NAN = float("nan")
 
 
@@ -134,7 +134,7 @@ def test_days_declared_closed_are_known_after_a_known_day(panel):
 def test_texts_become_codes(panel):
     table = rows(("", 1, 5.0), ("", 2, 5.0), ("", 3, 5.0))
     table = table.set_column(6, "promo", pa.array(["tv", "unheard", None]))
-    columns = Columns(("promo",), (), {"promo": ["radio", "tv"]})
+    columns = Columns(("promo",), {"promo": ["radio", "tv"]})
     dense = panel(table, columns=columns)
     assert np.isnan(dense.known_ahead["promo"][0, 1:]).all()
     assert dense.known_ahead["promo"][0, 0] == 1

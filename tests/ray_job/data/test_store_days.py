@@ -17,7 +17,7 @@ from ray_job.data.store_days import RowMeaning, StoreDays, read_store_days
 FIRST = date(2026, 3, 1)
 AS_OF = date(2026, 3, 10)
 LAST = date(2026, 3, 12)
-COLUMNS = Columns(known_ahead=("open",))
+COLUMNS = Columns(("open",))
 NAN = float("nan")
 EPOCH = date(1970, 1, 1)
 

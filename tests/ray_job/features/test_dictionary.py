@@ -110,7 +110,6 @@ def panel(rng, *, days, unknown, constant, as_of):
         first_day=first_day,
         sales=sales,
         known_ahead={} if unknown == 1.0 and not constant else known,
-        observed={},
     )
 
 

@@ -43,7 +43,6 @@ def one_series(sales, *, opened=None, promo=None, ahead=14):
         first_day=AS_OF - timedelta(days=days - 1),
         sales=np.array([sales], dtype=np.float64),
         known_ahead=known,
-        observed={},
     )
 
 
@@ -59,9 +58,7 @@ def test_sales_after_the_as_of_change_nothing():
     column = PANEL.column(AS_OF) + 1
     sales = PANEL.sales.copy()
     sales[:, column:] = rng.uniform(0, 1e6, sales[:, column:].shape)
-    customers = PANEL.observed["customers"].copy()
-    customers[:, column:] = 1e6
-    changed = replace(PANEL, sales=sales, observed={"customers": customers})
+    changed = replace(PANEL, sales=sales)
     for target in TARGETS:
         assert matrix_of(changed, target).tobytes() == matrix_of(PANEL, target).tobytes()
 
@@ -103,7 +100,6 @@ def test_days_before_the_window_change_no_bit_of_it():
         first_day=windowed.first_day,
         sales=windowed.sales.copy(),
         known_ahead={name: values.copy() for name, values in windowed.known_ahead.items()},
-        observed={},
     )
     assert matrix_of(windowed).tobytes() == matrix_of(copied).tobytes()
 

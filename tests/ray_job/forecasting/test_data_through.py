@@ -26,7 +26,6 @@ def through(delivered, declared=None, as_of=SUNDAY):
         first_day=first,
         sales=np.where(known[:days], 10.0, np.nan)[None],
         known_ahead={},
-        observed={},
         delivered=np.array([int(np.flatnonzero(delivered[:days])[-1]) + 1]),
     )
     newest = np.datetime64(first) + np.flatnonzero(known[:days])[-1:]

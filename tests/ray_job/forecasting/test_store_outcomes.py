@@ -31,7 +31,6 @@ def outcomes_of(*series, stores=("s",), weeks=None):
         first_day=BASIS.first_day,
         sales=np.ascontiguousarray(sales),
         known_ahead={"promo": promo},
-        observed={},
     )
     predicted = np.array([row[3] for row in series], float)
     known = ~np.isnan(sales)
