@@ -1,7 +1,8 @@
-"""Several nodes give the same rows as one process."""
+"""Several nodes share the chunks, and give the same rows as one process."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 
@@ -16,7 +17,7 @@ from tests.support.shop import Shop
 
 @pytest.mark.timeout(180)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
-def test_three_nodes_give_the_rows_of_one_process(shop, tmp_path):
+def test_all_nodes_work_and_give_the_rows_of_one_process(shop, tmp_path):
     shutil.copytree(shop.storage.url, tmp_path / "alone")
     alone = Shop(open_bucket(str(tmp_path / "alone")))
     out = tmp_path / "rows.parquet"
@@ -26,6 +27,9 @@ def test_three_nodes_give_the_rows_of_one_process(shop, tmp_path):
         timeout=150,
         env=environment_without_ray(),
     )
+    chunks = json.loads((tmp_path / "rows.parquet.json").read_text())
+    assert min(chunks["first"]) > 0
+    assert chunks["joined"] > 0
     rows = pq.read_table(out)
     assert len(shop.part_keys()) > 3
     alone.having(plan=LIMITS).run()
