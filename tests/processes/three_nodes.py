@@ -29,7 +29,7 @@ from tests.support.shop import Shop
 
 NODES = 3
 LIMITS = Plan(chunk_rows=100)
-CHUNK_SECONDS = 1.5
+CHUNK_SECONDS = 2.0
 
 
 @dataclass
