@@ -9,6 +9,7 @@ was encoded without copying the rows.
 from __future__ import annotations
 
 import pickle
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -101,12 +102,11 @@ def decode(table: pa.Table) -> Iterator[ChunkHistories]:
     if metadata is None:
         raise CorruptError("the block has no metadata of histories")
     extents: list[_ChunkExtent] = pickle.loads(metadata)  # noqa: S301 - made by `encode`
-    begin = 0
+    rows_of_files = _split(table, [count for extent in extents for _, count, _ in extent.files])
     for extent in extents:
         histories: list[tuple[str, list[FileRows]]] = []
-        for store, count, constant in extent.files:
-            rows = FileRows(table.slice(begin, count), constant)
-            begin += count
+        for store, _, constant in extent.files:
+            rows = FileRows(next(rows_of_files), constant)
             if histories and histories[-1][0] == store:
                 histories[-1][1].append(rows)
             else:
@@ -122,13 +122,32 @@ def decode(table: pa.Table) -> Iterator[ChunkHistories]:
         )
 
 
+def _split(table: pa.Table, counts: Sequence[int]) -> Iterator[pa.Table]:
+    """The rows of `table` in tables of so many rows each, in its order; nothing is copied.
+
+    The columns of `table` may be in any pieces. To slice a table of many pieces takes long, so the
+    pieces are taken one after the other.
+    """
+    batches = deque(table.to_batches())
+    for count in counts:
+        pieces = []
+        missing = count
+        while missing:
+            batch = batches.popleft()
+            if batch.num_rows > missing:
+                batches.appendleft(batch.slice(missing))
+                batch = batch.slice(0, missing)
+            pieces.append(batch)
+            missing -= batch.num_rows
+        yield pa.Table.from_batches(pieces, schema=table.schema)
+
+
 def _concatenated(files: Sequence[FileRows]) -> pa.Table:
-    """The rows of all files, each column in one piece: to slice many pieces takes long."""
+    """The rows of all files; nothing is copied."""
     try:
-        table = pa.concat_tables(rows.table for rows in files)
+        return pa.concat_tables(rows.table for rows in files)
     except pa.ArrowInvalid:
-        table = pa.concat_tables(_with_equal_columns(files))
-    return table.combine_chunks()
+        return pa.concat_tables(_with_equal_columns(files))
 
 
 def _with_equal_columns(files: Sequence[FileRows]) -> list[pa.Table]:

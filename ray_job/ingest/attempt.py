@@ -119,7 +119,7 @@ class IngestAttempt:
         past = read_past(self.storage, 0 if table is None else transaction_version(table, APP_ID))
         files, repeated = self._new_files(past, paths, kind, replace)
         warnings = [
-            f"{file.name} has the same content as {key}, which is in already: nothing new"
+            f"{file.name} has the same content as {key}, which was ingested before: nothing new"
             for file, key in repeated
         ]
         if not files:
