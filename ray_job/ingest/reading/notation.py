@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from ray_job.bucket.keys import STORE_ID_PATTERN
 from ray_job.ingest.reading.workspace import quote_text
@@ -184,5 +185,13 @@ def date_formats(text: str) -> list[str]:
     for pattern, dates in _FORMATS:
         for time_pattern, time in _TIMES:
             if re.fullmatch(pattern + time_pattern, plain):
-                formats += [date + time for date in dates]
+                formats += [date + time for date in dates if _is_read(plain, date + time)]
     return formats
+
+
+def _is_read(text: str, date_format: str) -> bool:
+    try:
+        datetime.strptime(text, date_format)  # noqa: DTZ007 - a day, whatever the time zone
+    except ValueError:
+        return False
+    return True
