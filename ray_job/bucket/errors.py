@@ -20,6 +20,10 @@ class UnusableModelError(InputError):
     """The model cannot be loaded in this environment."""
 
 
+class NothingPublishedError(InputError):
+    """The current release was asked for, and nothing was published yet."""
+
+
 class RayUnavailableError(StorecastError):
     """The Ray cluster cannot be started or reached."""
 

@@ -13,7 +13,13 @@ import pyarrow.compute as pc
 
 from ray_job import plan, provenance
 from ray_job.bucket import pointer, releases
-from ray_job.bucket.errors import CorruptError, InputError, NotFoundError, StorageError
+from ray_job.bucket.errors import (
+    CorruptError,
+    InputError,
+    NotFoundError,
+    NothingPublishedError,
+    StorageError,
+)
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.receipts import BadDelivery
@@ -91,9 +97,10 @@ def prepare(storage: Storage, settings: Settings, request: RunRequest, now: date
     Raises InputError where an input is missing, and for weekly data.
     """
     current, _ = pointer.read(storage)
+    requested = _requested_as_of(request, current)
     histories = open_histories(storage)
     schedule = Schedule(settings.zone, settings.deadline)
-    as_of = resolve_as_of(_requested_as_of(request, current), histories, schedule, now)
+    as_of = resolve_as_of(requested, histories, schedule, now)
     recent = read_recent_sales(storage, histories.files, as_of)
     weekly = weekly_data(recent.sold, as_of)
     if weekly is not None:
@@ -157,7 +164,7 @@ def _requested_as_of(request: RunRequest, current: Pointer) -> date | None:
         return request.as_of
     entry = current.current_entry
     if entry is None:
-        raise InputError("--as-of current: nothing was published yet")
+        raise NothingPublishedError("--as-of current: nothing was published yet")
     return entry.as_of
 
 

@@ -95,10 +95,16 @@ def make_receipt(
     )
 
 
-def failed_receipt(
-    settings: Settings, request: RunRequest, message: str, now: datetime, seconds: float, code: int
+def receipt_without_plan(
+    settings: Settings,
+    request: RunRequest,
+    status: Status,
+    code: int,
+    message: str,
+    now: datetime,
+    seconds: float,
 ) -> Receipt:
-    """The receipt of a run that could not begin, with its exit code; it is not written here.
+    """The receipt of a run that planned nothing, with its exit code; it is not written here.
 
     Where the as-of was not given, it is the one that should be live.
     """
@@ -106,7 +112,7 @@ def failed_receipt(
     as_of = given or now.astimezone(settings.zone).date() - timedelta(days=1)
     return Receipt(
         run_id=new_run_id(as_of, now),
-        status="failed",
+        status=status,
         exit_code=code,
         as_of=as_of,
         release=None,

@@ -15,6 +15,7 @@ from ray_job.bucket.errors import (
     ConflictError,
     InputError,
     NotFoundError,
+    NothingPublishedError,
     RayUnavailableError,
     StorageError,
     UnusableModelError,
@@ -32,7 +33,7 @@ from ray_job.execution.executor import Executor
 from ray_job.forecasting.task import ChunkResult, part_without_data
 from ray_job.model.intervals import total_interval
 from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight, prepare
-from ray_job.nightly.receipt import BAD_INPUT, UNEXPECTED, failed_receipt, make_receipt
+from ray_job.nightly.receipt import BAD_INPUT, DONE, UNEXPECTED, make_receipt, receipt_without_plan
 from ray_job.progress import Progress
 from ray_job.publishing import plausibility, publish, release_rows
 from ray_job.publishing.decide import Draft, Publication
@@ -70,14 +71,24 @@ def run(
     Idempotent: after any failure another call adopts the parts that exist. If everything was
     published already, nothing is written, and the receipt of the run that published is returned.
     Where the model cannot be loaded or Ray cannot be reached, a receipt of status "failed" is
-    written before UnusableModelError or RayUnavailableError is raised.
+    written before UnusableModelError or RayUnavailableError is raised. A run for the current
+    release does nothing as long as nothing was published; the first night publishes.
     """
     began = clock()
     try:
         return _run(storage, settings, request, executor, now=now, clock=clock, progress=progress)
+    except NothingPublishedError:
+        message = "nothing was published yet: the first night publishes"
+        receipt = receipt_without_plan(
+            settings, request, "unchanged", DONE, message, now, clock() - began
+        )
+        receipts.write(storage, receipt)
+        return receipt
     except (UnusableModelError, RayUnavailableError) as error:
         code = BAD_INPUT if isinstance(error, InputError) else UNEXPECTED
-        receipt = failed_receipt(settings, request, str(error), now, clock() - began, code)
+        receipt = receipt_without_plan(
+            settings, request, "failed", code, str(error), now, clock() - began
+        )
         with suppress(StorageError):
             receipts.write(storage, receipt)
         raise
@@ -115,7 +126,7 @@ def _run(
     with stopwatch.stage("publish"):
         draft = Draft(
             rows=rows.release,
-            expected=run_plan.expected,
+            expected=_expected(run_plan, request),
             known=run_plan.tables.known(run_plan.store_ids),
             as_of=run_plan.as_of,
             run_id=run_plan.spec.run_id,
@@ -189,6 +200,13 @@ def _rows(run_plan: RunPlan, results: Sequence[ChunkResult], request: RunRequest
 
     descriptions = run_plan.tables.descriptions
     return _StoreRows(combined, release_rows.release_rows(combined, origin, interval, descriptions))
+
+
+def _expected(run_plan: RunPlan, request: RunRequest) -> set[str]:
+    """The stores that the release should have. A trial of some stores counts no other ones."""
+    if request.publish or request.stores is None:
+        return run_plan.expected
+    return run_plan.expected & set(request.stores)
 
 
 def _unplanned(run_plan: RunPlan, request: RunRequest) -> WrittenPart:

@@ -108,6 +108,24 @@ def test_the_whole_night_after_some_stores(shop):
     assert {row["as_of"] for row in shop.stores().values()} == {LAST}
 
 
+def test_a_trial_of_some_stores_counts_these_only(shop):
+    for _ in range(2):
+        receipt = shop.run(stores=["s002", "s003"], publish=False, force=True)
+        assert receipt.status == "unpublished"
+        assert (receipt.stores.expected, receipt.stores.ok, receipt.stores.no_data) == (2, 2, 0)
+        shop.run()
+
+
+def test_a_run_for_the_current_release_before_the_first_publication(shop):
+    """The hourly job of a new installation: that it has nothing to do is no error."""
+    receipt = shop.run("current")
+    assert (receipt.status, receipt.exit_code, receipt.published) == ("unchanged", 0, False)
+    assert "nothing was published yet" in receipt.message
+    assert shop.storage.stat(keys.POINTER) is None
+    assert shop.part_keys() == []
+    assert shop.run().status == "published"
+
+
 def test_the_newest_sales_give_the_as_of(shop):
     assert shop.run(None).as_of == LAST
     shop.run(LAST - DAY)
