@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, datetime, time
+from typing import Self
 
 from pydantic import Field
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, NotFoundError
+from ray_job.bucket.errors import ConflictError, CorruptError, NotFoundError
 from ray_job.bucket.records import Record
 from ray_job.bucket.sanity import SILENT_DAYS
 from ray_job.bucket.storage import Storage, Versioned
@@ -54,6 +55,20 @@ class Pointer(Record):
     def entry(self, release: str) -> Published | None:
         """The newest publication of `release` in the history."""
         return next((entry for entry in self.history if entry.release == release), None)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, key: str) -> Self:
+        """Raises CorruptError, also for an object that no writer of a pointer can have written.
+
+        Each pointer that was written names a release of its history.
+        """
+        pointer = super().from_bytes(data, key)
+        if pointer.current_entry is None:
+            raise CorruptError(
+                f"{key}: current: it names no release of the history; restore an earlier generation"
+                " of the object"
+            )
+        return pointer
 
     @property
     def current_entry(self) -> Published | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+
+import pytest
 
 from ray_job.bucket import keys
 from tests.api.fixtures.bucket import AS_OF, Bucket, StoreSpec
@@ -72,6 +75,32 @@ def test_an_invalid_pointer_is_refused(tmp_path):
             keys.POINTER, b"{", bucket.storage.read_versioned(keys.POINTER).generation
         )
         api.refresh()
+        assert api.get("/v1/stores/1/forecast").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: {},
+        lambda pointer: pointer | {"current": None},
+        lambda pointer: pointer | {"current": "another"},
+        lambda pointer: pointer | {"history": []},
+        lambda pointer: pointer | {"history": pointer["history"][1:]},
+        lambda pointer: pointer | {"dates": []},
+        lambda pointer: [pointer],
+        lambda _: None,
+        dict.fromkeys,
+    ],
+)
+def test_a_damaged_pointer_leaves_the_last_snapshot(tmp_path, damage):
+    bucket = Bucket.make(tmp_path)
+    bucket.publish([StoreSpec("1")])
+    with serve(str(tmp_path)) as api:
+        stored = bucket.storage.read_versioned(keys.POINTER)
+        damaged = json.dumps(damage(json.loads(stored.data))).encode()
+        bucket.storage.replace(keys.POINTER, damaged, stored.generation)
+        api.refresh()
+        assert api.get("/readyz").json()["release_refused"] is True
         assert api.get("/v1/stores/1/forecast").status_code == 200
 
 

@@ -1,5 +1,6 @@
 """The pointer: compare-and-set, lost answers, unknown keys, damaged bytes."""
 
+import json
 from datetime import UTC, date, datetime, time
 from threading import Barrier, Thread
 
@@ -94,9 +95,9 @@ def test_a_writer_that_never_wins_gives_up(storage):
         nonlocal number
         number += 1
         _, generation = pointer.read(storage)
-        rival = current.model_copy(update={"bad": (f"r{number}",)})
+        rival = entering(f"r{number}")(current)
         storage.replace(keys.POINTER, rival.to_bytes(), generation)
-        return current.model_copy(update={"current": "own"})
+        return entering("own")(current)
 
     with pytest.raises(ConflictError, match=r"^results/current\.json: 64 other writers"):
         pointer.move(storage, change)
@@ -117,12 +118,14 @@ def test_a_forbidden_read_raises_at_once(gcs_shop, gcs):
 
 
 def test_unknown_keys_are_ignored_and_damaged_bytes_are_named(storage):
-    newer = b'{"current": null, "invented_later": 1}'
-    generation = storage.replace(keys.POINTER, newer, None)
-    assert pointer.read(storage)[0] == Pointer()
-    storage.replace(keys.POINTER, b"{", generation)
-    with pytest.raises(CorruptError, match=r"^results/current\.json: "):
-        pointer.read(storage)
+    written = entering("a")(Pointer())
+    newer = written.model_dump(mode="json") | {"invented_later": 1}
+    generation = storage.replace(keys.POINTER, json.dumps(newer).encode(), None)
+    assert pointer.read(storage)[0] == written
+    for damaged in (b"{", b"{}", b"null", b'{"current": "a"}', b'{"current": null}'):
+        generation = storage.replace(keys.POINTER, damaged, generation)
+        with pytest.raises(CorruptError, match=r"^results/current\.json: "):
+            pointer.read(storage)
 
 
 def test_the_document_is_readable_by_people(storage):

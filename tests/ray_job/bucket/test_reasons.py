@@ -36,6 +36,8 @@ def test_outcomes(outcome, text, is_covered):
         (ReasonCode.ABSURD, "absurd", False),
         (ReasonCode.NO_DATA, "no_data", False),
         (ReasonCode.LITTLE_HISTORY, "little_history", False),
+        (ReasonCode.CLOSED_WEEKDAY, "closed_weekday", False),
+        (ReasonCode.IMPLAUSIBLE, "implausible", False),
     ],
 )
 def test_reason_codes(code, text, is_retriable):
