@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -136,6 +138,58 @@ def test_endless_headers_are_cut_off(limited_api):
             for _ in range(1000):
                 slow.sendall(b"X-More: " + b"x" * 1000 + b"\r\n")
                 time.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece", "status"),
+    [
+        (b"GET /", b"x" * 10_000, b"414"),
+        (b"GET / HTTP/1.1\r\nX-Endless: ", b"x" * 10_000, b"431"),
+        (b"GET / HTTP/1.1\r\n", b"x" * 10_000, b"431"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x" * 10_000, None),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ", b"x" * 10_000, None),
+    ],
+)
+def test_what_never_ends_is_cut_off(limited_api, begin, piece, status):
+    """A URL, a header, a header's name, the extension of a chunk, a trailer."""
+    sent = 0
+    received = b""
+    with socket.create_connection(("127.0.0.1", limited_api.port), timeout=10) as endless:
+        with suppress(OSError):
+            endless.sendall(begin)
+            for _ in range(3000):
+                endless.sendall(piece)
+                sent += len(piece)
+        with suppress(OSError):
+            received = endless.recv(65_536)
+    assert sent < 15_000_000
+    if status is not None and received:
+        assert received.split()[1] == status
+    assert limited_api.get("/livez").status_code == 200
+
+
+def test_a_caller_that_reads_nothing_is_not_read_without_end(limited_api):
+    request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    sent = 0
+    with socket.create_connection(("127.0.0.1", limited_api.port), timeout=2) as greedy:
+        with suppress(OSError):
+            while sent < 50_000_000:
+                sent += greedy.send(request * 1000)
+        assert sent < 50_000_000
+    assert limited_api.get("/livez").status_code == 200
+
+
+def test_requests_that_wait_for_earlier_answers_are_answered_in_turn(limited_api):
+    paths = ["/livez", "/v1/stores/1/forecast", "/nowhere"] * 5
+    requests = [f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n" for path in paths]
+    requests[-1] = requests[-1].replace("Host: x", "Host: x\r\nConnection: close")
+    received = b""
+    with socket.create_connection(("127.0.0.1", limited_api.port), timeout=10) as caller:
+        caller.sendall("".join(requests).encode())
+        while piece := caller.recv(65_536):
+            received += piece
+    statuses = re.findall(rb"HTTP/1\.1 (\d+)", received)
+    assert statuses == [b"200", b"200", b"404"] * 5
 
 
 def test_connections_are_bounded(tmp_path):
