@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ray_job.__main__ import app
 from ray_job.bucket import pointer
 from ray_job.bucket.errors import InputError
-from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.scores import SCORES_SCHEMA
 from ray_job.bucket.storage import open_bucket
 from ray_job.evaluation import accuracy, scoring
@@ -59,7 +59,14 @@ def current(storage):
         FIRST: day(FIRST, [(5.0, 20.0), (-10.0, 40.0)]),
         FIRST + 2 * DAY: day(FIRST + 2 * DAY, [(30.0, 30.0), (-20.0, 50.0)]),
     }
-    scored = Pointer(accuracy=scoring.write(storage, scores, "run"))
+    entry = Published(
+        release="r",
+        sha256="0" * 64,
+        as_of=FIRST + 2 * DAY,
+        run_id="run",
+        published_at=datetime(2026, 3, 5, tzinfo=UTC),
+    )
+    scored = Pointer(current="r", history=(entry,), accuracy=scoring.write(storage, scores, "run"))
     return pointer.move(storage, lambda _: scored)
 
 
