@@ -31,8 +31,9 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._is_waiting = True
         self._header_bytes = 0
-        # Received of the current request, without its body. Parts that do not end yet count, too.
-        self._head_bytes = 0
+        # What was received of the current request, without its body. It includes a header that has
+        # not ended yet; `_header_bytes` does not.
+        self._bytes_without_body = 0
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -51,10 +52,10 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         # The parser joins the pieces of a URL or a header, in time that grows with its square.
-        if self._head_bytes > 2 * self.limits.max_header_bytes:
+        if self._bytes_without_body > 2 * self.limits.max_header_bytes:
             self._refuse_head()
             return
-        self._head_bytes += len(data)
+        self._bytes_without_body += len(data)
         super().data_received(data)
         if self._is_waiting and self._deadline is None:
             self._start_deadline()
@@ -82,7 +83,7 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self._head_bytes -= len(body)
+        self._bytes_without_body -= len(body)
         super().on_body(body)
 
     def on_response_complete(self) -> None:
@@ -94,7 +95,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._is_waiting = False
         # What follows in the same piece is of the next request: it counts from the next piece on.
-        self._head_bytes = 0
+        self._bytes_without_body = 0
         super().on_message_complete()
 
     def _refuse_head(self) -> None:
