@@ -54,8 +54,7 @@ def check_contradictions(workspace: Workspace, loaded_groups: Sequence[LoadedGro
         way_out = (
             'put rows = "transactions" under [sales] in the settings, so that they are added up'
             if is_of_moments
-            else "remove the wrong one; a correction is brought in after the other file, or with"
-            " --replace"
+            else "remove the wrong one; ingest a correction after the other file, or with --replace"
         )
         problems[group.file(number).name] = (
             f"row {group.row_number(workspace, number, row)} and row"
