@@ -122,7 +122,9 @@ class IngestAttempt:
             f"{file.name} has the same content as {key}, which was ingested before: nothing new"
             for file, key in repeated
         ]
-        if not files:
+        # Copies in raw_data/ become known, so that no later ingest fetches them again.
+        known = [file for file, _ in repeated if file.info is not None]
+        if not files and not known:
             version = None if table is None else table.version()
             return IngestReport(version=version, warnings=tuple(warnings))
         schemas = self._schemas(table)
@@ -132,7 +134,6 @@ class IngestAttempt:
             except BadFilesError as error:
                 raise _with_copies(error, files, repeated) from error
         check_unchanged(self.storage, files)
-        known = [file for file, _ in repeated if file.info is not None]
         report = self._commit(past, self._upload(batch, known))
         return replace_fields(report, warnings=(*warnings, *batch.warnings))
 

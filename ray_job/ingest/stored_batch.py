@@ -23,7 +23,7 @@ class StoredBatch:
 
     @property
     def _all_files(self) -> dict[int, RawFile]:
-        return {**self.files, **dict(enumerate(self.repeated, max(self.files) + 1))}
+        return {**self.files, **dict(enumerate(self.repeated, max(self.files, default=0) + 1))}
 
     def times(self, past: PastIngests) -> dict[int, int]:
         """The time of each file's delivery, in microseconds since 1970, by file number."""

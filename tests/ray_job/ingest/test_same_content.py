@@ -53,6 +53,17 @@ def test_the_same_content_under_another_name_is_nothing_new(tills, again, is_upl
     assert days(tills) == {"2026-11-01": 12.0}
 
 
+def test_a_copy_is_fetched_and_warned_of_once(tills):
+    tills.ingest(tills.file("till.csv", TILL))
+    tills.drop("copy.csv", TILL)
+    assert len(tills.ingest().warnings) == 1
+    before = tills.everything()
+    report = tills.ingest()
+    assert (report.files, report.warnings) == (0, ())
+    assert tills.everything() == before
+    assert days(tills) == {"2026-11-01": 12.0}
+
+
 def test_the_same_content_twice_in_one_ingest_counts_once(tills):
     tills.drop("a.csv", TILL, minute=1)
     tills.drop("b.csv.gz", gzip.compress(TILL.encode()), minute=2)
