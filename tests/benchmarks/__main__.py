@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import cases
-from tests.benchmarks.cases import Line
+from tests.benchmarks.data import Data
+from tests.benchmarks.steps import Line, Plan, Step
 
 FOLDER = Path(__file__).parent
 Measurements = dict[str, list[dict[str, Any]]]
@@ -53,8 +54,8 @@ class Report:
 
 def main() -> int:
     options = _options()
-    plan = cases.Plan(
-        data=cases.Data(options.data),
+    plan = Plan(
+        data=Data(options.data),
         sizes=tuple(sorted(options.stores)),
         items=options.items,
         skew_items=options.skew_items,
@@ -116,7 +117,7 @@ def _table(report: Report) -> str:
     return "\n".join([summary, "", "| | measured | demanded | |", "|---|---|---|---|", *rows])
 
 
-def _measure(step: cases.Step) -> dict[str, Any]:
+def _measure(step: Step) -> dict[str, Any]:
     """The figures that one process prints, or the error because of which there are none."""
     sys.stderr.write(f"{datetime.now(UTC):%H:%M:%S} {step.name}\n")
     try:
@@ -135,7 +136,7 @@ def _measure(step: cases.Step) -> dict[str, Any]:
     return figures
 
 
-def _write(report: Report, plan: cases.Plan, out: Path) -> None:
+def _write(report: Report, plan: Plan, out: Path) -> None:
     medians = {name: _medians(times) for name, times in report.measured.items()}
     report.lines = [line for case in cases.ALL for line in case.lines(plan, medians)]
     out.write_text(json.dumps(asdict(report), indent=1) + "\n")
