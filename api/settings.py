@@ -64,6 +64,8 @@ class ServiceSettings(BaseSettings):
     bucket: str
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
+    probe_port: int | None = Field(default=None, ge=0, le=65535)
+    """A second port for the probes and the metrics alone, which no number of callers can occupy."""
     refresh_seconds: float = Field(default=5.0, gt=0, le=10)
     cache_dir: Path | None = None
     """The folder for parts as Arrow files; None: a temporary folder of the process."""
@@ -79,6 +81,10 @@ class ServiceSettings(BaseSettings):
     max_body_bytes: int = Field(default=65_536, ge=0)
     max_header_bytes: int = Field(default=16_384, ge=1024)
     max_connections: int = Field(default=1000, ge=1)
+    max_connections_per_peer: int = Field(default=250, ge=1)
+    """The limit of one address. Behind a load balancer that is one of its machines."""
+    idle_seconds: float = Field(default=75.0, gt=0)
+    """How long a connection stays open without a request."""
     memory_bytes: int = Field(default=64 * 2**20, ge=0)
     """The size of the cache of replies; 0: no cache."""
     access_log: bool = True

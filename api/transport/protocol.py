@@ -2,7 +2,8 @@
 
 uvicorn limits neither the time in which a request has to arrive, nor the size of its headers, nor
 the number of requests that wait for the answers to earlier ones of their connection. So a few slow
-callers could occupy all connections, and one caller could fill the memory.
+callers could occupy all connections, and one caller could fill the memory. When uvicorn stops, it
+closes connections without saying so before (decisions 0036 and 0076).
 """
 
 from __future__ import annotations
@@ -10,45 +11,70 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from api.problems import ProblemKind, problem_response
 from api.settings import ServiceSettings
+from api.transport.connections import Connections
 
 _BUSY = ProblemKind(503, "busy", "Too many connections")
 _HEADERS_TOO_LARGE = ProblemKind(431, "headers-too-large", "The request's headers are too large")
 _URL_TOO_LONG = ProblemKind(414, "url-too-long", "The request's URL is too long")
 _MAX_WAITING_REQUESTS = 32
 """A connection with more requests that wait for earlier answers is closed."""
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = 2**20
+"""How long, and how much, is still received and thrown away after a refusal. A connection that is
+closed while bytes arrive is reset, and its caller may lose the refusal."""
+_LAST_READ_SECONDS = 0.05
+"""Before the server closes a connection, what has arrived on it already is read."""
+_LAST_REQUEST_SECONDS = 5.0
+"""How long the stopping server waits for the rest of a request."""
+_STALLED_SECONDS = 10.0
+"""A caller that takes nothing of its answer for so long is cut off."""
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn makes one for each connection. `protocol_for` sets `limits`."""
+    """uvicorn makes one for each connection. `protocol_for` sets `limits` and `listener`."""
 
     limits: ServiceSettings
+    listener: Connections
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._is_waiting = True
+        # Whether a part of a request has come, but not all of it.
+        self._has_begun = False
+        self._is_discarding = False
+        self._discarded_bytes = 0
         self._header_bytes = 0
         # What was received of the current request, without its body. It includes a header that has
         # not ended yet; `_header_bytes` does not.
         self._bytes_without_body = 0
+        self._is_in_body = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        # The request whose answer ends the connection although its caller would go on.
+        self._last_cycle: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.limits.max_connections:
+        if not self.listener.admit(self, self.client[0] if self.client else ""):
             transport.write(_reply("503 Service Unavailable", _BUSY))
             transport.close()
             return
-        self._start_deadline()
+        self._start_deadline(self.limits.request_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_deadline()
+        self._end_stalled()
+        self.listener.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_discarding:
+            self._discard(len(data))
+            return
         if self.transport.is_closing():
             return
         # The parser joins the pieces of a URL or a header, in time that grows with its square.
@@ -58,12 +84,13 @@ class Protocol(HttpToolsProtocol):
         self._bytes_without_body += len(data)
         super().data_received(data)
         if self._is_waiting and self._deadline is None:
-            self._start_deadline()
+            self._start_deadline(self.limits.request_seconds)
         elif not self._is_waiting and self._deadline is not None:
             self._end_deadline()
 
     def on_message_begin(self) -> None:
-        self._is_waiting = True
+        self._is_waiting = self._has_begun = True
+        self._is_in_body = False
         self._header_bytes = 0
         super().on_message_begin()
 
@@ -74,13 +101,18 @@ class Protocol(HttpToolsProtocol):
         if self._header_bytes > 2 * self.limits.max_header_bytes:
             self.transport.close()
             return
-        super().on_header(name, value)
+        # A field behind the body is no header: a route may have read the headers already.
+        if not self._is_in_body:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self._is_in_body = True
         if len(self.pipeline) >= _MAX_WAITING_REQUESTS:
             self.transport.close()
             return
         super().on_headers_complete()
+        if self.listener.draining:
+            self.end_after_answer()
 
     def on_body(self, body: bytes) -> None:
         self._bytes_without_body -= len(body)
@@ -88,39 +120,116 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        # uvicorn reads on after each answer, also while requests wait.
-        if self.pipeline:
+        if self.transport.is_closing():
+            self._watch_writing()
+        elif self.pipeline:
+            # uvicorn reads on after each answer, also while requests wait.
             self.flow.pause_reading()
+        else:
+            self.listener.waits(self)
 
     def on_message_complete(self) -> None:
-        self._is_waiting = False
+        self._is_waiting = self._has_begun = False
         # What follows in the same piece is of the next request: it counts from the next piece on.
         self._bytes_without_body = 0
+        self.listener.is_busy(self)
         super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        self._end_stalled()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._watch_writing()
+
+    def end_after_answer(self) -> None:
+        """Let the last answer say `Connection: close`.
+
+        A request that came behind one whose answer should have said so is answered, too.
+        """
+        cycle, earlier = self.cycle, self._last_cycle
+        if cycle is None or cycle.response_started or not cycle.keep_alive:
+            return
+        if earlier is not None and earlier is not cycle and not earlier.response_started:
+            earlier.keep_alive = True
+        cycle.keep_alive = False
+        self._last_cycle = cycle
+
+    def give_up(self) -> None:
+        self._is_discarding = True
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        """End the connection when the server stops, after the requests that have come."""
+        if self._is_discarding:
+            self.transport.abort()
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self.end_after_answer()
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(_LAST_READ_SECONDS, self._close_unless_begun)
+
+    def _close_unless_begun(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._has_begun:
+            self._end_deadline()
+            self._start_deadline(_LAST_REQUEST_SECONDS)
+        elif self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
 
     def _refuse_head(self) -> None:
         """Answer and close. Where an earlier request is not answered yet, there is no answer."""
-        if self.cycle is None or self.cycle.response_complete:
-            if len(self.url) > self.limits.max_header_bytes:
-                self.transport.write(_reply("414 URI Too Long", _URL_TOO_LONG))
-            else:
-                reply = _reply("431 Request Header Fields Too Large", _HEADERS_TOO_LARGE)
-                self.transport.write(reply)
-        self.transport.close()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()
+        elif len(self.url) > self.limits.max_header_bytes:
+            self._refuse(_reply("414 URI Too Long", _URL_TOO_LONG))
+        else:
+            self._refuse(_reply("431 Request Header Fields Too Large", _HEADERS_TOO_LARGE))
 
-    def _start_deadline(self) -> None:
-        seconds = self.limits.request_seconds
-        self._deadline = self.loop.call_later(seconds, self.transport.close)
+    def _refuse(self, reply: bytes) -> None:
+        self._is_discarding = True
+        self._end_deadline()
+        self.transport.write(reply)
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
+
+    def _discard(self, size: int) -> None:
+        self._discarded_bytes += size
+        if self._discarded_bytes > _LINGER_BYTES:
+            self.transport.abort()
+
+    def _start_deadline(self, seconds: float) -> None:
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
 
     def _end_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
+    def _watch_writing(self, unsent: int | None = None) -> None:
+        """Cut the caller off if it has taken nothing of its answer since the last call."""
+        self._end_stalled()
+        size = self.transport.get_write_buffer_size()
+        if unsent is not None and size >= unsent > 0:
+            self.transport.abort()
+        elif size:
+            self._stalled = self.loop.call_later(_STALLED_SECONDS, self._watch_writing, size)
 
-def protocol_for(settings: ServiceSettings) -> type[Protocol]:
+    def _end_stalled(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+
+def protocol_for(settings: ServiceSettings, listener: Connections) -> type[Protocol]:
     """A class for uvicorn, which gives no arguments of ours to the protocols that it makes."""
-    return type("Protocol", (Protocol,), {"limits": settings})
+    return type("Protocol", (Protocol,), {"limits": settings, "listener": listener})
 
 
 def _reply(status: str, problem: ProblemKind) -> bytes:

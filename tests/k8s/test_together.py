@@ -101,21 +101,26 @@ def test_the_probes_and_the_port_are_the_api_s(tmp_path):
     routes = api_routes(str(tmp_path))
     (pod,) = (pod for pod in pods(built("prod")) if pod.owner.startswith("Deployment/"))
     (container,) = pod.containers
-    (port,) = container["ports"]
+    port, probe_port = container["ports"]
     probes = {
         container[probe]["httpGet"]["path"]: container[probe]["httpGet"]["port"]
         for probe in ("startupProbe", "livenessProbe", "readinessProbe")
     }
     assert set(probes) == {"/startupz", "/livez", "/readyz"} <= routes
-    assert set(probes.values()) == {port["name"]}
+    assert set(probes.values()) == {probe_port["name"]}
     for name, resource in of_kind("prod", "ConfigMap").items():
         if name.startswith("storecast-api"):
-            assert resource["data"]["STORECAST_API_PORT"] == str(port["containerPort"])
+            data = resource["data"]
+            assert data["STORECAST_API_PORT"] == str(port["containerPort"])
+            assert data["STORECAST_API_PROBE_PORT"] == str(probe_port["containerPort"])
+            # The server finishes requests for 30 s at most after it has drained.
+            grace = pod.spec["terminationGracePeriodSeconds"]
+            assert float(data["STORECAST_API_DRAIN_SECONDS"]) + 30 < grace
     (service,) = of_kind("prod", "Service").values()
     assert service["spec"]["ports"][0]["targetPort"] == port["name"]
     (monitoring,) = of_kind("prod", "PodMonitoring").values()
     (endpoint,) = monitoring["spec"]["endpoints"]
-    assert endpoint["port"] == port["name"]
+    assert endpoint["port"] == probe_port["name"]
     assert endpoint["path"] in routes
     (health,) = of_kind("prod", "HealthCheckPolicy").values()
     check = health["spec"]["default"]["config"]["httpHealthCheck"]

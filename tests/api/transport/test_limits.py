@@ -8,8 +8,11 @@ import socket
 import time
 from contextlib import suppress
 
+import httpx
 import pytest
 
+from api.routes import health
+from api.transport import probes
 from tests.api.fixtures.bucket import Bucket, StoreSpec
 from tests.api.fixtures.serving import serve, wait_until
 
@@ -201,15 +204,74 @@ def test_requests_that_wait_for_earlier_answers_are_answered_in_turn(limited_api
     assert statuses == [b"200", b"200", b"404"] * 5
 
 
-def test_connections_are_bounded(tmp_path):
+def test_callers_that_wait_for_answers_occupy_connections(tmp_path, monkeypatch):
     Bucket.make(tmp_path).publish([StoreSpec("1")])
-    with serve(str(tmp_path), max_connections=3) as api:
-        connections = [socket.create_connection(("127.0.0.1", api.port)) for _ in range(3)]
-        time.sleep(0.1)
+    with serve(str(tmp_path), max_connections=3, max_connections_per_peer=10) as api:
+
+        async def wait(*_: object) -> None:
+            await asyncio.sleep(1)
+
+        monkeypatch.setattr(api.service, "snapshot_as_of", wait)
+        connections = [connect(api) for _ in range(3)]
+        for connection in connections:
+            connection.sendall(b"GET /v1/stores/1/forecast HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(0.2)
         answer = api.get("/livez")
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["type"] == "/problems/busy"
         for connection in connections:
+            assert connection.recv(65_536).startswith(b"HTTP/1.1")
             connection.close()
         wait_until(lambda: api.get("/livez").status_code == 200)
+
+
+@pytest.mark.parametrize("limits", [{"max_connections": 3}, {"max_connections_per_peer": 3}])
+@pytest.mark.parametrize("begin", [b"", b"GET /livez HTTP/1.1\r\nHost: x\r\n"])
+def test_the_connection_that_sent_nothing_for_longest_makes_room(tmp_path, limits, begin):
+    Bucket.make(tmp_path).publish([StoreSpec("1")])
+    request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    with serve(str(tmp_path), **limits) as api:
+        silent = [connect(api) for _ in range(3)]
+        for connection in silent:
+            connection.sendall(begin)
+        time.sleep(0.1)
+        assert api.get("/livez").status_code == 200
+        with suppress(ConnectionResetError):
+            assert silent[0].recv(1) == b""
+        for connection in silent[1:]:
+            connection.sendall(request[len(begin) :])
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        for connection in silent:
+            connection.close()
+
+
+def test_a_trailer_is_no_header_of_its_request(limited_api):
+    """A field behind the body cannot change how the request, or a cached reply to it, is read."""
+    request = (
+        b"GET /nowhere HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"0\r\nX-Large: " + b"x" * 20_000 + b"\r\n\r\n"
+    )
+    with connect(limited_api) as caller:
+        caller.sendall(request)
+        assert caller.recv(65_536).split()[1] == b"404"
+
+
+def test_the_port_of_the_probes_has_nothing_else(tmp_path):
+    Bucket.make(tmp_path).publish([StoreSpec("1")])
+    with serve(str(tmp_path), probe_port=0) as api:
+        address = f"http://127.0.0.1:{api.probe_port}"
+        for path in ("/livez", "/startupz", "/readyz", "/metrics"):
+            assert httpx.get(address + path).status_code == 200
+        for path in ("/", "/v1/stores/1/forecast", "/openapi.json"):
+            answer = httpx.get(address + path)
+            assert answer.status_code == 404
+            assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_every_probe_is_on_the_port_of_the_probes():
+    assert {route.path for route in health.router.routes} == probes.PATHS
+
+
+def connect(api) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", api.port), timeout=10)
