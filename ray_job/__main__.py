@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from ray_job.bucket.errors import CorruptError, InputError, StorecastError, TransientError
+from ray_job.bucket.errors import StorecastError, exit_code
 from ray_job.cli import (
     check,
     demo,
@@ -20,14 +20,6 @@ from ray_job.cli import (
     quality,
     tokens,
 )
-
-EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
-    (InputError, 2),
-    (CorruptError, 2),
-    (TransientError, 75),
-    (StorecastError, 1),
-)
-"""The first class that matches decides. Any other exception is a defect, with a traceback."""
 
 app = typer.Typer(
     name="storecast",
@@ -52,7 +44,7 @@ def main() -> None:
         app()
     except StorecastError as error:
         sys.stderr.write(f"storecast: {error}\n")
-        sys.exit(next(code for error_class, code in EXIT_CODES if isinstance(error, error_class)))
+        sys.exit(exit_code(error))
 
 
 if __name__ == "__main__":

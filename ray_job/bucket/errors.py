@@ -3,6 +3,8 @@
 A message is one sentence. It names the file, row, column or key, and what is wrong with it.
 """
 
+from typing import Final
+
 
 class StorecastError(Exception):
     """The base of every exception that this project raises on purpose."""
@@ -50,3 +52,17 @@ class StorageError(StorecastError):
 
 class TransientError(StorecastError):
     """A failure that may pass. The same command may succeed later."""
+
+
+EXIT_CODES: Final[tuple[tuple[type[StorecastError], int], ...]] = (
+    (InputError, 2),
+    (CorruptError, 2),
+    (TransientError, 75),
+    (StorecastError, 1),
+)
+"""The first class that matches decides. Any other exception is a defect, with a traceback."""
+
+
+def exit_code(error: StorecastError) -> int:
+    """The exit code of a command that `error` ends."""
+    return next(code for error_class, code in EXIT_CODES if isinstance(error, error_class))

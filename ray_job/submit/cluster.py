@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +20,12 @@ import urllib3
 from kubernetes import client, config, watch
 
 from ray_job.bucket.errors import InputError, StorecastError, TransientError
-from ray_job.submit.rayjob import MANAGED_BY, TEMPLATE, Resource
+from ray_job.submit.rayjob import TEMPLATE, Resource
 
 SCHEDULED_AT: Final = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _RAYJOBS: Final = {"group": "ray.io", "version": "v1", "plural": "rayjobs"}
+_RAYCLUSTERS: Final = {**_RAYJOBS, "plural": "rayclusters"}
 _SUBMITTER: Final = "ray-job-submitter"
 """The container in which KubeRay follows the driver's log."""
 _RETRIABLE = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GONE, HTTPStatus.TOO_MANY_REQUESTS)
@@ -130,29 +132,48 @@ class Cluster:
             return False
         return True
 
-    def submitted(self) -> list[Resource]:
-        """Every RayJob that `submit` made."""
-        selector = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+    def all(self) -> list[Resource]:
+        """Every RayJob of the namespace, whoever made it."""
         with _translated_errors("RayJobs"):
             listing = self.rayjobs.list_namespaced_custom_object(
-                **_RAYJOBS, namespace=self.namespace, label_selector=selector, _request_timeout=30
+                **_RAYJOBS, namespace=self.namespace, _request_timeout=30
             )
         rayjobs: list[Resource] = listing["items"]
         return rayjobs
 
+    def pods(self) -> list[Resource]:
+        """Every pod of the namespace."""
+        return self._items("pods", self.core.list_namespaced_pod)
+
+    def warnings(self) -> list[Resource]:
+        """The events of type Warning of the namespace. The cluster keeps them for an hour."""
+        return self._items(
+            "events", partial(self.core.list_namespaced_event, field_selector="type=Warning")
+        )
+
+    def _items(self, subject: str, call: Callable[..., Any]) -> list[Resource]:
+        """The items of a listing as the API wrote them: the client's types refuse some of them."""
+        with _translated_errors(subject):
+            response = call(self.namespace, _preload_content=False, _request_timeout=30)
+            items: list[Resource] = json.loads(response.read())["items"]
+        return items
+
     def delete(self, name: str) -> None:
         """Delete a RayJob and, in the background, what it owns. Does nothing if it is gone."""
-        try:
-            with _translated_errors(f"RayJob {name}"):
-                self.rayjobs.delete_namespaced_custom_object(
-                    **_RAYJOBS,
-                    namespace=self.namespace,
-                    name=name,
-                    propagation_policy="Background",
-                    _request_timeout=30,
-                )
-        except _MissingError:
-            return
+        self._delete(f"RayJob {name}", {**_RAYJOBS, "name": name})
+
+    def delete_ray_cluster(self, name: str) -> None:
+        """Delete a RayCluster and, in the background, its pods. Does nothing if it is gone."""
+        self._delete(f"RayCluster {name}", {**_RAYCLUSTERS, "name": name})
+
+    def _delete(self, subject: str, place: dict[str, str]) -> None:
+        with suppress(_MissingError), _translated_errors(subject):
+            self.rayjobs.delete_namespaced_custom_object(
+                **place,
+                namespace=self.namespace,
+                propagation_policy="Background",
+                _request_timeout=30,
+            )
 
     def states(
         self, name: str, pace: Pace, clock: Callable[[], float] = time.monotonic
@@ -200,15 +221,17 @@ class Cluster:
         """What the driver of a RayJob writes; None if its submitter's pod does not run yet."""
         subject = f"the log of RayJob {name}"
         with _translated_errors(subject):
-            pods = self.core.list_namespaced_pod(
-                self.namespace, label_selector=f"job-name={name}", _request_timeout=30
-            ).items
-            running = [pod for pod in pods if pod.status.phase in {"Running", "Succeeded"}]
+            running = [
+                pod
+                for pod in self.pods()
+                if (pod["metadata"].get("labels") or {}).get("job-name") == name
+                and (pod.get("status") or {}).get("phase") in {"Running", "Succeeded"}
+            ]
             if not running:
                 return None
-            newest = max(running, key=lambda pod: pod.metadata.creation_timestamp)
+            newest = max(running, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
             response = self.core.read_namespaced_pod_log(
-                newest.metadata.name,
+                newest["metadata"]["name"],
                 self.namespace,
                 container=_SUBMITTER,
                 follow=True,

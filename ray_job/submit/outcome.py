@@ -12,7 +12,7 @@ from datetime import date
 from types import FrameType
 from typing import Final
 
-from ray_job.bucket.errors import TransientError
+from ray_job.bucket.errors import StorecastError, TransientError, exit_code
 from ray_job.events import emit
 from ray_job.submit import rayjob
 
@@ -35,7 +35,10 @@ QUIET_OUTCOMES: Final = frozenset(
 
 @dataclass(slots=True)
 class SubmissionOutcome:
-    """The fields of `submit_finished`. `outcome` is the receipt's status or why there is none."""
+    """The fields of `submit_finished`. `outcome` is the receipt's status or why there is none.
+
+    `exit_code` is the command's; None only for a defect.
+    """
 
     outcome: str = "not_submitted"
     submission: str | None = None
@@ -57,9 +60,10 @@ def reported_outcome(*, adhoc: bool, waits: bool) -> Iterator[SubmissionOutcome]
     except _TerminatedError:
         outcome.outcome = "left_running" if outcome.submission else "interrupted"
         outcome.exit_code = TERMINATED
-    except TransientError:
-        if outcome.outcome not in rayjob.TRANSIENT:
+    except StorecastError as error:
+        if isinstance(error, TransientError) and outcome.outcome not in rayjob.TRANSIENT:
             outcome.outcome = "unreachable"
+        outcome.exit_code = exit_code(error)
         raise
     finally:
         if waits:

@@ -29,19 +29,23 @@ Reason = Literal[
     "stopped",
     "invalid",
     "deadline",
+    "second_deadline",
     "not_started",
     "head_lost",
     "driver_failed",
     "deleted",
 ]
-TRANSIENT: Final[frozenset[Reason]] = frozenset({"head_lost", "not_started"})
-"""Ends that are no fault of the night: the same submission may succeed."""
+TRANSIENT: Final[frozenset[Reason]] = frozenset({"deadline", "head_lost", "not_started"})
+"""Ends after which the same submission may succeed. A further attempt resumes what was done."""
+LEAVE_DRIVER: Final[frozenset[Reason]] = TRANSIENT | {"second_deadline"}
+"""Ends that the operator decides by a clock or by what it sees: the driver may still run."""
 
 _SENTENCES: Final[dict[Reason, str]] = {
     "succeeded": "succeeded",
     "stopped": "was stopped by somebody",
     "invalid": "was refused by the operator as invalid",
-    "deadline": "did not finish before its deadline",
+    "deadline": "did not finish before its deadline; a further attempt will resume it",
+    "second_deadline": "did not finish before its deadline, as an attempt of this night before it",
     "not_started": "got no running cluster in time",
     "head_lost": "lost its head node, or could not be submitted to it",
     "driver_failed": "failed: its command did not exit with 0",
@@ -55,17 +59,19 @@ _REASONS: Final[dict[str, Reason]] = {
     "JobStatusCheckTimeoutExceeded": "head_lost",
     "JobDeploymentStatusTransitionGracePeriodExceeded": "head_lost",
 }
-_SUPERVISOR_DIED: Final = re.compile(
-    r"actor (died|is dead)|supervisor|node .*(died|dead|lost)", re.IGNORECASE
+_DRIVER_LOST: Final = re.compile(
+    r"actor (died|is dead)|supervisor|node .*(died|dead|lost)|job not found", re.IGNORECASE
 )
+"""The job's supervisor died with its node, or the head is a new one that knows no job."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a RayJob ended; `message` is the operator's."""
+    """How a RayJob ended. `message` is the operator's, `problem` what kept pods from running."""
 
     reason: Reason
     message: str = ""
+    problem: str | None = None
 
     @property
     def transient(self) -> bool:
@@ -74,7 +80,8 @@ class End:
     def sentence(self, name: str) -> str:
         lines = self.message.strip().splitlines()
         detail = f": {lines[0]}" if lines else ""
-        return f"RayJob {name} {_SENTENCES[self.reason]}{detail}"
+        pods = f"; {self.problem}" if self.problem else ""
+        return f"RayJob {name} {_SENTENCES[self.reason]}{detail}{pods}"
 
 
 def night_name(as_of: date, attempt: int = 1) -> str:
@@ -160,6 +167,11 @@ def end(rayjob: Resource) -> End | None:
     return None
 
 
+def cluster_name(rayjob: Resource) -> str | None:
+    """The RayCluster of a RayJob; None if the operator has not named it yet."""
+    return (rayjob.get("status") or {}).get("rayClusterName") or None
+
+
 def _failure(status: Mapping[str, Any], message: str) -> Reason:
     reason = _REASONS.get(str(status.get("reason") or ""))
     if reason is not None:
@@ -171,7 +183,7 @@ def _failure(status: Mapping[str, Any], message: str) -> Reason:
         condition.get("type") == "HeadPodReady" and condition.get("status") == "False"
         for condition in conditions
     )
-    return "head_lost" if headless or _SUPERVISOR_DIED.search(message) else "driver_failed"
+    return "head_lost" if headless or _DRIVER_LOST.search(message) else "driver_failed"
 
 
 def prunable(rayjobs: Iterable[Resource], now: datetime) -> list[str]:

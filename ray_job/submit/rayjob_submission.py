@@ -5,15 +5,17 @@ from __future__ import annotations
 import secrets
 import string
 import time
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import partial
 
 from ray_job.bucket import receipts
 from ray_job.bucket.errors import InputError, StorageError, StorecastError, TransientError
 from ray_job.bucket.receipts import Receipt
 from ray_job.bucket.storage import Storage
 from ray_job.events import emit
-from ray_job.submit import rayjob
+from ray_job.submit import attempts, pod_problems, rayjob
 from ray_job.submit.cluster import Cluster, ClusterError, Pace
 from ray_job.submit.driver_log import DriverLog
 from ray_job.submit.outcome import SubmissionOutcome
@@ -35,6 +37,7 @@ class RayJobSubmission:
     pace: Pace
     name: str = ""
     _began: float = field(default_factory=time.monotonic)
+    _problem: str | None = None
 
     def start(self) -> None:
         """Create the RayJob, or find that of the same night. Emits `submit_started`.
@@ -58,30 +61,52 @@ class RayJobSubmission:
         )
 
     def _create_or_find(self, template: rayjob.Resource) -> bool:
-        """Whether a RayJob was created; False if one of the night was found.
+        """Whether a RayJob was created; False if one of the night is followed.
 
-        After a RayJob that failed, a further attempt is created under a new name. With `force` the
-        same holds after one that succeeded.
+        After attempts that failed, a further one is created under a new name, once their drivers
+        have ended. With `force` the same holds after one that succeeded.
         """
-        attempt = 1
-        while attempt <= rayjob.LAST_ATTEMPT:
-            self.name = rayjob.night_name(self.as_of, attempt)
+        while True:
+            night = self._attempts()
+            current = attempts.followed(night, force=self.force)
+            if current is not None:
+                self.name = current["metadata"]["name"]
+                if rayjob.end(current) is None:
+                    self._check_entrypoint(current)
+                return False
+            number = attempts.next_number(night)
+            if number > rayjob.LAST_ATTEMPT:
+                raise ClusterError(
+                    f"attempt {rayjob.LAST_ATTEMPT} of as-of {self.as_of} has ended: read the"
+                    " status of its RayJobs, delete them and submit again"
+                )
+            self._end_drivers()
+            self.name = rayjob.night_name(self.as_of, number)
             if self._create(template):
                 return True
-            existing = retry_transient(lambda: self.cluster.get(self.name), self.pace)
-            if existing is None:
-                continue  # It was deleted in between, so its name is free again.
-            end = rayjob.end(existing)
-            if end is None:
-                self._check_entrypoint(existing)
-                return False
-            if end.reason == "succeeded" and not self.force:
-                return False
-            attempt += 1
-        raise ClusterError(
-            f"all {rayjob.LAST_ATTEMPT} RayJobs of as-of {self.as_of} have ended: read their"
-            " status, delete them and submit again"
-        )
+            # Another submitter was first, or the answer to an earlier try was lost.
+
+    def _attempts(self) -> dict[int, rayjob.Resource]:
+        return attempts.of_night(retry_transient(self.cluster.all, self.pace), self.as_of)
+
+    def _end_drivers(self) -> None:
+        """End the drivers that earlier attempts of the night have left, and wait for it.
+
+        After `pace.patience` seconds, for example where a node does not answer, the method goes on:
+        two drivers of a night cost time, but publish once.
+        """
+        last = time.monotonic() + self.pace.patience
+        while clusters := self._clusters_with_driver():
+            for name in clusters:
+                retry_transient(partial(self.cluster.delete_ray_cluster, name), self.pace)
+            if time.monotonic() > last:
+                emit("submit_driver_remains", "WARNING", as_of=self.as_of, clusters=clusters)
+                return
+            time.sleep(self.pace.retry)
+
+    def _clusters_with_driver(self) -> list[str]:
+        pods = retry_transient(self.cluster.pods, self.pace)
+        return attempts.clusters_with_driver(pods, self._attempts(), self.as_of)
 
     def _check_entrypoint(self, running: rayjob.Resource) -> None:
         """Raise InputError if a forced submission would wait for a run that is not forced.
@@ -112,11 +137,17 @@ class RayJobSubmission:
         then has the reason.
         """
         end = self._wait()
+        if end.reason == "deadline" and self._missed_before():
+            end = replace(end, reason="second_deadline")
         outcome.outcome = end.reason
         self._raise_failure(end)
         receipt = self._receipt()
         outcome.outcome, outcome.exit_code = receipt.status, receipt.exit_code
         self._prune()
+
+    def _missed_before(self) -> bool:
+        """Whether an earlier attempt of the night met its deadline, too."""
+        return not self.adhoc and bool(attempts.missed_deadlines(self._attempts()) - {self.name})
 
     def _wait(self) -> rayjob.End:
         """Copy the driver's log and emit heartbeats until the RayJob ends or is deleted."""
@@ -130,7 +161,7 @@ class RayJobSubmission:
                 end = rayjob.end(resource)
                 if end is not None:
                     log.finish()
-                    return end
+                    return self._explained(end, resource)
                 if time.monotonic() - heartbeat >= self.pace.heartbeat:
                     heartbeat = time.monotonic()
                     emit(
@@ -139,10 +170,31 @@ class RayJobSubmission:
                         as_of=self.as_of,
                         phase=rayjob.phase(resource),
                         seconds=self._seconds(resource),
+                        problem=self._pod_problem(resource),
                     )
         finally:
             log.stop()
         return rayjob.End("deleted")
+
+    def _pod_problem(self, resource: rayjob.Resource) -> str | None:
+        """What keeps pods from running; what was seen last if the API does not say."""
+        with suppress(StorecastError):
+            self._problem = pod_problems.problem(
+                resource, self.cluster.pods(), self.cluster.warnings()
+            )
+        return self._problem
+
+    def _explained(self, end: rayjob.End, resource: rayjob.Resource) -> rayjob.End:
+        """The end with the problem of its pods. Ends the driver where it may still run."""
+        if end.reason not in rayjob.LEAVE_DRIVER:
+            return end
+        before = self._problem
+        end = replace(end, problem=self._pod_problem(resource) or before)
+        cluster_name = rayjob.cluster_name(resource)
+        if cluster_name is not None:
+            with suppress(StorecastError):  # KubeRay deletes it, too, some minutes later.
+                self.cluster.delete_ray_cluster(cluster_name)
+        return end
 
     def _seconds(self, resource: rayjob.Resource) -> float:
         """Since the RayJob was created."""
@@ -179,7 +231,7 @@ class RayJobSubmission:
     def _prune(self) -> None:
         """Delete old RayJobs. A failure to do so does not fail the night."""
         try:
-            for name in rayjob.prunable(self.cluster.submitted(), self.now):
+            for name in rayjob.prunable(self.cluster.all(), self.now):
                 self.cluster.delete(name)
                 emit("submit_pruned", submission=name)
         except StorecastError as error:

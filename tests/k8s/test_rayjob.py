@@ -95,13 +95,23 @@ def test_a_schedule_without_a_moment_is_refused(text):
             },
             "head_lost",
         ),
+        # The head came back in the same RayCluster, and the new one knows no job.
+        (
+            {
+                "jobDeploymentStatus": "Failed",
+                "jobStatus": "RUNNING",
+                "reason": "AppFailed",
+                "message": "Submitter completed but Ray job not found in RayCluster.",
+            },
+            "head_lost",
+        ),
     ],
 )
 def test_ends_are_told_apart(status, reason):
     end = rayjob.end(_with(**status))
     assert end is not None
     assert end.reason == reason
-    assert end.transient == (reason in {"head_lost", "not_started"})
+    assert end.transient == (reason in {"deadline", "head_lost", "not_started"})
     assert "storecast-20261123" in end.sentence("storecast-20261123")
 
 

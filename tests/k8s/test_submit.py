@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from ray_job import settings
-from ray_job.bucket.errors import InputError, TransientError
+from ray_job.bucket.errors import InputError, TransientError, exit_code
 from ray_job.submit import rayjob, submit
 from ray_job.submit.cluster import Cluster, ClusterError
 from tests.fake_kubernetes.objects import Place
@@ -18,10 +18,13 @@ from tests.k8s.support.submissions import (
     NOW,
     RUNNING,
     SUCCEEDED,
+    acting_when,
     events,
     leave_receipt,
     rayjob_place,
     rayjobs,
+    request_count,
+    start_head,
     start_pod,
 )
 
@@ -100,7 +103,7 @@ def test_an_as_of_later_than_yesterday_is_refused(submit_night, fake):
         ({"jobDeploymentStatus": "ValidationFailed", "message": "no"}, InputError, "invalid: no"),
         (
             {"jobDeploymentStatus": "Failed", "reason": "DeadlineExceeded"},
-            ClusterError,
+            TransientError,
             "before its deadline",
         ),
         (
@@ -122,6 +125,7 @@ def test_failures_are_told_apart(submit_night, operator, capsys, status, error, 
     finished = events(capsys.readouterr().err)[-1]
     assert finished["severity"] == "ERROR"
     assert finished["outcome"] not in {"published", "unknown"}
+    assert finished["exit_code"] == exit_code(error(""))
 
 
 def test_the_role_is_what_is_needed_and_no_more(
@@ -133,16 +137,20 @@ def test_the_role_is_what_is_needed_and_no_more(
         Place("jobs.batch", NAMESPACE, "by-hand"), {"metadata": {"name": "by-hand"}}
     )
     monkeypatch.setenv("STORECAST_JOB_NAME", "by-hand")
-    start_pod(fake)
+    start_pod(fake, f"{NAME}-2")
     fake.objects.write_log("submitter-pod", "hello", close=True)
+    missed = {"jobDeploymentStatus": "Failed", "rayClusterName": f"{NAME}-abcde"}
+    fake.objects.create(rayjob_place(NAME), {"status": missed})
+    head = start_head(fake, f"{NAME}-abcde")
 
     def leave_receipt_slowly(name):
         leave_receipt(receipt_storage, name)
         time.sleep(0.5)
 
-    operator(SUCCEEDED, before=leave_receipt_slowly)
-    assert submit_night(as_of=None) == 0
-    assert rayjobs(fake) == {NAME}
+    operator(RUNNING, SUCCEEDED, before=leave_receipt_slowly)
+    with acting_when(lambda: request_count(fake, "delete"), fake.objects.delete, head):
+        assert submit_night(as_of=None) == 0
+    assert rayjobs(fake) == {NAME, f"{NAME}-2"}
     used = {(request.group, request.resource, request.verb) for request in fake.requests}
     granted = {
         (group, resource, verb)
@@ -187,6 +195,35 @@ def test_a_hung_driver_is_seen_by_its_heartbeats(submit_night, fake, receipt_sto
     assert beats
     assert beats[0]["phase"] == "Running/RUNNING"
     assert beats[0]["submission"] == NAME
+
+
+def test_a_pod_that_cannot_start_is_named(submit_night, fake, receipt_storage, operator, capsys):
+    """While it waits by a heartbeat, and at the end by the message."""
+    waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image nowhere/job"}
+    missed = {
+        "jobDeploymentStatus": "Failed",
+        "reason": "DeadlineExceeded",
+        "rayClusterName": f"{NAME}-abcde",
+    }
+    start_head(
+        fake, f"{NAME}-abcde", "Pending", containerStatuses=[{"state": {"waiting": waiting}}]
+    )
+    submit_night(wait=False)
+    fake.objects.set_status(
+        rayjob_place(NAME),
+        {"jobDeploymentStatus": "Initializing", "rayClusterName": f"{NAME}-abcde"},
+    )
+    timer = threading.Timer(1.5, fake.objects.set_status, [rayjob_place(NAME), missed])
+    timer.start()
+    said = f"pod {NAME}-abcde-head-x7k2p: ImagePullBackOff: Back-off pulling image nowhere/job"
+    with pytest.raises(TransientError, match=said):
+        submit_night()
+    timer.join()
+    beats = [
+        event for event in events(capsys.readouterr().err) if event["event"] == "submit_heartbeat"
+    ]
+    assert beats
+    assert beats[0]["problem"] == said
 
 
 @pytest.mark.usefixtures("kubeconfig")

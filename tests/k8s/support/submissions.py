@@ -54,9 +54,20 @@ def rayjobs(fake):
     return {resource["metadata"]["name"] for resource in resources} - {rayjob.TEMPLATE}
 
 
-def start_pod(fake):
+def start_head(fake, cluster, phase="Running", **status):
+    """A head's pod as KubeRay makes it; returns its place."""
+    name = f"{cluster}-head-x7k2p"
+    labels = {"ray.io/cluster": cluster, "ray.io/node-type": "head"}
+    place = Place("pods", NAMESPACE, name)
+    fake.objects.create(
+        place, {"metadata": {"labels": labels}, "status": {"phase": phase, **status}}
+    )
+    return place
+
+
+def start_pod(fake, name=NAME):
     pod = {
-        "metadata": {"name": "submitter-pod", "labels": {"job-name": NAME}},
+        "metadata": {"name": "submitter-pod", "labels": {"job-name": name}},
         "spec": {"containers": [{"name": "ray-job-submitter"}]},
         "status": {"phase": "Running"},
     }
