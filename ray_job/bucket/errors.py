@@ -46,6 +46,10 @@ class CorruptError(StorecastError):
     """The bytes of an object do not match its name, digest, checksum or format."""
 
 
+class UnknownFormatError(CorruptError):
+    """A newer version of this program wrote the object, in a format that this one cannot read."""
+
+
 class StorageError(StorecastError):
     """The storage failed or refused a request. The state of the object is not known."""
 

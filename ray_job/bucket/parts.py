@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_job.bucket.compatibility import check_format, conform
 from ray_job.bucket.errors import CorruptError
 
 PART_SCHEMA = pa.schema(
@@ -57,7 +58,10 @@ OUTCOME_SCHEMA = pa.schema(
         ("sold", pa.list_(pa.float64())),
     ]
 )
-"""One row per store of a chunk. If a store has several chunks, their sums can be added."""
+"""One row per store of a chunk. If a store has several chunks, their sums can be added.
+
+Columns that PART_SCHEMA or OUTCOME_SCHEMA get are null in the parts of earlier versions.
+"""
 
 ROW_GROUP_ROWS = 65_536
 _FOOTER = "storecast"
@@ -121,12 +125,16 @@ def encode(rows: pa.Table, outcomes: pa.Table, digest: str, **info: Any) -> byte
 
 
 def decode(data: bytes, key: str) -> Part:
-    """The footer of a part. Raises CorruptError, which names `key`, if the part is not whole."""
+    """The footer of a part.
+
+    Raises CorruptError, which names `key`, if the part is not whole, and UnknownFormatError.
+    """
     try:
         metadata = pq.read_metadata(pa.BufferReader(data)).metadata
         info = json.loads(metadata[_FOOTER.encode()])
+        check_format(info.get("format"), key)
         with pa.ipc.open_stream(base64.b64decode(metadata[_OUTCOMES.encode()])) as stream:
-            outcomes = stream.read_all()
+            outcomes = conform(stream.read_all(), OUTCOME_SCHEMA)
         return Part(info.pop("digest"), info, outcomes, sha256(data))
     except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
         raise CorruptError(f"{key}: the object is not a part: {error}") from error
@@ -135,13 +143,16 @@ def decode(data: bytes, key: str) -> Part:
 def read_rows(data: bytes, key: str, first_row: int = 0, rows: int | None = None) -> pa.Table:
     """`rows` rows of a part from `first_row` on, None for all that follow; PART_SCHEMA.
 
-    Verifies the checksums of the pages. Raises CorruptError, which names `key`.
+    Verifies the checksums of the pages. Raises CorruptError, which names `key`, and
+    UnknownFormatError.
     """
     try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            footer = (file.metadata.metadata or {}).get(_FOOTER.encode(), b"{}")
+            check_format(json.loads(footer).get("format"), key)
             table = file.read(use_threads=False).replace_schema_metadata(None)
-        return table.slice(first_row, rows)
-    except (pa.ArrowException, OSError) as error:
+        return conform(table, PART_SCHEMA).slice(first_row, rows)
+    except (pa.ArrowException, AttributeError, ValueError, OSError) as error:
         raise CorruptError(f"{key}: the part cannot be read: {error}") from error
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import date, datetime, time
 from typing import Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, CorruptError, NotFoundError
@@ -24,7 +24,9 @@ _RACES = 64
 
 
 class Published(Record):
-    """A publication of a release."""
+    """A publication of a release. Fields that a newer version added stay in the pointer."""
+
+    model_config = ConfigDict(extra="allow")
 
     release: str
     sha256: str
@@ -39,8 +41,11 @@ class Pointer(Record):
     `history` begins with the newest publication. It contains every release that `current` or
     `dates` name. `bad` are releases that a rollback gave up. `dates` names the newest good release
     of each as-of, `accuracy` the object with the scores of each target date. A scheduled run
-    publishes only an as-of that is later than `hold_through`.
+    publishes only an as-of that is later than `hold_through`. Fields that a newer version added
+    stay when this version moves the pointer.
     """
+
+    model_config = ConfigDict(extra="allow")
 
     current: str | None = None
     history: tuple[Published, ...] = ()

@@ -7,7 +7,7 @@ the release's `as_of` and another run made it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_job.bucket import keys, reasons
+from ray_job.bucket.compatibility import conform, join_added, split_added
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.parts import sha256
 from ray_job.bucket.records import Record
@@ -62,7 +63,18 @@ RELEASE_SCHEMA = pa.schema(
         ("description", pa.string()),
     ]
 )
-"""One row per store, sorted by store id. Absent text is null."""
+"""One row per store, sorted by store id. Absent text is null.
+
+A column that this list gets is in no release of an earlier version: it is null there.
+"""
+
+_FIRST_COLUMNS = (
+    *("store_id", "outcome", "reason_code", "reason", "attempt", "expected", "as_of"),
+    *("generated_at", "data_through", "run_id", "model_version", "table_version"),
+    *("carried_since", "last_target_date", "items", "target_dates", "predicted", "lower_80"),
+    *("upper_80", "usual", "method", "missing", "parts", "description"),
+)
+"""The columns that version 0.1 reads: exactly these. All others are in the file's footer."""
 
 
 class ReleaseHeader(Record):
@@ -94,7 +106,8 @@ _DICTIONARY_COLUMNS = [
     *(
         field.name
         for field in RELEASE_SCHEMA
-        if pa.types.is_string(field.type) or pa.types.is_date(field.type)
+        if field.name in _FIRST_COLUMNS
+        and (pa.types.is_string(field.type) or pa.types.is_date(field.type))
     ),
     *(f"{name}.list.element" for name in ("target_dates", "method", "missing")),
     *(f"parts.list.element.{name}" for name in ("part", "sha256")),
@@ -104,32 +117,43 @@ _DICTIONARY_COLUMNS = [
 
 def encode(release: Release) -> bytes:
     """The object's bytes. The same release gives the same bytes."""
-    table = release.stores.cast(RELEASE_SCHEMA).replace_schema_metadata(
-        {_HEADER: release.header.to_bytes()}
-    )
+    table, added = split_added(conform(release.stores, RELEASE_SCHEMA), _FIRST_COLUMNS)
+    table = table.replace_schema_metadata({_HEADER: release.header.to_bytes()})
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
+    with pq.ParquetWriter(
         sink,
+        table.schema,
         compression="lz4",
         use_dictionary=_DICTIONARY_COLUMNS,
         write_page_checksum=True,
-        row_group_size=2**20,
-    )
+    ) as writer:
+        writer.write_table(table, row_group_size=2**20)
+        if added:
+            writer.add_key_value_metadata(added)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
 
 def decode(data: bytes, key: str) -> Release:
-    """The release of these bytes. Raises CorruptError, which names `key`, if they are none."""
+    """The release of these bytes, with the columns of RELEASE_SCHEMA.
+
+    Raises CorruptError, which names `key`, if they are none, and UnknownFormatError.
+    """
     try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            metadata = file.metadata.metadata or {}
+            header = ReleaseHeader.from_bytes(metadata[_HEADER], key)
             # Arrow's threads may outlive the read. If the process ends then, they abort it.
-            table = file.read(use_threads=False)
-        header = ReleaseHeader.from_bytes(table.schema.metadata[_HEADER], key)
-        return Release(header, table.replace_schema_metadata(None).cast(RELEASE_SCHEMA))
+            table = file.read(use_threads=False).replace_schema_metadata(None)
+        return Release(header, _with_all_columns(table, metadata, key, RELEASE_SCHEMA))
     except (pa.ArrowException, KeyError, TypeError, OSError) as error:
         raise CorruptError(f"{key}: the object is not a release: {error}") from error
+
+
+def _with_all_columns(
+    table: pa.Table, metadata: Mapping[bytes, bytes], key: str, schema: pa.Schema
+) -> pa.Table:
+    return conform(join_added(table, metadata, key, schema.names), schema)
 
 
 def load(storage: Storage, name: str, expected_sha256: str) -> Release:
@@ -144,11 +168,15 @@ def load_columns(
     """Some columns of a release's stores, faster than `load`. Raises the same errors."""
     key = keys.release(name)
     data = _verified(storage, key, expected_sha256)
+    schema = pa.schema([RELEASE_SCHEMA.field(column) for column in columns])
     try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
-            table = file.read(list(columns), use_threads=False).select(list(columns))
-        schema = pa.schema([RELEASE_SCHEMA.field(column) for column in columns])
-        return table.replace_schema_metadata(None).cast(schema)
+            metadata = file.metadata.metadata or {}
+            ReleaseHeader.from_bytes(metadata[_HEADER], key)
+            present = [column for column in columns if column in file.schema_arrow.names]
+            # A table without columns would have no rows.
+            read = file.read(present or ["store_id"], use_threads=False)
+        return _with_all_columns(read.replace_schema_metadata(None), metadata, key, schema)
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise CorruptError(f"{key}: the object is not a release: {error}") from error
 

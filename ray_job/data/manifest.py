@@ -16,14 +16,16 @@ from __future__ import annotations
 import builtins
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from ray_job.bucket import keys
+from ray_job.bucket.compatibility import check_format
 from ray_job.bucket.errors import ConflictError, CorruptError, NotFoundError
 from ray_job.bucket.storage import Storage
 
+_REPEATED_FIELDS = 5
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -68,25 +70,46 @@ class Manifest:
         newest = None if self.newest_sales is None else self.newest_sales.isoformat()
         document = asdict(self) | {"made_at": self.made_at.isoformat(), "newest_sales": newest}
         delivered = [entry.delivered for entry in self.files]
-        document["delivered"] = [min(delivered), max(delivered)] if delivered else None
+        # Version 0.1 drops this key. It refuses a manifest with any other key that it has not.
+        document["delivered"] = {
+            "first": min(delivered, default=None),
+            "last": max(delivered, default=None),
+            "contents": [entry.pop("content") for entry in document["files"]],
+            "repeated_contents": [content for *_, content in self.repeated],
+        }
+        document["repeated"] = [file[:-1] for file in self.repeated]
         return json.dumps(document, indent=None, separators=(",", ":")).encode()
 
     @classmethod
     def from_json(cls, key: str, data: builtins.bytes) -> Manifest:
         try:
             document: dict[str, Any] = json.loads(data)
-            document.pop("delivered")
+            check_format(document.get("format"), key)
+            delivered = document["delivered"]
+            added = delivered if isinstance(delivered, dict) else {}
             document["made_at"] = datetime.fromisoformat(document["made_at"])
             if document["newest_sales"] is not None:
                 document["newest_sales"] = date.fromisoformat(document["newest_sales"])
-            document["files"] = tuple(Entry(**entry) for entry in document["files"])
-            document["repeated"] = tuple(
-                (key, generation, checksum, delivered, next(iter(content), ""))
-                for key, generation, checksum, delivered, *content in document["repeated"]
+            # Version 0.2.0 had the digests of contents beside the other fields, 0.1 had none.
+            contents = [*added.get("contents", [""] * len(document["files"]))]
+            document["files"] = tuple(
+                Entry(**({"content": content} | _known_fields(Entry, entry)))
+                for entry, content in zip(document["files"], contents, strict=True)
             )
-            return cls(**document)
-        except (ValueError, TypeError, KeyError) as error:
+            contents = [*added.get("repeated_contents", [""] * len(document["repeated"]))]
+            document["repeated"] = tuple(
+                (*file, content)[:_REPEATED_FIELDS]
+                for file, content in zip(document["repeated"], contents, strict=True)
+            )
+            return cls(**_known_fields(cls, document))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise CorruptError(f"{key}: this is not a manifest of an ingest") from error
+
+
+def _known_fields(kind: type[Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass; a newer version may have written more."""
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in document.items() if name in names}
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from ray_job.bucket import keys, releases
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.pointer import Pointer, Published
-from ray_job.bucket.scores import SCORES_SCHEMA, decode
+from ray_job.bucket.scores import SCORES_SCHEMA, decode, encode
 from ray_job.bucket.storage import Storage
 from ray_job.data.arrays import Floats, matrix
 from ray_job.evaluation.sales import LAST_WEEK, SalesTotals, TargetSales, places_among
@@ -137,17 +137,8 @@ def write(storage: Storage, scores: Mapping[date, pa.Table], run_id: str) -> dic
     """
     written = {}
     for target, table in scores.items():
-        sink = pa.BufferOutputStream()
-        pq.write_table(
-            table,
-            sink,
-            compression="zstd",
-            use_dictionary=["store_id", "as_of", "days_ahead", "run_id"],
-            write_statistics=False,
-            write_page_checksum=True,
-        )
         key = keys.accuracy(target, run_id)
-        storage.create(key, sink.getvalue().to_pybytes())
+        storage.create(key, encode(table))
         written[target] = key
     return written
 

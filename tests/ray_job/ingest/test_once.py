@@ -86,7 +86,7 @@ def test_the_manifest_says_what_came_in(bucket):
     ]
     info = bucket.storage.stat("raw_data/a.csv")
     assert manifest["files"][0]["checksum"] == bucket.storage.checksum(info)
-    first, last = manifest["delivered"]
+    first, last = (manifest["delivered"][name] for name in ("first", "last"))
     assert first < last
 
 
