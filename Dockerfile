@@ -69,6 +69,8 @@ RUN apt-get update -qq \
 COPY --from=job-dependencies /opt/venv /opt/venv
 COPY --from=project /opt/venv/bin/storecast /opt/venv/bin/storecast
 COPY --from=project /site/ /opt/venv/lib/python3.11/site-packages/
+# KubeRay's operator may start commands in a login shell, whose PATH is /etc/profile's.
+RUN ln -s /opt/venv/bin/ray /opt/venv/bin/storecast /usr/local/bin/
 ARG REVISION=unknown
 LABEL org.opencontainers.image.revision=$REVISION
 ENV STORECAST_REVISION=$REVISION

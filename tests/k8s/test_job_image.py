@@ -33,6 +33,8 @@ def test_it_is_ready_for_kuberay(job_image):
     user, *programs = run(job_image, "sh", "-c", script).stdout.splitlines()
     assert user == "10001"
     assert [path.rpartition("/")[2] for path in programs] == ["bash", "wget", "ray", "storecast"]
+    login = run(job_image, "bash", "-lc", "command -v ray storecast && ray --version").stdout
+    assert login.splitlines()[:2] == ["/usr/local/bin/ray", "/usr/local/bin/storecast"]
     assert run(job_image, "touch", "/opt/venv/x", check=False).returncode != 0
 
 
