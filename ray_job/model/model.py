@@ -21,7 +21,6 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from sklearn.exceptions import InconsistentVersionWarning
 
 from ray_job.bucket.errors import CorruptError, InputError, UnusableModelError
 from ray_job.bucket.records import Record
@@ -191,6 +190,9 @@ def load(data: bytes, description: bytes, expected_sha256: str) -> Model:
                 version_then,
                 installed.get(name, "none"),
             )
+    # Importing scikit-learn takes half a second, in which Ray starts.
+    from sklearn.exceptions import InconsistentVersionWarning  # noqa: PLC0415
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InconsistentVersionWarning)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from ray_job.bucket.receipts import Receipt
 from ray_job.bucket.storage import Storage
 from ray_job.datasets.on_demand import RayOnDemand
-from ray_job.ingest import CompactScope, IngestReport, ingest
 from ray_job.nightly.job_events import emit_ingest_finished, emit_run_finished
 from ray_job.nightly.prepare import RunRequest
 from ray_job.nightly.run import run
 from ray_job.progress import Progress
 from ray_job.settings import Settings
+
+if TYPE_CHECKING:
+    from ray_job.ingest import IngestReport
 
 
 def run_job(
@@ -42,7 +45,16 @@ def run_job(
             on_ingested(report)
         request = replace(request, bad_deliveries=report.bad)
     with RayOnDemand() as executor:
-        receipt = run(storage, settings, request, executor, now=now, clock=clock, progress=progress)
+        receipt = run(
+            storage,
+            settings,
+            request,
+            executor,
+            now=now,
+            clock=clock,
+            progress=progress,
+            expect_work=executor.start,
+        )
     emit_run_finished(receipt)
     return receipt
 
@@ -55,6 +67,8 @@ def _ingest_new_files(
     A run for the current release does not compact: new names of files would make new chunks of
     old data.
     """
+    from ray_job.ingest import CompactScope, ingest  # noqa: PLC0415 - loads DuckDB: slow
+
     if request.as_of == "current":
         scope = None
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Literal
@@ -91,16 +91,32 @@ def new_run_id(as_of: date, now: datetime) -> str:
     return f"{as_of:%Y%m%d}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
-def prepare(storage: Storage, settings: Settings, request: RunRequest, now: datetime) -> RunPlan:
+def nothing() -> None:
+    """What an executor that is there at once does before its first task."""
+
+
+def prepare(
+    storage: Storage,
+    settings: Settings,
+    request: RunRequest,
+    now: datetime,
+    *,
+    expect_work: Callable[[], None] = nothing,
+) -> RunPlan:
     """Read the inputs and plan. Writes nothing.
 
-    Raises InputError where an input is missing, and for weekly data.
+    `expect_work` is called as soon as the request and the histories say that there will be chunks
+    to forecast: nothing was published for the as-of yet, or the caller insists. Raises InputError
+    where an input is missing, for unknown stores and for weekly data.
     """
     current, _ = pointer.read(storage)
     requested = _requested_as_of(request, current)
     histories = open_histories(storage)
     schedule = Schedule(settings.zone, settings.deadline)
     as_of = resolve_as_of(requested, histories, schedule, now)
+    _refuse_unknown_stores(histories, request.stores)
+    if as_of not in current.dates or request.force:
+        expect_work()
     recent = read_recent_sales(storage, histories.files, as_of)
     weekly = weekly_data(recent.sold, as_of)
     if weekly is not None:
@@ -168,6 +184,14 @@ def _requested_as_of(request: RunRequest, current: Pointer) -> date | None:
     return entry.as_of
 
 
+def _refuse_unknown_stores(histories: Histories, stores: Sequence[str] | None) -> None:
+    if stores is None:
+        return
+    unknown = sorted(set(stores) - set(histories.store_ids))
+    if unknown:
+        raise InputError(f"--stores: store {unknown[0]!r} has no history")
+
+
 def _reachable(storage: Storage, current: Pointer, as_of: date) -> set[str]:
     """The keys of the parts that the release of this as-of refers to."""
     name = current.dates.get(as_of)
@@ -203,11 +227,7 @@ def _plan_chunks(
     basis: plan.Basis,
     stores: Sequence[str] | None,
 ) -> list[plan.Chunk]:
-    """The chunks of a run. Raises InputError for a store without a partition."""
-    if stores is not None:
-        unknown = sorted(set(stores) - set(histories.store_ids))
-        if unknown:
-            raise InputError(f"--stores: store {unknown[0]!r} has no history")
+    """The chunks of a run."""
     files = plan.relevant(histories.files, basis, stores)
     oversized = plan.oversized(files, settings.plan)
     groups = {store: _row_groups(storage, path) for store, path in oversized.items()}

@@ -32,7 +32,7 @@ from ray_job.execution import execute
 from ray_job.execution.executor import Executor
 from ray_job.forecasting.task import ChunkResult, part_without_data
 from ray_job.model.intervals import total_interval
-from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight, prepare
+from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight, nothing, prepare
 from ray_job.nightly.receipt import BAD_INPUT, DONE, UNEXPECTED, make_receipt, receipt_without_plan
 from ray_job.progress import Progress
 from ray_job.publishing import plausibility, publish, release_rows
@@ -65,6 +65,7 @@ def run(
     now: datetime,
     clock: Callable[[], float],
     progress: Progress,
+    expect_work: Callable[[], None] = nothing,
 ) -> Receipt:
     """Do a run. Its receipt is in the bucket when this returns.
 
@@ -73,10 +74,21 @@ def run(
     Where the model cannot be loaded or Ray cannot be reached, a receipt of status "failed" is
     written before UnusableModelError or RayUnavailableError is raised. A run for the current
     release does nothing as long as nothing was published; the first night publishes.
+    `expect_work` is called once it is known that there are chunks to forecast, while the run still
+    reads its inputs: an executor that takes seconds to start can begin.
     """
     began = clock()
     try:
-        return _run(storage, settings, request, executor, now=now, clock=clock, progress=progress)
+        return _run(
+            storage,
+            settings,
+            request,
+            executor,
+            now=now,
+            clock=clock,
+            progress=progress,
+            expect_work=expect_work,
+        )
     except NothingPublishedError:
         message = "nothing was published yet: the first night publishes"
         receipt = receipt_without_plan(
@@ -103,11 +115,12 @@ def _run(
     now: datetime,
     clock: Callable[[], float],
     progress: Progress,
+    expect_work: Callable[[], None],
 ) -> Receipt:
     stopwatch = Stopwatch(clock)
     began = clock()
     with stopwatch.stage("plan"):
-        run_plan = prepare(storage, settings, request, now)
+        run_plan = prepare(storage, settings, request, now, expect_work=expect_work)
     with stopwatch.stage("forecast"):
         results = _execute(storage, run_plan, executor, progress, request)
         if _lost_files(results):

@@ -1,6 +1,6 @@
 """`python -m tests.benchmarks.ours BUCKET HORIZON [tasks]`: one run, without the start of Ray.
 
-As in the command line, Ray starts with the first task, after inputs and plan.
+Ray starts with the first task, after inputs and plan, so that its start can be taken off.
 """
 
 from __future__ import annotations
