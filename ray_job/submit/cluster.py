@@ -285,7 +285,12 @@ def _translated_errors(subject: str) -> Iterator[None]:
 def _refusal(subject: str, error: Any) -> StorecastError:
     sentence = f"{subject}: the Kubernetes API answered {error.status} {error.reason}"
     if error.status == HTTPStatus.NOT_FOUND:
-        return _MissingError(sentence)
+        if _is_status(error):
+            return _MissingError(sentence)
+        return InputError(
+            f"{subject}: the Kubernetes API does not know such objects: install KubeRay's operator"
+            " and its custom resource definitions first"
+        )
     if error.status == HTTPStatus.CONFLICT:
         return _ExistsError(sentence)
     if error.status in _RETRIABLE or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -295,10 +300,23 @@ def _refusal(subject: str, error: Any) -> StorecastError:
     return ClusterError(f"{sentence}: {_error_message(error)}")
 
 
+def _is_status(error: Any) -> bool:
+    """Whether the API answered about an object. For a path that it does not know it sends text."""
+    try:
+        return bool(json.loads(_body(error))["kind"] == "Status")
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
 def _error_message(error: Any) -> str:
     """The message of the API's answer: of its Status object, or the text of a proxy."""
-    text = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body
+    text = _body(error)
     try:
-        return str(json.loads(text or "")["message"])
+        return str(json.loads(text)["message"])
     except (ValueError, TypeError, KeyError):
-        return " ".join((text or "").split())[:500]
+        return " ".join(text.split())[:500]
+
+
+def _body(error: Any) -> str:
+    body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body
+    return str(body or "")

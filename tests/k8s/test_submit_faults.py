@@ -109,6 +109,13 @@ def test_a_cluster_without_the_template_is_told(submit_night, fake):
         submit_night()
 
 
+def test_a_cluster_without_kuberay_is_told(submit_night, fake):
+    """The API server answers so for a group that no custom resource definition has."""
+    fake.faults.append(Fault("get", status=404, text="404 page not found\n"))
+    with pytest.raises(InputError, match="install KubeRay's operator"):
+        submit_night()
+
+
 @pytest.mark.parametrize(
     ("fault", "outcome"),
     [
