@@ -38,6 +38,10 @@ read_options() {
   done
   # shellcheck source=settings.env
   . "$settings"
+  # Settings that a file of an older version lacks.
+  : "${FOLDER:=}" "${NETWORK:=}" "${SUBNETWORK:=}" "${OPERATOR:=addon}" "${KUBERAY_CHART:=1.6.2}"
+  # The context that get-credentials makes. Every call names it: the current one may be another cluster's.
+  context=gke_${PROJECT}_${REGION}_$CLUSTER
 }
 
 say() { printf '\n# %s\n' "$*"; }
@@ -68,6 +72,20 @@ is_there() {
   ! $dry_run && "$@" >/dev/null 2>&1
 }
 
+# What was just made is not seen everywhere at once: tries for two minutes.
+retry() { # retry COMMAND…
+  show "$@"
+  $dry_run && return
+  local left
+  for left in 5 4 3 2 1 0; do
+    "$@" && return
+    ((left)) || break
+    echo "Tried again in ${PAUSE:-20} s: what was just made is not seen everywhere at once."
+    sleep "${PAUSE:-20}"
+  done
+  return 1
+}
+
 # Make a thing that is not there: ensure DESCRIBE… -- CREATE…
 ensure() {
   local describe=()
@@ -90,12 +108,17 @@ remove() {
   shift
   if $dry_run; then
     show "${describe[@]}"
-    show "$@"
+    run_or_call "$@"
   elif is_there "${describe[@]}"; then
-    if confirmed "Delete $what?"; then run "$@"; fi
+    if confirmed "Delete $what?"; then run_or_call "$@"; fi
   else
     printf '%s: not there\n' "$what"
   fi
+}
+
+# A function of the script shows its own commands.
+run_or_call() {
+  if [[ $(type -t "$1") == function ]]; then "$@"; else run "$@"; fi
 }
 
 confirmed() {
@@ -141,4 +164,10 @@ condition() { # condition TITLE PREFIX…
     expression+="${expression:+ || }resource.name.startsWith(\"projects/_/buckets/$BUCKET/objects/$prefix\")"
   done
   printf 'title=%s,expression=%s' "$title" "$expression"
+}
+
+# The type of a field of RayJobs in the live cluster, or nothing: the operator's version decides.
+rayjob_field() { # rayjob_field FALLBACK PATH, for example .entrypoint
+  value "$1" kubectl --context="$context" get customresourcedefinition rayjobs.ray.io \
+    --output="jsonpath={.spec.versions[?(@.name=='v1')].schema.openAPIV3Schema.properties.spec${2//./.properties.}.type}"
 }

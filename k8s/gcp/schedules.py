@@ -1,9 +1,9 @@
 # ruff: noqa: INP001 - a script beside the one that calls it
 """Cron expressions, and the nights on which their minute does not exist.
 
-setup runs `schedules.py ZONE MANIFEST…`. Some zones set their clocks forward at midnight. A CronJob
-skips a minute that does not exist, so the job would not run in that night. Needs nothing but
-Python.
+setup runs `schedules.py ZONE MANIFEST…` and `schedules.py --window ZONE`. Some zones set their
+clocks forward at midnight. A CronJob skips a minute that does not exist, so the job would not run
+in that night. Needs nothing but Python.
 """
 
 from __future__ import annotations
@@ -79,5 +79,19 @@ def main(zone: str, manifests: list[str]) -> str | None:
     return None
 
 
+def maintenance_window(zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """10:00 to 16:00 of `zone` on a winter's day, in UTC: the start and the end of GKE's window.
+
+    GKE repeats it in UTC, so it moves by an hour in summer. Neither the night's run nor its
+    deadline is ever inside.
+    """
+    start = datetime(2026, 1, 1, 10, tzinfo=zone).astimezone(UTC)
+    return start, start + timedelta(hours=6)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2:]))
+    if sys.argv[1] == "--window":
+        window = maintenance_window(ZoneInfo(sys.argv[2]))
+        sys.stdout.write(" ".join(f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in window) + "\n")
+    else:
+        sys.exit(main(sys.argv[1], sys.argv[2:]))

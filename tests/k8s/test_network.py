@@ -82,7 +82,10 @@ def test_the_api_is_reached_by_the_load_balancer_and_the_collector(overlay):
         "addresses 35.191.0.0/16",
         "addresses 130.211.0.0/22",
     }
-    assert reaching(overlay, api, 8081) == {"namespaces kubernetes.io/metadata.name=gke-gmp-system"}
+    assert reaching(overlay, api, 8081) == {
+        "namespaces kubernetes.io/metadata.name=gke-gmp-system",
+        "namespaces kubernetes.io/metadata.name=gmp-system",
+    }
     assert reaching(overlay, api, 9090) == set()
 
 

@@ -71,19 +71,19 @@ def test_clusters_need_a_token_and_scale_with_the_second_autoscaler(overlay):
 
 
 @every_overlay
-def test_an_account_that_is_named_gets_its_role_from_us(overlay):
-    """KubeRay makes the autoscaler's role only for an account that it made."""
-    bound = {
-        subject["name"]
-        for binding in of_kind(overlay, "RoleBinding").values()
-        if binding["roleRef"]["name"] == "storecast-autoscaler"
-        for subject in binding["subjects"]
-    }
+def test_accounts_of_heads_exist_and_have_no_rights_of_their_own(overlay):
+    """KubeRay binds the account that a head names to a Role of the cluster's name."""
     heads = {
         cluster["headGroupSpec"]["template"]["spec"]["serviceAccountName"]
         for _, cluster in ray_clusters(built(overlay))
     }
-    assert heads == bound
+    assert heads <= set(of_kind(overlay, "ServiceAccount"))
+    bound = {
+        subject["name"]
+        for binding in of_kind(overlay, "RoleBinding").values()
+        for subject in binding["subjects"]
+    }
+    assert not heads & bound
 
 
 @every_overlay
