@@ -162,7 +162,7 @@ def _machine() -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--stores", type=int, nargs="+", default=[10_000, 100_000])
-    parser.add_argument("--cases", default="abcdefg", help="letters, see README.md")
+    parser.add_argument("--cases", default="abcdefghij", help="letters, see README.md")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--items", type=int, default=200, help="of the stores of case d")
     parser.add_argument(

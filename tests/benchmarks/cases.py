@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import ingesting
+from tests.benchmarks import command_cases, ingesting
 from tests.benchmarks.steps import (
     FAST,
     RIVALS,
@@ -339,4 +339,7 @@ ALL = (
     Case("e", _e_steps, _e_lines),
     Case("f", _f_steps, _f_lines),
     Case("g", _g_steps, _g_lines),
+    Case("h", command_cases.rival_steps, command_cases.rival_lines),
+    Case("i", command_cases.storage_steps, command_cases.storage_lines),
+    Case("j", command_cases.request_steps, command_cases.request_lines),
 )
