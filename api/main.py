@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
 from api import problems
@@ -18,7 +17,17 @@ from api.auth.rate_limits import RateLimiter
 from api.auth.sign_in import SignIn
 from api.logs import AccessLog
 from api.metrics import Metrics
-from api.routes import forecasts, health, history, openapi_document, page, runs, stores
+from api.routes import (
+    forecasts,
+    health,
+    history,
+    me,
+    openapi_document,
+    page,
+    problem_types,
+    runs,
+    stores,
+)
 from api.service import Clock, Service
 from api.settings import ServiceSettings
 from api.store.part_cache import PartCache
@@ -36,7 +45,15 @@ a newer forecast should be live by now. Each answer comes from one release.
 
 Sales are in the unit in which they were delivered. Dates are those of the stores' time zone;
 moments are in UTC. Whatever cannot be answered is a problem document (RFC 9457) whose `type` tells
-what is the matter.
+what is the matter, and is the address of a page about it.
+
+Every address answers GET and HEAD, and nothing else.
+
+Versions: the paths begin with the version of the contract. Within a version, answers get new fields
+and enumerations get new values, parameters get new values, and operations get new problems; clients
+ignore fields that they do not know, and treat an unknown value like one that says less. Nothing is
+renamed or removed, and no field changes its type or meaning: that would be `/v2`, beside `/v1` for
+at least a year. `/results/{store_id}` is the short form of a store's forecast, and stays.
 """
 
 
@@ -47,15 +64,6 @@ def create_app(
     service = _create_service(settings, clock)
     app = compose(_lifespan)
     app.state.service = service
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET"],
-            allow_headers=["Authorization", "If-None-Match"],
-            expose_headers=["ETag", "Retry-After", "Link", "Last-Modified"],
-            max_age=3600,
-        )
     return ServiceMiddleware(app, service)
 
 
@@ -63,13 +71,15 @@ def compose(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     """The routes and the handlers of problems, without a service behind them."""
     app = FastAPI(
         title="Storecast",
-        version="1",
+        version=openapi_document.VERSION,
         description=_DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # Such a redirect names the host and scheme of the request, which a proxy may have changed.
+        redirect_slashes=False,
     )
-    for module in (page, stores, forecasts, history, runs, health):
+    for module in (page, problem_types, stores, forecasts, history, me, runs, health):
         app.include_router(module.router)
     problems.install(app)
     openapi_document.install(app)

@@ -87,6 +87,10 @@ class BodyTooLargeError(ProblemError):
     """The body is larger than any request needs."""
 
 
+class UrlTooLongError(ProblemError):
+    """The URL is longer than any request needs."""
+
+
 class HeadersTooLargeError(ProblemError):
     """The headers are larger than any request needs."""
 
@@ -135,6 +139,7 @@ KINDS: dict[type[Exception], ProblemKind] = {
     TooOldError: ProblemKind(409, "too-old", "The forecast is older than you want"),
     ReleaseGoneError: ProblemKind(410, "release-gone", "The release of this page is gone"),
     BodyTooLargeError: ProblemKind(413, "body-too-large", "The request's body is too large"),
+    UrlTooLongError: ProblemKind(414, "url-too-long", "The request's URL is too long"),
     InvalidError: ProblemKind(422, "invalid", "A parameter is not valid"),
     TooManyRequestsError: ProblemKind(429, "too-many-requests", "Too many requests"),
     HeadersTooLargeError: ProblemKind(
@@ -151,8 +156,21 @@ KINDS: dict[type[Exception], ProblemKind] = {
 }
 """The kind of an exception is that of its nearest class in this table."""
 
+UNEXPECTED = ProblemKind(500, "unexpected", "Something unexpected happened")
+BUSY = ProblemKind(503, "busy", "Too many connections")
+NOT_FOUND = ProblemKind(404, "not-found", "Not Found")
+METHOD_NOT_ALLOWED = ProblemKind(405, "method-not-allowed", "Method Not Allowed")
+KINDS_BY_SLUG = {
+    kind.slug: kind
+    for kind in (
+        *KINDS.values(), UNEXPECTED, BUSY, NOT_FOUND, METHOD_NOT_ALLOWED,
+    )
+}  # fmt: skip
+"""Every kind of problem, also those that no exception of the table stands for."""
+
+NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 _RETRY_AFTER = {"Retry-After": "5"}
-_UNEXPECTED = ProblemKind(500, "unexpected", "Something unexpected happened")
+_ALLOWED_METHODS = "GET, HEAD"
 
 
 def kind_of(error: Exception) -> ProblemKind | None:
@@ -175,7 +193,7 @@ def problem_response(
     return Response(
         content.encode("utf-8", "backslashreplace"),
         kind.status,
-        {"Cache-Control": "no-store", **retry_after, **(headers or {})},
+        {"Cache-Control": "no-store", **NO_SNIFFING, **retry_after, **(headers or {})},
         MEDIA_TYPE,
     )
 
@@ -195,7 +213,7 @@ def error_response(error: StorecastError, instance: str | None) -> Response:
     """
     kind = kind_of(error)
     if kind is None:
-        return problem_response(_UNEXPECTED, None, instance)
+        return problem_response(UNEXPECTED, None, instance)
     if isinstance(error, ProblemError):
         return problem_response(kind, str(error), instance, error.headers, **error.members)
     return problem_response(kind, None, instance)
@@ -231,17 +249,21 @@ async def _handle_error(request: Request, error: Exception) -> Response:
 async def _handle_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     phrase = HTTPStatus(error.status_code).phrase
-    kind = ProblemKind(error.status_code, phrase.lower().replace(" ", "-"), phrase)
+    slug = phrase.lower().replace(" ", "-")
+    kind = KINDS_BY_SLUG.get(slug) or ProblemKind(error.status_code, slug, phrase)
+    headers = dict(error.headers or {})
+    if kind is METHOD_NOT_ALLOWED:
+        headers["Allow"] = _ALLOWED_METHODS
     detail = error.detail if error.detail != phrase else None
-    response = problem_response(kind, detail, request.url.path)
-    response.headers.update(error.headers or {})
-    return response
+    return problem_response(kind, detail, request.url.path, headers)
 
 
 async def _handle_invalid_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     errors = [
-        {"parameter": str(entry["loc"][-1]), "message": entry["msg"]} for entry in error.errors()
+        # The place is that of the parameter, its name, and the place in a list.
+        {"parameter": str(entry["loc"][1]), "message": entry["msg"]}
+        for entry in error.errors()
     ]
     first = errors[0]
     return problem_response(
@@ -253,4 +275,4 @@ async def _handle_invalid_parameters(request: Request, error: Exception) -> Resp
 
 
 async def _handle_unexpected(request: Request, _: Exception) -> Response:
-    return problem_response(_UNEXPECTED, None, request.url.path)
+    return problem_response(UNEXPECTED, None, request.url.path)

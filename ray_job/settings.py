@@ -100,6 +100,10 @@ class Sales(Delivery):
     known_ahead: tuple[str, ...] = ("open", "promo")
     known_ahead_days: PositiveInt | None = None
     """For how many days after the as-of they are usually delivered; None: the horizon."""
+    unit: str | None = Field(default=None, min_length=1, max_length=40)
+    """What a number of sales counts, for people: `pieces`, `kg`. Answers and the page name it."""
+    currency: str | None = Field(default=None, pattern="^[A-Z]{3}$")
+    """The currency (ISO 4217) if sales are money. Answers and the page name it."""
 
     @property
     def missing_is_zero(self) -> bool:

@@ -48,7 +48,9 @@ class RequestContext:
     def check_store(self, store_id: str) -> None:
         """Raise ForbiddenError for a store that the caller may not see, known or not."""
         if not self.access.may_see(store_id):
-            raise ForbiddenError(f"store {store_id} is not among those that you may see")
+            raise ForbiddenError(
+                f"store {store_id} is not among those that you may see", store_id=store_id
+            )
 
     def check_operator(self) -> None:
         """Raise ForbiddenError unless the caller is an operator."""

@@ -5,23 +5,39 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from api.problems import UnknownItemError, UnknownTargetDateError
+from api.problems import (
+    NotAcceptableError,
+    ReleaseGoneError,
+    TooOldError,
+    UnknownAsOfError,
+    UnknownItemError,
+    UnknownTargetDateError,
+)
 from api.routes import page_tokens
 from api.routes.context import Context, RequestContext
-from api.routes.documentation import AnswerSpec, documented
-from api.routes.parameters import AsOf, MaxAge, PageSize, PageTokenText, StoreId
-from api.routes.replies import next_page_header, reply
+from api.routes.documentation import OF_A_STORE, SIGNED_IN, STORED, AnswerSpec, documented
+from api.routes.parameters import (
+    AsOf,
+    Dialect,
+    MaxAge,
+    PageSize,
+    PageTokenText,
+    StoreId,
+    check_selection,
+    page_limit,
+)
+from api.routes.replies import next_page_header, reply, table_headers
 from api.store.items import NO_ITEMS, ItemPage, find_item, item_page
 from api.store.snapshot import Snapshot, StoreForecast
 from api.transport.negotiation import negotiate
 from api.views.forecasts import AnswerBasis, check_showable, long_date, store_forecast
-from api.views.formats import MEDIA_TYPES, Format, encode
-from api.views.schemas import Forecast
+from api.views.formats import MEDIA_TYPES, PARTIAL_JSON, CsvDialect, Format, encode
+from api.views.schemas import Forecast, PartialForecast, fields_of
 from api.views.tables import FORECAST_SCHEMA, forecast_rows
 
 router = APIRouter(tags=["forecasts"])
@@ -29,6 +45,13 @@ router = APIRouter(tags=["forecasts"])
 _OFFERED: tuple[Format, ...] = ("json", "csv", "parquet")
 _MAX_INLINE_ITEMS = 50
 """An answer with more items is written in a thread, so that no other request waits for it."""
+_ALWAYS = frozenset({"store_id", "release", "stale", "next_page_token"})
+"""The fields that are in every selection."""
+
+if TYPE_CHECKING:
+    ForecastField = str
+else:
+    ForecastField = fields_of(Forecast)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,83 +62,124 @@ class _ForecastQuery:
     item_id: str | None = None
     target_date: date | None = None
     max_age_days: int | None = None
-    page_size: int = 100
+    page_size: int | None = None
     page_token: str | None = None
+    fields: list[str] | None = None
 
 
 @router.get(
     "/v1/stores/{store_id}/forecast",
     operation_id="getForecast",
     summary="The coming days of a store",
+    description=(
+        "The days that are left of the store's newest forecast, in all and by item. With `as_of`"
+        " it is what was said on that night."
+    ),
     **documented(
-        AnswerSpec(Forecast, "The days that are left, in all and by item.", tabular=True),
-        401, 403, 404, 406, 409, 410, 422, 429, 503,
+        AnswerSpec(
+            "forecast",
+            Forecast,
+            "The days that are left, in all and by item.",
+            rows="ForecastRow",
+            partial=PartialForecast,
+        ),
+        *SIGNED_IN, *STORED, *OF_A_STORE, UnknownItemError, UnknownAsOfError,
+        UnknownTargetDateError, TooOldError, ReleaseGoneError, NotAcceptableError,
     ),
 )  # fmt: skip
 async def get_forecast(
     context: Context,
+    dialect: Dialect,
     store_id: StoreId,
     as_of: AsOf = None,
-    item_id: Annotated[str | None, Query(max_length=1024, description="Only this item.")] = None,
-    target_date: Annotated[date | None, Query(description="Only this day.")] = None,
+    item_id: Annotated[
+        str | None, Query(max_length=1024, description="Only this item.", examples=["bread"])
+    ] = None,
+    target_date: Annotated[
+        date | None, Query(description="Only this day.", examples=["2026-11-25"])
+    ] = None,
     max_age_days: MaxAge = None,
-    page_size: PageSize = 100,
+    fields: Annotated[
+        list[ForecastField] | None,
+        Query(
+            description=(
+                f"JSON only: the fields that are wanted. Then the answer is of {PARTIAL_JSON}."
+            )
+        ),
+    ] = None,
+    page_size: PageSize = None,
     page_token: PageTokenText = None,
 ) -> Response:
-    selection = _ForecastQuery(as_of, item_id, target_date, max_age_days, page_size, page_token)
-    return await _answer(context, store_id, selection, negotiate(context.accept, _OFFERED))
+    selection = _ForecastQuery(
+        as_of, item_id, target_date, max_age_days, page_size, page_token, fields
+    )
+    return await _answer(context, store_id, selection, negotiate(context.accept, _OFFERED), dialect)
 
 
 @router.get(
     "/results/{store_id}.csv",
     operation_id="getResultsCsv",
-    summary="The coming days of a store, as CSV",
+    summary="The coming days of a store, as a CSV file",
+    description="The short form for a link or a spreadsheet, whatever the Accept header says.",
     **documented(
-        AnswerSpec(None, "As text/csv, whatever is accepted.", tabular=True),
-        401, 403, 404, 410, 422, 429, 503,
+        AnswerSpec("forecast", None, "As text/csv, whatever is accepted.", rows="ForecastRow"),
+        *SIGNED_IN, *STORED, *OF_A_STORE, UnknownAsOfError, ReleaseGoneError,
     ),
 )  # fmt: skip
 async def get_results_csv(
     context: Context,
+    dialect: Dialect,
     store_id: StoreId,
     as_of: AsOf = None,
-    page_size: PageSize = 100,
+    page_size: PageSize = None,
     page_token: PageTokenText = None,
 ) -> Response:
     selection = _ForecastQuery(as_of=as_of, page_size=page_size, page_token=page_token)
-    return await _answer(context, store_id, selection, "csv")
+    return await _answer(context, store_id, selection, "csv", dialect)
 
 
 @router.get(
     "/results/{store_id}",
     operation_id="getResults",
-    summary="The coming days of a store, by its earlier address",
+    summary="The coming days of a store, by its short address",
+    description=(
+        "The short form of `/v1/stores/{store_id}/forecast`, with the same answer. It stays."
+    ),
     **documented(
-        AnswerSpec(Forecast, "As /v1/stores/{store_id}/forecast.", tabular=True),
-        401, 403, 404, 406, 410, 422, 429, 503,
+        AnswerSpec(
+            "forecast", Forecast, "As /v1/stores/{store_id}/forecast.", rows="ForecastRow"
+        ),
+        *SIGNED_IN, *STORED, *OF_A_STORE, UnknownAsOfError, ReleaseGoneError, NotAcceptableError,
     ),
 )  # fmt: skip
 async def get_results(
     context: Context,
+    dialect: Dialect,
     store_id: StoreId,
     as_of: AsOf = None,
-    page_size: PageSize = 100,
+    page_size: PageSize = None,
     page_token: PageTokenText = None,
 ) -> Response:
     selection = _ForecastQuery(as_of=as_of, page_size=page_size, page_token=page_token)
-    return await _answer(context, store_id, selection, negotiate(context.accept, _OFFERED))
+    return await _answer(context, store_id, selection, negotiate(context.accept, _OFFERED), dialect)
 
 
 async def _answer(
-    context: RequestContext, store_id: str, selection: _ForecastQuery, answer_format: Format
+    context: RequestContext,
+    store_id: str,
+    selection: _ForecastQuery,
+    answer_format: Format,
+    dialect: CsvDialect,
 ) -> Response:
+    check_selection(selection.fields, answer_format)
     context.check_store(store_id)
     snapshot, first_row = await _page_start(context, store_id, selection)
     store = context.store(snapshot, store_id)
     basis = context.basis(snapshot, selection.as_of)
     check_showable(store, basis, selection.max_age_days)
     _check_target_date(store, basis, selection.target_date)
-    page = await _item_page(context, snapshot, store, selection, first_row)
+    size = page_limit(selection.page_size, answer_format)
+    page = await _item_page(context, snapshot, store, selection, (first_row, size))
     next_token = None
     if page.next_row is not None:
         token = page_tokens.PageToken(_list_name(store_id), snapshot.name, page.next_row)
@@ -123,16 +187,27 @@ async def _answer(
     answer = store_forecast(
         store, basis, page, target_date=selection.target_date, next_page_token=next_token
     )
-    content = (answer_format, answer, forecast_rows(answer), FORECAST_SCHEMA)
+    media_type = MEDIA_TYPES[answer_format]
+    rows = forecast_rows(answer)
+    if selection.fields:
+        wanted = _ALWAYS.union(selection.fields)
+        answer = {name: value for name, value in answer.items() if name in wanted}
+        media_type = PARTIAL_JSON
+    content = (answer_format, answer, rows, FORECAST_SCHEMA, dialect)
     if len(page.items) > _MAX_INLINE_ITEMS:
         body = await asyncio.to_thread(encode, *content)
     else:
         body = encode(*content)
+    is_complete = next_token is None and selection.page_token is None
+    file_name = f"store-{store_id}-{store.as_of}{'' if is_complete else '-part'}"
     return reply(
         context,
         body,
-        MEDIA_TYPES[answer_format],
-        headers=next_page_header(context, next_token),
+        media_type,
+        headers={
+            **table_headers(answer_format, file_name, is_complete=is_complete),
+            **next_page_header(context, next_token),
+        },
         published_at=snapshot.entry.published_at,
     )
 
@@ -164,18 +239,24 @@ async def _item_page(
     snapshot: Snapshot,
     store: StoreForecast,
     selection: _ForecastQuery,
-    first_row: int,
+    position: tuple[int, int],
 ) -> ItemPage:
-    """Read in this thread if the parts are cached, as those of the current snapshot are."""
+    """The page that begins at a row of the store, of a size.
+
+    Read in this thread if the parts are cached, as those of the current snapshot are.
+    """
     parts = context.service.parts
+    first_row, size = position
 
     def read() -> ItemPage:
         if selection.item_id is None:
-            return item_page(parts, store, first_row, selection.page_size)
+            return item_page(parts, store, first_row, size)
         item = find_item(parts, store, selection.item_id)
         if item is None:
             raise UnknownItemError(
-                f"store {store.store_id} has no item {selection.item_id}", store_id=store.store_id
+                f"store {store.store_id} has no item {selection.item_id}",
+                store_id=store.store_id,
+                item_id=selection.item_id,
             )
         return ItemPage((item,), store.items, None)
 

@@ -9,18 +9,19 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from api.problems import ForbiddenError, InvalidError, NotAcceptableError, UnknownStoreError
 from api.routes.context import Context, RequestContext
-from api.routes.documentation import AnswerSpec, documented
-from api.routes.parameters import StoreId
-from api.routes.replies import reply
+from api.routes.documentation import SIGNED_IN, STORED, AnswerSpec, documented
+from api.routes.parameters import Dialect, StoreId
+from api.routes.replies import reply, table_headers
 from api.store.scores import ScoredDay
 from api.transport.negotiation import negotiate
 from api.views.formats import MEDIA_TYPES, Format, encode
 from api.views.history import history_answer
-from api.views.schemas import History
+from api.views.history_schemas import History
 from api.views.tables import HISTORY_SCHEMA, history_rows
 
-router = APIRouter(tags=["forecasts"])
+router = APIRouter(tags=["history"])
 
 _OFFERED: tuple[Format, ...] = ("json", "csv", "parquet")
 _DAY = timedelta(days=1)
@@ -30,29 +31,40 @@ _DAY = timedelta(days=1)
     "/v1/stores/{store_id}/history",
     operation_id="getHistory",
     summary="How good the forecasts of a store have been",
+    description=(
+        "Past days of a store: the last forecast that was made before each ended, what was sold,"
+        " and how far apart they are."
+    ),
     **documented(
-        AnswerSpec(History, "The past days that were forecast, oldest first.", tabular=True),
-        401, 403, 404, 406, 422, 429, 503,
+        AnswerSpec(
+            "history", History, "The past days that were forecast, oldest first.", rows="HistoryRow"
+        ),
+        *SIGNED_IN, *STORED, ForbiddenError, UnknownStoreError, InvalidError, NotAcceptableError,
     ),
 )  # fmt: skip
 async def get_history(
     context: Context,
+    dialect: Dialect,
     store_id: StoreId,
-    days: Annotated[int, Query(ge=1, le=60, description="How many days back from today.")] = 28,
+    days: Annotated[
+        int, Query(ge=1, le=60, description="How many days back from today.", examples=[28])
+    ] = 28,
 ) -> Response:
     answer_format = negotiate(context.accept, _OFFERED)
     context.check_store(store_id)
     snapshot = context.service.current_snapshot(context.state)
     context.store(snapshot, store_id)
-    answer = history_answer(
-        store_id,
-        snapshot.name,
-        context.state.unread_since,
-        await past_days(context, store_id, days),
-    )
-    body = encode(answer_format, answer, history_rows(answer), HISTORY_SCHEMA)
+    basis = context.basis(snapshot)
+    answer = history_answer(store_id, basis, await past_days(context, store_id, days))
+    body = encode(answer_format, answer, history_rows(answer), HISTORY_SCHEMA, dialect)
     return reply(
-        context, body, MEDIA_TYPES[answer_format], published_at=snapshot.entry.published_at
+        context,
+        body,
+        MEDIA_TYPES[answer_format],
+        headers=table_headers(
+            answer_format, f"store-{store_id}-history-{answer['today']}", is_complete=True
+        ),
+        published_at=snapshot.entry.published_at,
     )
 
 

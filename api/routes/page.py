@@ -10,29 +10,20 @@ from starlette.responses import Response
 from api.problems import ProblemError, kind_of
 from api.routes.context import RequestContext, request_context
 from api.routes.history import past_days
-from api.routes.replies import reply
+from api.routes.replies import HTML, PAGE_HEADERS, reply
 from api.store.items import NO_ITEMS, item_page
 from api.store.snapshot import Snapshot
 from api.views.pages import (
     problem_page,
     store_list_page,
     store_page,
-    style_sheet,
 )
+from api.views.rendering import style_sheet
 
 router = APIRouter(include_in_schema=False)
 
-_HTML = "text/html; charset=utf-8"
 _ITEMS_ON_A_PAGE = 50
 _PAST_DAYS = 28
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none';"
-        " frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-}
 
 
 @router.get("/")
@@ -59,7 +50,7 @@ async def get_page(
     except ProblemError as error:
         return _problem_reply(error)
     return reply(
-        context, html.encode(), _HTML, headers=_HEADERS, published_at=snapshot.entry.published_at
+        context, html.encode(), HTML, headers=PAGE_HEADERS, published_at=snapshot.entry.published_at
     )
 
 
@@ -96,5 +87,5 @@ def _problem_reply(error: ProblemError) -> Response:
     if kind is None:
         raise error
     html = problem_page(kind.title, str(error))
-    headers = {**_HEADERS, **error.headers, "Content-Type": _HTML, "Cache-Control": "no-store"}
+    headers = {**PAGE_HEADERS, **error.headers, "Content-Type": HTML, "Cache-Control": "no-store"}
     return Response(html.encode(), kind.status, headers)

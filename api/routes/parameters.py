@@ -5,12 +5,18 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Depends, Path, Query
 from pydantic import StringConstraints
 
+from api.problems import InvalidError
+from api.views.formats import CsvDialect, Decimal, Delimiter, Format
 from ray_job.bucket.keys import STORE_ID_PATTERN
 
 _WHOLE_STORE_ID = f"^{STORE_ID_PATTERN}$"
+_DEFAULT_PAGE = 100
+_MAX_PAGE = 1000
+MAX_TABLE = 2500
+"""A CSV or Parquet file without `page_size` has at most so many entries."""
 
 StoreId = Annotated[
     str,
@@ -34,9 +40,21 @@ MaxAge = Annotated[
             "409 instead of an answer that knows less: days between data through and the as-of"
             " that should be live by now."
         ),
+        examples=[2],
     ),
 ]
-PageSize = Annotated[int, Query(ge=1, le=1000, description="Entries on a page.")]
+PageSize = Annotated[
+    int | None,
+    Query(
+        ge=1,
+        description=(
+            f"Entries on a page. More than {_MAX_PAGE} count as {_MAX_PAGE}. Without it a page of"
+            f" JSON has {_DEFAULT_PAGE}, and a CSV or Parquet file has all of them, up to"
+            f" {MAX_TABLE}."
+        ),
+        examples=[100],
+    ),
+]
 PageTokenText = Annotated[
     str | None,
     Query(
@@ -44,3 +62,39 @@ PageTokenText = Annotated[
         description="`next_page_token` of the page before: the same release goes on.",
     ),
 ]
+
+
+def page_limit(page_size: int | None, answer_format: Format) -> int:
+    """The entries of a page. A size above the limit is lowered (AIP-158)."""
+    if page_size is not None:
+        return min(page_size, _MAX_PAGE)
+    return _DEFAULT_PAGE if answer_format == "json" else MAX_TABLE
+
+
+def _csv_dialect(
+    csv_delimiter: Annotated[
+        Delimiter, Query(description="CSV only: what stands between two cells.")
+    ] = "comma",
+    csv_decimal: Annotated[
+        Decimal, Query(description="CSV only: the decimal mark of numbers.")
+    ] = "point",
+    csv_bom: Annotated[
+        bool,
+        Query(description="CSV only: begin with a byte order mark, by which Excel knows UTF-8."),
+    ] = False,
+) -> CsvDialect:
+    return CsvDialect(csv_delimiter, csv_decimal, csv_bom)
+
+
+Dialect = Annotated[CsvDialect, Depends(_csv_dialect)]
+"""How CSV is written. `semicolon`, `comma` and a byte order mark suit a German Excel, for example.
+"""
+
+
+def check_selection(fields: list[str] | None, answer_format: Format) -> None:
+    """Raise InvalidError for a selection of fields in an answer that is no JSON."""
+    if fields and answer_format != "json":
+        message = "only JSON answers can be limited to some fields"
+        raise InvalidError(
+            f"fields: {message}", errors=[{"parameter": "fields", "message": message}]
+        )

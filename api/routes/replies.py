@@ -14,10 +14,21 @@ from api.routes.context import RequestContext
 from api.store.state import last_change, next_change
 from api.transport.negotiation import accepts_gzip
 from api.transport.reply_cache import CACHE_HINT, CacheHint
-from api.views.formats import MEDIA_TYPES, to_json
+from api.views.formats import MEDIA_TYPES, Format, to_json
 
 _VARY = "Accept, Accept-Encoding, Authorization, X-Goog-IAP-JWT-Assertion"
 _MIN_COMPRESSED_BYTES = 1024
+HTML = "text/html; charset=utf-8"
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none';"
+        " frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "same-origin",
+}
+"""Headers of every page: no script runs, and nothing of another host is loaded."""
+COMPLETE = "Storecast-Complete"
+"""The header of a CSV or Parquet file that says whether it has all rows."""
 
 
 def reply(
@@ -62,6 +73,19 @@ def reply_json(
     context: RequestContext, answer: Any, published_at: datetime | None = None
 ) -> Response:
     return reply(context, to_json(answer), MEDIA_TYPES["json"], published_at=published_at)
+
+
+def table_headers(answer_format: Format, name: str, *, is_complete: bool) -> dict[str, str]:
+    """The headers of an answer that is a file: its name, and whether it has all rows.
+
+    `name` has no character that would end a quoted string. Empty for JSON.
+    """
+    if answer_format == "json":
+        return {}
+    return {
+        "Content-Disposition": f'attachment; filename="{name}.{answer_format}"',
+        COMPLETE: "true" if is_complete else "false",
+    }
 
 
 def next_page_header(context: RequestContext, next_token: str | None) -> dict[str, str]:

@@ -10,15 +10,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from api.problems import ReleaseGoneError, UnknownRunError
+from api.problems import ForbiddenError, InvalidError, ReleaseGoneError, UnknownRunError
 from api.routes import page_tokens
 from api.routes.context import Context, RequestContext
-from api.routes.documentation import AnswerSpec, documented
-from api.routes.parameters import PageSize, PageTokenText
+from api.routes.documentation import SIGNED_IN, STORED, AnswerSpec, documented
+from api.routes.parameters import PageSize, PageTokenText, page_limit
 from api.routes.replies import reply, reply_json
+from api.views.access_schemas import ReleaseList
+from api.views.forecasts import schedule_fields
 from api.views.formats import MEDIA_TYPES
-from api.views.schemas import ReleaseList
-from ray_job.bucket.errors import NotFoundError
+from ray_job.bucket.errors import CorruptError, NotFoundError, StorageError
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.receipts import Receipt
 
@@ -33,8 +34,12 @@ _LIST_NAME = "releases"
     "/v1/runs/current",
     operation_id="getCurrentRun",
     summary="The receipt of the run whose release is served",
-    **documented(AnswerSpec(Receipt, "The run's receipt."), 401, 403, 404, 429, 503),
-)
+    description="What the run did, store by store and chunk by chunk. For operators.",
+    **documented(
+        AnswerSpec("run", Receipt, "The run's receipt."),
+        *SIGNED_IN, *STORED, ForbiddenError, UnknownRunError,
+    ),
+)  # fmt: skip
 async def get_current_run(context: Context) -> Response:
     context.check_operator()
     entry = context.service.current_snapshot(context.state).entry
@@ -45,8 +50,12 @@ async def get_current_run(context: Context) -> Response:
     "/v1/runs/{run_id}",
     operation_id="getRun",
     summary="The receipt of a run, published or not",
-    **documented(AnswerSpec(Receipt, "The run's receipt."), 401, 403, 404, 422, 429, 503),
-)
+    description="What the run did, store by store and chunk by chunk. For operators.",
+    **documented(
+        AnswerSpec("run", Receipt, "The run's receipt."),
+        *SIGNED_IN, StorageError, CorruptError, ForbiddenError, UnknownRunError, InvalidError,
+    ),
+)  # fmt: skip
 async def get_run(
     context: Context,
     run_id: Annotated[
@@ -54,13 +63,14 @@ async def get_run(
         Path(
             pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
             description="The run's id, as answers and logs name it.",
+            examples=["20261122-20261123T001502Z-5f3a"],
         ),
     ],
 ) -> Response:
     context.check_operator()
     as_of = _as_of_run(context.state.pointer, run_id)
     if as_of is None:
-        raise UnknownRunError(f"no run {run_id} is known")
+        raise UnknownRunError(f"no run {run_id} is known", run_id=run_id)
     return await _receipt(context, as_of, run_id)
 
 
@@ -68,12 +78,17 @@ async def get_run(
     "/v1/releases",
     operation_id="listReleases",
     summary="What was published, newest first",
-    **documented(AnswerSpec(ReleaseList, "A page of releases."), 401, 403, 410, 422, 429, 503),
-)
+    description="Every publication that the pointer remembers. For operators.",
+    **documented(
+        AnswerSpec("releases", ReleaseList, "A page of releases."),
+        *SIGNED_IN, ForbiddenError, ReleaseGoneError, InvalidError,
+    ),
+)  # fmt: skip
 async def list_releases(
-    context: Context, page_size: PageSize = 100, page_token: PageTokenText = None
+    context: Context, page_size: PageSize = None, page_token: PageTokenText = None
 ) -> Response:
     context.check_operator()
+    size = page_limit(page_size, "json")
     entries = context.state.pointer.history
     first = 0
     if page_token is not None:
@@ -82,19 +97,21 @@ async def list_releases(
         if token.release not in names:
             raise ReleaseGoneError(f"release {token.release} is gone: begin with the first page")
         first = names.index(token.release) + token.position
-    page = entries[first : first + page_size]
+    page = entries[first : first + size]
     next_token = None
-    if first + page_size < len(entries):
+    if first + size < len(entries):
         next_token = page_tokens.PageToken(_LIST_NAME, page[-1].release, 1).encode()
-    return reply_json(context, _releases(context.state.pointer, page, next_token))
+    return reply_json(context, _releases(context, page, next_token))
 
 
 def _releases(
-    pointer: Pointer, page: Sequence[Published], next_token: str | None
+    context: RequestContext, page: Sequence[Published], next_token: str | None
 ) -> dict[str, Any]:
+    pointer = context.state.pointer
     return {
         "current": pointer.current,
         "hold_through": pointer.hold_through,
+        **schedule_fields(context.state.schedule, context.now),
         "releases": [
             {
                 **entry.model_dump(),
@@ -111,7 +128,7 @@ async def _receipt(context: RequestContext, as_of: date, run_id: str) -> Respons
     try:
         receipt = await context.service.receipts.get(as_of, run_id)
     except NotFoundError:
-        raise UnknownRunError(f"there is no receipt of run {run_id}") from None
+        raise UnknownRunError(f"there is no receipt of run {run_id}", run_id=run_id) from None
     body = receipt.model_dump_json().encode()
     return reply(context, body, MEDIA_TYPES["json"], published_at=receipt.finished_at)
 

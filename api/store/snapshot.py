@@ -13,10 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from api.auth.grants import Access
+from api.store.directory import StoreDirectory
 from ray_job.bucket import releases, sanity
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.pointer import Published
+from ray_job.bucket.reasons import Outcome
 from ray_job.bucket.storage import Storage
+
+_TEXTS = ("name", "region")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class StoreForecast:
     days: tuple[ForecastDay, ...]
     parts: tuple[PartRange, ...]
     description: dict[str, Any]
+    is_expected: bool = True
+    """False for a store that is not waited for any more."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,11 @@ class Snapshot:
     def ids(self) -> Sequence[str]:
         """All store ids, sorted."""
         return tuple(self.rows)
+
+    @cached_property
+    def directory(self) -> StoreDirectory:
+        """Names and regions. The first use of a large release belongs into a thread."""
+        return StoreDirectory.of(self.release.stores, _description)
 
     def store(self, store_id: str) -> StoreForecast | None:
         row = self.rows.get(store_id)
@@ -144,6 +155,23 @@ class Snapshot:
         late = pc.and_(stores["expected"], sanity.is_late(stores, self.entry.as_of))
         return int(pc.sum(late).as_py() or 0)
 
+    def rows_with_problems(self, expected_as_of: date) -> frozenset[int]:
+        """The rows of stores that need attention.
+
+        Their forecast is missing or older than `expected_as_of`, or is made without the newest
+        sales although the store is open.
+        """
+        stores = self.release.stores
+        older = pc.fill_null(pc.less(stores["as_of"], expected_as_of), fill_value=True)
+        owes_sales = pc.and_(
+            stores["expected"], pc.not_equal(stores["outcome"], Outcome.CLOSED.value)
+        )
+        late = pc.and_(
+            owes_sales,
+            pc.fill_null(pc.less(stores["data_through"], stores["as_of"]), fill_value=True),
+        )
+        return frozenset(pc.indices_nonzero(pc.or_(older, late).combine_chunks()).to_pylist())
+
     def silent_rows(self, days: int) -> frozenset[int]:
         """The rows of stores that have sent no sales for `days` days or more before the as-of."""
         silent = sanity.is_silent(self.release.stores, self.entry.as_of, days)
@@ -199,13 +227,23 @@ def _forecast(row: dict[str, Any]) -> StoreForecast:
             for part in row["parts"] or ()
         ),
         description=_description(row["description"]),
+        is_expected=row["expected"] is not False,
     )
 
 
 def _description(text: str | None) -> dict[str, Any]:
-    """NaN and infinities become None, because JSON has no such numbers."""
+    """NaN and infinities become None, because JSON has no such numbers.
+
+    `name` and `region` are text, also where they were delivered as numbers.
+    """
     fields = json.loads(text, parse_constant=lambda _: None) if text else {}
-    return fields if isinstance(fields, dict) else {}
+    if not isinstance(fields, dict):
+        return {}
+    for name in _TEXTS:
+        value = fields.get(name)
+        if value is not None and not isinstance(value, str):
+            fields[name] = str(value)
+    return fields
 
 
 def _days(row: dict[str, Any]) -> Iterator[ForecastDay]:

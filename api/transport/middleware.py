@@ -12,7 +12,8 @@ from time import perf_counter
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.types import Message, Receive, Scope, Send
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import (
     BodyTooLargeError,
@@ -20,6 +21,7 @@ from api.problems import (
     ProblemError,
     TooManyRequestsError,
     TooSlowError,
+    UrlTooLongError,
     error_response,
 )
 from api.service import Service
@@ -40,6 +42,17 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _UNMATCHED = "unmatched"
 _UNCHANGED = 304
 _OK = 200
+_ASKED_METHOD = "storecast.asked_method"
+"""The key of the scope for the method of the request, if the routes see another one."""
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+_CORS: dict[str, Any] = {
+    "allow_methods": ("GET", "HEAD"),
+    "allow_headers": ("Authorization", "If-None-Match"),
+    "expose_headers": (
+        "ETag", "Retry-After", "Link", "Last-Modified", "Content-Disposition", "Storecast-Complete",
+    ),
+    "max_age": 3600,
+}  # fmt: skip
 _EMPTY_BODY: Message = {"type": "http.response.body", "body": b""}
 
 
@@ -53,11 +66,31 @@ class ServiceMiddleware:
         self._settings = service.settings
         self._counters: dict[tuple[str, str, int], Any] = {}
         self._timers: dict[str, Any] = {}
+        self._answer_http: ASGIApp = self._answer
+        if service.settings.cors_origins:
+            # Outside of everything, so that problems of every origin have the headers, too.
+            self._answer_http = CORSMiddleware(
+                self._answer_copied, service.settings.cors_origins, **_CORS
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # The server sends no body, since its own scope still says HEAD.
+            scope = {**scope, "method": "GET", _ASKED_METHOD: "HEAD"}
+        await self._answer_http(scope, receive, send)
+
+    async def _answer_copied(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with copies of the messages, since CORSMiddleware changes what it gets."""
+
+        async def send_copy(message: Message) -> None:
+            await send(dict(message))
+
+        await self._answer(scope, receive, send_copy)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
         key: ReplyKey | None = None
         state = self.service.state
@@ -118,7 +151,10 @@ class ServiceMiddleware:
             _LOG.exception("%s %s failed", scope["method"], route_of(scope))
 
     def _check_size(self, scope: Scope) -> None:
-        """Raise HeadersTooLargeError or BodyTooLargeError."""
+        """Raise UrlTooLongError, HeadersTooLargeError or BodyTooLargeError."""
+        limit = self._settings.max_header_bytes
+        if len(scope["raw_path"]) + len(scope["query_string"]) > limit:
+            raise UrlTooLongError(f"a URL holds at most {limit} bytes")
         headers = scope["headers"]
         size = sum(len(name) + len(value) for name, value in headers) + len(scope["query_string"])
         if size + len(scope["raw_path"]) > self._settings.max_header_bytes:
@@ -148,7 +184,7 @@ class ServiceMiddleware:
     def _record(self, scope: Scope, route: str, status: int, started: float) -> None:
         """Count the request in the metrics and add it to the access log."""
         seconds = perf_counter() - started
-        method = scope["method"]
+        method = scope.get(_ASKED_METHOD) or scope["method"]
         labels = (route, method, status)
         counter = self._counters.get(labels)
         if counter is None:
@@ -193,6 +229,8 @@ class _OutgoingReply:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if header_value(message["headers"], _NO_SNIFFING[0]) is None:
+                message["headers"] = [*message["headers"], _NO_SNIFFING]
             if self.is_cacheable and self.status == _OK:
                 self._held_start = message
                 return

@@ -13,13 +13,12 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from api.problems import ProblemKind, problem_response
+from api.problems import BUSY, KINDS_BY_SLUG, ProblemKind, problem_response
 from api.settings import ServiceSettings
 from api.transport.connections import Connections
 
-_BUSY = ProblemKind(503, "busy", "Too many connections")
-_HEADERS_TOO_LARGE = ProblemKind(431, "headers-too-large", "The request's headers are too large")
-_URL_TOO_LONG = ProblemKind(414, "url-too-long", "The request's URL is too long")
+_URL_TOO_LONG = KINDS_BY_SLUG["url-too-long"]
+_HEADERS_TOO_LARGE = KINDS_BY_SLUG["headers-too-large"]
 _MAX_WAITING_REQUESTS = 32
 """A connection with more requests that wait for earlier answers is closed."""
 _LINGER_SECONDS = 1.0
@@ -60,7 +59,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if not self.listener.admit(self, self.client[0] if self.client else ""):
-            transport.write(_reply("503 Service Unavailable", _BUSY))
+            transport.write(_reply("503 Service Unavailable", BUSY))
             transport.close()
             return
         self._start_deadline(self.limits.request_seconds)

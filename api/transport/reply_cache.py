@@ -24,7 +24,6 @@ _KEY_HEADERS = frozenset(
         b"accept-encoding",
         b"authorization",
         b"x-goog-iap-jwt-assertion",
-        b"origin",
     }
 )
 _NOT_IN_304 = frozenset({b"content-length", b"content-type", b"content-encoding"})

@@ -25,8 +25,11 @@ class AnswerBasis:
     """
 
     release: str
+    published_at: datetime
     schedule: Schedule
     now: datetime
+    unit: str | None = None
+    currency: str | None = None
     asked_as_of: date | None = None
     unread_since: datetime | None = None
 
@@ -38,7 +41,16 @@ class AnswerBasis:
         now: datetime,
         asked_as_of: date | None = None,
     ) -> AnswerBasis:
-        return cls(snapshot.name, state.schedule, now, asked_as_of, state.unread_since)
+        return cls(
+            snapshot.name,
+            snapshot.entry.published_at,
+            state.schedule,
+            now,
+            state.pointer.unit,
+            state.pointer.currency,
+            asked_as_of,
+            state.unread_since,
+        )
 
     @property
     def judged_at(self) -> datetime:
@@ -48,6 +60,26 @@ class AnswerBasis:
     def includes(self, day: ForecastDay) -> bool:
         """Whether the answer holds this day: past days only with `asked_as_of`."""
         return self.asked_as_of is not None or day.target_date >= self.schedule.today(self.now)
+
+
+def answer_fields(basis: AnswerBasis) -> dict[str, Any]:
+    """What every number of an answer is based on."""
+    return {
+        "release": basis.release,
+        "published_at": basis.published_at,
+        **schedule_fields(basis.schedule, basis.now),
+        "unit": basis.unit,
+        "currency": basis.currency,
+        "unread_since": basis.unread_since,
+    }
+
+
+def schedule_fields(schedule: Schedule, now: datetime) -> dict[str, Any]:
+    return {
+        "today": schedule.today(now),
+        "time_zone": schedule.zone.key,
+        "deadline": f"{schedule.deadline:%H:%M}",
+    }
 
 
 def freshness_fields(store: StoreForecast, basis: AnswerBasis) -> dict[str, Any]:
@@ -117,6 +149,7 @@ def store_forecast(
     return {
         "store_id": store.store_id,
         "description": store.description,
+        **answer_fields(basis),
         **freshness_fields(store, basis),
         "days": [total_day(day) for day in store.days if is_included(day)],
         "items": [

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -13,13 +15,42 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 Format = Literal["json", "csv", "parquet"]
+Delimiter = Literal["comma", "semicolon", "tab"]
+Decimal = Literal["point", "comma"]
 
 MEDIA_TYPES: dict[Format, str] = {
     "json": "application/json",
     "csv": "text/csv; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
 }
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+PARTIAL_JSON = "application/vnd.storecast.partial+json"
+"""JSON that holds the fields that the request selects, and not the others."""
+
+_DELIMITERS: dict[Delimiter, str] = {"comma": ",", "semicolon": ";", "tab": "\t"}
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_FORMULA = re.compile(r"(?:^|(?<=[,;|\t\r\n\"']))(\s*)(?=[=+\-@＝＋－＠])")
+"""The place of a character with which a formula begins.
+
+A program that separates cells by another character than the file does, or that takes a quotation
+mark for the end of a cell, may begin a cell in the middle of a text.
+"""
+_CONTROL_START = ("\t", "\r", "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class CsvDialect:
+    """How CSV is written. The default is RFC 4180 in UTF-8.
+
+    Programs for spreadsheets take the delimiter and the decimal mark from the country of their
+    user, and UTF-8 from a byte order mark.
+    """
+
+    delimiter: Delimiter = "comma"
+    decimal: Decimal = "point"
+    byte_order_mark: bool = False
+
+
+RFC_4180 = CsvDialect()
 
 
 def encode(
@@ -27,11 +58,12 @@ def encode(
     answer: dict[str, Any],
     rows: Iterable[dict[str, Any]],
     columns: pa.Schema,
+    dialect: CsvDialect = RFC_4180,
 ) -> bytes:
     """`answer` as JSON, or `rows` as CSV or Parquet with these columns."""
     if answer_format == "json":
         return to_json(answer)
-    return to_csv(rows, columns) if answer_format == "csv" else to_parquet(rows, columns)
+    return to_csv(rows, columns, dialect) if answer_format == "csv" else to_parquet(rows, columns)
 
 
 def to_json(content: Any) -> bytes:
@@ -52,16 +84,23 @@ def iso_time(value: date | datetime) -> str:
     return value.isoformat().replace("+00:00", "Z")
 
 
-def to_csv(rows: Iterable[dict[str, Any]], columns: pa.Schema) -> bytes:
-    """RFC 4180 with a header.
+def to_csv(
+    rows: Iterable[dict[str, Any]], columns: pa.Schema, dialect: CsvDialect = RFC_4180
+) -> bytes:
+    """A header and the rows.
 
-    Text that a spreadsheet would run as a formula gets an apostrophe in front.
+    Text that a spreadsheet would run as a formula gets an apostrophe in front of the formula.
     """
     text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(columns.names)
-    writer.writerows([_cell(row.get(name)) for name in columns.names] for row in rows)
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    writer = csv.writer(text, delimiter=_DELIMITERS[dialect.delimiter])
+    names = columns.names
+    writer.writerow(names)
+    if dialect.decimal == "point":
+        writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
+    else:
+        writer.writerows([_cell_with_comma(row.get(name)) for name in names] for row in rows)
+    body = text.getvalue().encode("utf-8", "backslashreplace")
+    return _BYTE_ORDER_MARK + body if dialect.byte_order_mark else body
 
 
 def _cell(value: Any) -> Any:
@@ -71,9 +110,21 @@ def _cell(value: Any) -> Any:
         return "true" if value else "false"
     if isinstance(value, datetime | date):
         return iso_time(value)
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return f"'{value}"
+    if isinstance(value, str):
+        return without_formulas(value)
     return value
+
+
+def _cell_with_comma(value: Any) -> Any:
+    return str(value).replace(".", ",") if isinstance(value, float) else _cell(value)
+
+
+def without_formulas(text: str) -> str:
+    """The text with an apostrophe wherever a program might see the begin of a formula."""
+    if text.isalnum():
+        return text
+    text = _FORMULA.sub(r"\1'", text)
+    return f"'{text}" if text.startswith(_CONTROL_START) else text
 
 
 def to_parquet(rows: Iterable[dict[str, Any]], columns: pa.Schema) -> bytes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any
 
 from api.store.scores import ScoredDay
+from api.views.forecasts import AnswerBasis, answer_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,10 @@ def _ratio(numerator: float, denominator: float) -> float | None:
     return numerator / denominator if denominator else None
 
 
-def history_answer(
-    store_id: str, release: str, unread_since: datetime | None, days: Sequence[ScoredDay]
-) -> dict[str, Any]:
+def history_answer(store_id: str, basis: AnswerBasis, days: Sequence[ScoredDay]) -> dict[str, Any]:
     return {
         "store_id": store_id,
-        "release": release,
-        "unread_since": unread_since,
+        **answer_fields(basis),
         "summary": asdict(summarise(days)),
         "days": [
             {

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from api.store.items import Item
 from api.store.scores import ScoredDay
 from api.store.snapshot import ForecastDay, Snapshot, StoreForecast
 from api.views import page_text
-from api.views.forecasts import AnswerBasis, long_date
+from api.views.forecasts import AnswerBasis
 from api.views.history import summarise
 from api.views.plot import PlotDay, plot
+from api.views.rendering import render
 
 STORES_ON_A_PAGE = 50
-_FOLDER = Path(__file__).parent / "templates"
 _NOTES = {
     "model": "",
     "closed": "closed",
@@ -28,30 +25,8 @@ _NOTES = {
 }
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = page_text.number
-    environment.filters["short"] = page_text.short_date
-    environment.filters["day"] = long_date
-    environment.filters["percent"] = page_text.percent
-    return environment
-
-
-_TEMPLATES = _environment()
-
-
-def style_sheet() -> bytes:
-    return (_FOLDER / "page.css").read_bytes()
-
-
 def problem_page(title: str, detail: str) -> str:
-    return _TEMPLATES.get_template("problem.html").render(title=title, detail=detail)
+    return render("problem.html", title=title, detail=detail)
 
 
 def store_list_page(
@@ -67,7 +42,8 @@ def store_list_page(
     )
     silent_rows = snapshot.silent_rows(silent_days)
     after = first + STORES_ON_A_PAGE
-    return _TEMPLATES.get_template("stores.html").render(
+    return render(
+        "stores.html",
         **_footer(snapshot, basis),
         stores=[
             _store_row(store, basis, dates, is_silent=snapshot.rows[store.store_id] in silent_rows)
@@ -106,7 +82,8 @@ def store_page(
     """One store: its coming days, its past days and the first of its items."""
     coming_days = [day for day in store.days if basis.includes(day)]
     is_silent = snapshot.rows[store.store_id] in snapshot.silent_rows(silent_days)
-    return _TEMPLATES.get_template("store.html").render(
+    return render(
+        "store.html",
         **_footer(snapshot, basis),
         store=store,
         description=page_text.store_description(store),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +23,12 @@ _FRESHNESS = [
     ("release", pa.string()),
     ("unread_since", pa.timestamp("us", "UTC")),
 ]
+_ANSWER = [
+    ("published_at", pa.timestamp("us", "UTC")),
+    ("time_zone", pa.string()),
+    ("unit", pa.string()),
+    ("currency", pa.string()),
+]
 
 FORECAST_SCHEMA = pa.schema(
     [
@@ -38,6 +44,7 @@ FORECAST_SCHEMA = pa.schema(
         ("method", pa.string()),
         ("missing", pa.string()),
         *_FRESHNESS,
+        *_ANSWER,
     ]
 )
 """`level` is `store` for a store's totals and `item` for its items. Do not add up both."""
@@ -57,13 +64,20 @@ HISTORY_SCHEMA = pa.schema(
         ("error", pa.float64()),
         ("run_id", pa.string()),
         ("release", pa.string()),
+        *_ANSWER,
     ]
 )
 
 
-def forecast_rows(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The totals, then the items of the page. A store without days has one row without numbers."""
+def forecast_rows(
+    answer: Mapping[str, Any], shared: Mapping[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The totals, then the items of the page. A store without days has one row without numbers.
+
+    `shared` has the fields of a list's answer, None if `answer` has them itself.
+    """
     common = {name: answer[name] for name, _ in _FRESHNESS} | {"store_id": answer["store_id"]}
+    common |= _answer_columns(answer if shared is None else shared)
     if not answer["days"]:
         yield {"level": "store", "item_id": "", **common}
     for day in answer["days"]:
@@ -74,6 +88,37 @@ def forecast_rows(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"level": "item", "item_id": item["item_id"], **common, **day}
 
 
-def history_rows(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def history_rows(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    common = {"store_id": answer["store_id"], "release": answer["release"]}
+    common |= _answer_columns(answer)
     for day in answer["days"]:
-        yield {"store_id": answer["store_id"], "release": answer["release"], **day}
+        yield {**common, **day}
+
+
+def _answer_columns(answer: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: answer[name] for name, _ in _ANSWER}
+
+
+def row_schema(columns: pa.Schema, descriptions: Mapping[str, str], text: str) -> dict[str, Any]:
+    """The JSON schema of a row. An empty cell of CSV is null."""
+    return {
+        "type": "object",
+        "description": text,
+        "properties": {
+            field.name: {**_json_type(field.type), "description": descriptions[field.name]}
+            for field in columns
+        },
+        "required": columns.names,
+    }
+
+
+def _json_type(kind: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_date(kind):
+        return {"type": ["string", "null"], "format": "date"}
+    if pa.types.is_timestamp(kind):
+        return {"type": ["string", "null"], "format": "date-time"}
+    if pa.types.is_boolean(kind):
+        return {"type": ["boolean", "null"]}
+    if pa.types.is_integer(kind):
+        return {"type": ["integer", "null"]}
+    return {"type": ["number" if pa.types.is_floating(kind) else "string", "null"]}

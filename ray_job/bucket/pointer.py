@@ -41,8 +41,9 @@ class Pointer(Record):
     `history` begins with the newest publication. It contains every release that `current` or
     `dates` name. `bad` are releases that a rollback gave up. `dates` names the newest good release
     of each as-of, `accuracy` the object with the scores of each target date. A scheduled run
-    publishes only an as-of that is later than `hold_through`. Fields that a newer version added
-    stay when this version moves the pointer.
+    publishes only an as-of that is later than `hold_through`. `unit` and `currency` are those of
+    the sales, None where the settings name none. Fields that a newer version added stay when this
+    version moves the pointer.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -56,6 +57,8 @@ class Pointer(Record):
     time_zone: str = "UTC"
     deadline: time = time(6, 0)
     silent_days: int = SILENT_DAYS
+    unit: str | None = None
+    currency: str | None = None
 
     def entry(self, release: str) -> Published | None:
         """The newest publication of `release` in the history."""

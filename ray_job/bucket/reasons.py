@@ -1,4 +1,4 @@
-"""Outcomes of stores, and the reasons for them, as parts, releases, receipts and answers name them.
+"""Outcomes, reasons and methods, as parts, releases, receipts and answers name them.
 
 Each reason code has a line in `ray_job/FAILURES.md`.
 """
@@ -75,3 +75,20 @@ class ReasonCode(StrEnum):
 
 RETRIABLE = tuple(code for code in ReasonCode if code.is_retriable)
 """The reason codes of which another attempt may succeed."""
+
+
+class Method(StrEnum):
+    """How a number of a forecast was made. Readers meet values that are newer than they are."""
+
+    MODEL = "model"
+    """By the model."""
+    RULE = "rule"
+    """By a naive rule that was better than the model for series of this kind."""
+    SIMILAR = "similar"
+    """By a rule that uses the sales of similar series, since its own history is too short."""
+    FALLBACK = "fallback"
+    """By a simple rule, since there is too little or too old history for the model."""
+    ENDED = "ended"
+    """0: the item is no longer sold."""
+    CLOSED = "closed"
+    """0: the store is closed."""

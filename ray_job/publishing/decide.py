@@ -189,6 +189,8 @@ def with_publication(pointer: Pointer, entry: Published, settings: Settings) -> 
             "time_zone": settings.time_zone,
             "deadline": settings.deadline,
             "silent_days": settings.sanity.silent_days,
+            "unit": settings.sales.unit,
+            "currency": settings.sales.currency,
         }
     )
 

@@ -7,9 +7,11 @@ import io
 
 import pytest
 
-from api.views.schemas import Forecast, History
+from api.views.history_schemas import History
+from api.views.schemas import Forecast
 from ray_job.bucket import parts
 from ray_job.bucket.receipts import Receipt
+from tests.api.fixtures.answers import fits
 from tests.api.fixtures.serving import Clock, serve
 from tests.support.shop import BIG, DAY, LAST, STORES, Shop, midnight
 
@@ -39,7 +41,7 @@ def test_every_number_of_the_release_is_served(shop_after_runs):
         for row in rows:
             answer = api.get(f"/v1/stores/{row['store_id']}/forecast")
             assert answer.status_code == 200, answer.text
-            body = Forecast.model_validate_json(answer.content)
+            body = fits(Forecast, answer.content)
             assert body.outcome == row["outcome"]
             assert not body.stale
             assert [day.target_date for day in body.days] == row["target_dates"]
@@ -74,7 +76,7 @@ def test_every_item_of_a_large_store_is_served(shop_after_runs):
 def test_scores_and_receipts(shop_after_runs):
     unpublished = shop_after_runs.run(LAST, stores=STORES[:2], publish=False, force=True)
     with serve(shop_after_runs.storage.url, clock=Clock(midnight(LAST) + DAY / 2)) as api:
-        history = History.model_validate_json(api.get(f"/v1/stores/{STORES[1]}/history").content)
+        history = fits(History, api.get(f"/v1/stores/{STORES[1]}/history").content)
         assert [day.target_date for day in history.days] == [LAST - DAY, LAST]
         assert all(day.actual_sales is not None for day in history.days)
         assert all(day.days_ahead == 1 for day in history.days)

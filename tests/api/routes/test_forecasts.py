@@ -10,9 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from api.routes.parameters import page_limit
 from api.views.schemas import Forecast
+from tests.api.fixtures.answers import fits
 from tests.api.fixtures.bucket import NOON, Bucket, StoreSpec
 from tests.api.fixtures.serving import Clock, serve
+
+PARQUET = "application/vnd.apache.parquet"
 
 
 def test_every_field_of_a_store_without_items(running_api):
@@ -25,6 +29,12 @@ def test_every_field_of_a_store_without_items(running_api):
         "store_id": "1",
         "description": {"region": "north"},
         "release": "2026-11-22-a",
+        "published_at": "2026-11-23T00:00:00Z",
+        "today": "2026-11-23",
+        "time_zone": "Europe/Berlin",
+        "deadline": "06:00",
+        "unit": None,
+        "currency": None,
         "as_of": "2026-11-22",
         "generated_at": "2026-11-23T00:00:00Z",
         "data_through": "2026-11-22",
@@ -61,7 +71,7 @@ def test_every_field_of_a_store_without_items(running_api):
 
 @pytest.mark.parametrize("url", ["/v1/stores/2/forecast", "/results/2", "/v1/stores/3/forecast"])
 def test_an_answer_fits_its_schema(running_api, url):
-    Forecast.model_validate_json(running_api.get(url).content)
+    fits(Forecast, running_api.get(url).content)
 
 
 def test_the_alias_gives_the_same_answer(running_api):
@@ -190,7 +200,7 @@ def test_csv(running_api):
         assert len(rows) == 7 + 5 * 7
         assert rows[0]["level"] == "store"
         assert rows[0]["predicted_sales"] == "2605.0"
-        assert rows[7] | {"generated_at": ""} == {
+        assert rows[7] | {"generated_at": "", "published_at": ""} == {
             "level": "item",
             "store_id": "2",
             "item_id": "a",
@@ -216,16 +226,63 @@ def test_csv(running_api):
             "reason": "",
             "release": "2026-11-22-a",
             "unread_since": "",
+            "published_at": "",
+            "time_zone": "Europe/Berlin",
+            "unit": "",
+            "currency": "",
         }
 
 
 def test_parquet(running_api):
-    accept = {"Accept": "application/vnd.apache.parquet"}
+    accept = {"Accept": PARQUET}
     answer = running_api.get("/v1/stores/2/forecast", headers=accept)
     table = pq.read_table(pa.BufferReader(answer.content))
     assert table.num_rows == 42
     assert table.column("predicted_sales")[7].as_py() == 501.0
     assert table.column("stale")[0].as_py() is False
+
+
+def test_a_file_has_all_rows_or_says_that_it_is_cut(running_api):
+    whole = running_api.get("/results/2.csv")
+    assert whole.headers["storecast-complete"] == "true"
+    assert whole.headers["content-disposition"] == 'attachment; filename="store-2-2026-11-22.csv"'
+    assert "next" not in whole.links
+    accept = {"Accept": PARQUET}
+    cut = running_api.get("/v1/stores/2/forecast?page_size=2", headers=accept)
+    assert pq.read_table(pa.BufferReader(cut.content)).num_rows == 7 + 2 * 7
+    assert cut.headers["storecast-complete"] == "false"
+    name = cut.headers["content-disposition"]
+    assert name == 'attachment; filename="store-2-2026-11-22-part.parquet"'
+    second = running_api.get(cut.links["next"]["url"], headers=accept)
+    assert second.headers["storecast-complete"] == "false"
+    assert [page_limit(None, answer_format) for answer_format in ("json", "csv")] == [100, 2500]
+    assert "content-disposition" not in running_api.get("/v1/stores/2/forecast").headers
+
+
+def test_csv_for_a_spreadsheet_of_another_country(running_api):
+    query = "csv_delimiter=semicolon&csv_decimal=comma&csv_bom=true"
+    answer = running_api.get(f"/results/2.csv?{query}")
+    assert answer.content.startswith(b"\xef\xbb\xbflevel;store_id;")
+    text = answer.content.decode("utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=";"))
+    assert [row["predicted_sales"] for row in rows[7:9]] == ["501,0", "502,0"]
+    assert len(rows) == 42
+
+
+def test_selected_fields(running_api):
+    answer = running_api.get("/v1/stores/2/forecast?fields=days&fields=today")
+    assert answer.headers["content-type"] == "application/vnd.storecast.partial+json"
+    assert set(answer.json()) == {
+        "store_id", "release", "stale", "next_page_token", "days", "today",
+    }  # fmt: skip
+    refused = running_api.get("/v1/stores/2/forecast?fields=days", headers={"Accept": "text/csv"})
+    assert refused.json()["errors"][0]["parameter"] == "fields"
+
+
+def test_a_page_size_above_the_limit_is_lowered(running_api):
+    for size in ("1001", "9" * 30):
+        answer = running_api.get(f"/v1/stores/2/forecast?page_size={size}")
+        assert (answer.status_code, len(answer.json()["items"])) == (200, 5)
 
 
 def test_pages_of_csv_are_linked(running_api):
@@ -258,8 +315,10 @@ def test_a_caller_may_refuse_an_old_forecast(running_api, max_age, status):
         "as_of=2026-13-01",
         "as_of=soon",
         "page_size=0",
-        "page_size=1001",
+        "page_size=-1",
         "page_size=x",
+        "csv_delimiter=pipe",
+        "fields=nothing",
         "page_token=x",
         "page_token=%00",
         "page_token=bnVsbA",

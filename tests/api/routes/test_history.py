@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from api.views.schemas import History
+from api.views.history_schemas import History
 from ray_job.bucket import keys
+from tests.api.fixtures.answers import fits
 from tests.api.fixtures.bucket import AS_OF, Bucket, StoreSpec
 from tests.api.fixtures.records import DAY, score_row, write_scores
 from tests.api.fixtures.serving import serve
@@ -42,7 +43,7 @@ def test_forecasts_and_sales_of_past_days(bucket, tmp_path):
     )
     with serve(str(tmp_path)) as api:
         answer = api.get("/v1/stores/1/history?days=10")
-        History.model_validate_json(answer.content)
+        fits(History, answer.content)
         body = answer.json()
         assert [(day["target_date"], day["weekday"], day["error"]) for day in body["days"]] == [
             ("2026-11-21", "Saturday", -5.0),

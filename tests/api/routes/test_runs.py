@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from api.views.schemas import ReleaseList
+from api.views.access_schemas import ReleaseList
 from ray_job.bucket import receipts
 from ray_job.bucket.receipts import Receipt
+from tests.api.fixtures.answers import fits
 from tests.api.fixtures.bucket import AS_OF, Bucket, StoreSpec
 from tests.api.fixtures.records import receipt
 from tests.api.fixtures.serving import serve
@@ -36,7 +37,7 @@ def test_releases_newest_first_in_pages(tmp_path):
     bucket.change(bad=("b",), hold_through=AS_OF)
     with serve(str(tmp_path)) as api:
         answer = api.get("/v1/releases?page_size=2")
-        ReleaseList.model_validate_json(answer.content)
+        fits(ReleaseList, answer.content)
         body = answer.json()
         assert (body["current"], body["hold_through"]) == ("c", "2026-11-22")
         assert [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pyarrow as pa
 from hypothesis import given
@@ -14,6 +15,8 @@ from api.views.tables import FORECAST_SCHEMA, forecast_rows
 from tests.api.fixtures.bucket import Bucket, StoreSpec
 from tests.api.fixtures.serving import serve
 
+BEGINS_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")
+
 
 @given(st.lists(st.text(max_size=8), min_size=1, max_size=5))
 def test_csv_keeps_texts_and_holds_no_formula(texts):
@@ -23,9 +26,25 @@ def test_csv_keeps_texts_and_holds_no_formula(texts):
     assert rows[0] == ["text", "number"]
     for text, (cell, number) in zip(texts, rows[1:], strict=True):
         expected = text.encode("utf-8", "backslashreplace").decode()
-        assert cell in (expected, f"'{expected}")
-        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert cell.replace("'", "") == expected.replace("'", "")
+        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
         assert number == "-1.5"
+
+
+@given(
+    st.text(st.sampled_from("a1 ,;|\t\r\n\"'=+-@＝"), max_size=12),
+    st.sampled_from(["comma", "semicolon", "tab"]),
+    st.sampled_from(",;\t|"),
+)
+def test_no_formula_begins_a_cell_of_a_program_that_separates_otherwise(text, delimiter, other):
+    """Such a program may also take quotation marks for plain characters, or lines for cells."""
+    schema = pa.schema([("first", pa.string()), ("text", pa.string())])
+    data = formats.to_csv(
+        [{"first": "x", "text": text}], schema, formats.CsvDialect(delimiter=delimiter)
+    )
+    for cell in re.split(f"[{other}\r\n]", data.decode("utf-8")):
+        assert not BEGINS_FORMULA.match(cell)
+        assert not BEGINS_FORMULA.match(cell.lstrip('"'))
 
 
 def test_delivered_texts_are_no_formulas(tmp_path):

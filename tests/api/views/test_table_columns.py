@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from api.views.schemas import Forecast, History, HistoryDay, TotalDay
+from api.views.history_schemas import History, HistoryDay
+from api.views.schemas import Forecast, TotalDay
 from api.views.tables import FORECAST_SCHEMA, HISTORY_SCHEMA
 
 NOT_IN_FORECASTS = {
+    "deadline",  # a setting of the chain
+    "today",  # the caller's moment, which is no property of a row
     "asked_as_of",  # the caller knows what was asked for
     "description",  # any number of fields of the stores table
     "days",  # a row for each of them
@@ -13,7 +16,7 @@ NOT_IN_FORECASTS = {
     "items_total",  # how many rows there are, and the link to the next page
     "next_page_token",
 }
-NOT_IN_HISTORIES = {"days", "summary", "unread_since"}
+NOT_IN_HISTORIES = {"days", "summary", "unread_since", "deadline", "today"}
 
 
 def test_forecasts():
