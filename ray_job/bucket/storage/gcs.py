@@ -26,7 +26,6 @@ from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 from pyarrow import ArrowException
 from pyarrow.fs import FileSystem, GcsFileSystem, SubTreeFileSystem
-from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
 
 from ray_job.bucket.errors import (
@@ -37,6 +36,7 @@ from ray_job.bucket.errors import (
     StorageError,
 )
 from ray_job.bucket.storage.checksums import crc32c_from_base64, crc32c_of_file
+from ray_job.bucket.storage.connections import ReportingConnections, innermost_reason
 from ray_job.bucket.storage.interface import ObjectInfo, Versioned
 
 _RETRY_SECONDS = 120.0
@@ -61,6 +61,9 @@ def _translated_errors(key: str) -> Iterator[None]:
         raise
     except DataCorruption as error:
         raise CorruptError(f"{key}: the bytes received do not match the checksum") from error
+    except google_errors.RetryError as error:
+        reason = innermost_reason(error.cause or error)
+        raise StorageError(f"{key}: the storage did not answer in time: {reason}") from error
     except google_errors.GoogleAPIError as error:
         raise StorageError(f"{key}: {_first_line(error)}") from error
     except (GoogleAuthError, RequestException, OSError, ArrowException) as error:
@@ -263,7 +266,8 @@ def _client() -> Any:
     else:
         client = google_storage.Client()
     for scheme in ("http://", "https://"):
-        client._http.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))  # noqa: SLF001 - no other way
+        connections = ReportingConnections(pool_maxsize=_CONNECTIONS, retry_seconds=_RETRY_SECONDS)
+        client._http.mount(scheme, connections)  # noqa: SLF001 - no other way
     return client
 
 
