@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from fastapi import FastAPI
 from starlette.types import Lifespan
@@ -30,13 +30,17 @@ from api.routes import (
 )
 from api.service import Clock, Service
 from api.settings import ServiceSettings
+from api.store.grants_keeper import GrantsKeeper
+from api.store.local_copies import LocalCopies
+from api.store.opened_later import open_later
 from api.store.part_cache import PartCache
 from api.store.refresh import Refresher
 from api.store.release_caches import ReceiptCache, ReleaseCache
+from api.store.release_loader import ReleaseLoader
 from api.store.release_metrics import ReleaseCollector
 from api.store.scores import ScoreReader
+from api.store.storage_pool import StoragePool
 from api.transport.middleware import ServiceMiddleware
-from ray_job.bucket.storage import open_bucket
 
 _DESCRIPTION = """\
 The next days' sales of every store. No number comes without its age: `as_of` is the last date whose
@@ -60,7 +64,7 @@ at least a year. `/results/{store_id}` is the short form of a store's forecast, 
 def create_app(
     settings: ServiceSettings, clock: Clock = lambda: datetime.now(UTC)
 ) -> ServiceMiddleware:
-    """The ASGI application. Raises BucketMissingError or StorageError if there is no bucket."""
+    """The ASGI application. Raises BucketMissingError for a directory that does not exist."""
     service = _create_service(settings, clock)
     app = compose(_lifespan)
     app.state.service = service
@@ -87,24 +91,31 @@ def compose(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
 
 
 def _create_service(settings: ServiceSettings, clock: Clock) -> Service:
-    storage = open_bucket(settings.bucket)
+    storage = open_later(settings.bucket)
     metrics = Metrics()
+    pool = StoragePool()
 
     def count_read(kind: str) -> None:
         metrics.storage_reads.labels(kind).inc()
 
     parts = PartCache(storage, settings.cache_dir, lambda: count_read("part"))
-    refresher = Refresher(storage, parts, metrics, clock)
-    metrics.registry.register(ReleaseCollector(lambda: refresher.state, clock))
+    copies = LocalCopies(parts.folder, settings.bucket)
+    grants = GrantsKeeper(copies, timedelta(seconds=settings.grants_seconds))
+    loader = ReleaseLoader(storage, parts, copies, metrics, clock)
+    refresher = Refresher(storage, loader, grants, pool.breaker, metrics, clock)
+    metrics.registry.register(
+        ReleaseCollector(lambda: refresher.state, lambda: grants.verified_at, clock)
+    )
     return Service(
         settings=settings,
         clock=clock,
         metrics=metrics,
         parts=parts,
         refresher=refresher,
-        releases=ReleaseCache(storage, lambda: count_read("release")),
-        scores=ScoreReader(storage, parts.folder, count_read),
-        receipts=ReceiptCache(storage, metrics.storage_reads.labels("receipt").inc),
+        storage_pool=pool,
+        releases=ReleaseCache(storage, pool, lambda: count_read("release")),
+        scores=ScoreReader(storage, parts.folder, pool, count_read),
+        receipts=ReceiptCache(storage, pool, lambda: count_read("receipt")),
         sign_in=SignIn(settings.issuers, IssuerKeys(metrics.key_fetches.inc)),
         access_log=AccessLog(sys.stdout if settings.access_log else None),
         rate_limiter=RateLimiter(settings.requests_per_second, settings.burst),
@@ -124,4 +135,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await task
         service.access_log.flush()
         service.refresher.close()
+        service.storage_pool.close()
         service.parts.close()

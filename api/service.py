@@ -19,6 +19,7 @@ from api.store.release_caches import ReceiptCache, ReleaseCache
 from api.store.scores import ScoreReader
 from api.store.snapshot import Snapshot
 from api.store.state import ServedState
+from api.store.storage_pool import StoragePool
 from ray_job.bucket.errors import NotFoundError
 
 Clock = Callable[[], datetime]
@@ -33,6 +34,7 @@ class Service:
     metrics: Metrics
     parts: PartCache
     refresher: Refresher
+    storage_pool: StoragePool
     releases: ReleaseCache
     scores: ScoreReader
     receipts: ReceiptCache

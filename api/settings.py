@@ -69,6 +69,9 @@ class ServiceSettings(BaseSettings):
     refresh_seconds: float = Field(default=5.0, gt=0, le=10)
     cache_dir: Path | None = None
     """The folder for parts as Arrow files; None: a temporary folder of the process."""
+    grants_seconds: float = Field(default=86_400.0, gt=0)
+    """How long the last verified grants stay in force while those of the bucket are damaged or
+    cannot be read."""
     issuers: tuple[Issuer, ...] = ()
     cors_origins: tuple[str, ...] = ()
     drain_seconds: float = Field(default=5.0, ge=0)

@@ -262,7 +262,19 @@ async def _item_page(
 
     if selection.item_id is None and store.items <= 1 and not store.parts:
         return NO_ITEMS
-    return read() if snapshot is context.state.snapshot else await asyncio.to_thread(read)
+    if snapshot is context.state.snapshot:
+        return read()
+    if parts.is_local(store.parts):
+        return await asyncio.to_thread(read)
+    key = (
+        "items",
+        snapshot.name,
+        store.store_id,
+        selection.item_id,
+        first_row,
+        selection.page_size,
+    )
+    return await context.service.storage_pool.run(key, read)
 
 
 def _list_name(store_id: str) -> str:

@@ -49,6 +49,8 @@ def _reasons(service: Service) -> dict[str, Any]:
         "as_of": state.snapshot.entry.as_of if state.snapshot else None,
         "unread_since": state.unread_since,
         "release_refused": state.refused is not None,
+        "grants_refused": state.grants_refused is not None,
+        "grants_verified_at": service.refresher.grants.verified_at,
         "stopping": service.draining,
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import Annotated
 
@@ -14,7 +13,8 @@ from api.routes.context import Context, RequestContext
 from api.routes.documentation import SIGNED_IN, STORED, AnswerSpec, documented
 from api.routes.parameters import Dialect, StoreId
 from api.routes.replies import reply, table_headers
-from api.store.scores import ScoredDay
+from api.store.scores import PastDays
+from api.store.storage_pool import DEADLINE_SECONDS
 from api.transport.negotiation import negotiate
 from api.views.formats import MEDIA_TYPES, Format, encode
 from api.views.history import history_answer
@@ -55,7 +55,10 @@ async def get_history(
     snapshot = context.service.current_snapshot(context.state)
     context.store(snapshot, store_id)
     basis = context.basis(snapshot)
-    answer = history_answer(store_id, basis, await past_days(context, store_id, days))
+    past = await past_days(context, store_id, days)
+    if past.unread is not None:
+        raise past.unread
+    answer = history_answer(store_id, basis, past.days)
     body = encode(answer_format, answer, history_rows(answer), HISTORY_SCHEMA, dialect)
     return reply(
         context,
@@ -68,11 +71,16 @@ async def get_history(
     )
 
 
-async def past_days(context: RequestContext, store_id: str, days: int) -> list[ScoredDay]:
-    """The forecasts of the last `days` days before today, oldest first. Read in a thread."""
+async def past_days(
+    context: RequestContext, store_id: str, days: int, seconds: float = DEADLINE_SECONDS
+) -> PastDays:
+    """The forecasts of the last `days` days before today, oldest first.
+
+    What is not on the local disk is waited for `seconds` at most.
+    """
     state = context.state
     today = state.schedule.today(context.now)
     dates = [today - back * _DAY for back in range(days, 0, -1)]
-    return await asyncio.to_thread(
-        context.service.scores.scored_days, state.pointer, state.schedule, store_id, dates
+    return await context.service.scores.past_days(
+        state.pointer, state.schedule, store_id, dates, seconds
     )

@@ -24,6 +24,8 @@ router = APIRouter(include_in_schema=False)
 
 _ITEMS_ON_A_PAGE = 50
 _PAST_DAYS = 28
+_HISTORY_SECONDS = 1.5
+"""The page waits no longer for a history that has to be read from the bucket."""
 
 
 @router.get("/")
@@ -36,6 +38,7 @@ async def get_page(
     try:
         context = await request_context(request)
         snapshot = context.service.current_snapshot(context.state)
+        is_complete = True
         store_id = (store_id or "").strip() or _only_store(context, snapshot)
         if store_id is None:
             html = store_list_page(
@@ -46,11 +49,16 @@ async def get_page(
                 context.state.pointer.silent_days,
             )
         else:
-            html = await _store_page(context, snapshot, store_id)
+            html, is_complete = await _store_page(context, snapshot, store_id)
     except ProblemError as error:
         return _problem_reply(error)
     return reply(
-        context, html.encode(), HTML, headers=PAGE_HEADERS, published_at=snapshot.entry.published_at
+        context,
+        html.encode(),
+        HTML,
+        headers=PAGE_HEADERS,
+        published_at=snapshot.entry.published_at,
+        is_complete=is_complete,
     )
 
 
@@ -67,19 +75,24 @@ def _only_store(context: RequestContext, snapshot: Snapshot) -> str | None:
     return snapshot.ids[rows[0]] if len(rows) == 1 else None
 
 
-async def _store_page(context: RequestContext, snapshot: Snapshot, store_id: str) -> str:
+async def _store_page(
+    context: RequestContext, snapshot: Snapshot, store_id: str
+) -> tuple[str, bool]:
+    """The page, and whether it has all that there is to show."""
     store = context.store(snapshot, store_id)
-    past = await past_days(context, store_id, _PAST_DAYS)
+    past = await past_days(context, store_id, _PAST_DAYS, _HISTORY_SECONDS)
     parts = context.service.parts
     page = item_page(parts, store, 0, _ITEMS_ON_A_PAGE) if store.parts else NO_ITEMS
-    return store_page(
+    html = store_page(
         snapshot,
         context.basis(snapshot),
         store,
         page.items,
-        past,
+        past.days,
         context.state.pointer.silent_days,
+        is_history_unread=past.unread is not None,
     )
+    return html, past.unread is None
 
 
 def _problem_reply(error: ProblemError) -> Response:

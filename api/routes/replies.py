@@ -38,11 +38,13 @@ def reply(
     *,
     headers: dict[str, str] | None = None,
     published_at: datetime | None = None,
+    is_complete: bool = True,
 ) -> Response:
     """The reply with a strong ETag, the digest of its bytes.
 
     The bytes hold release, store, day and staleness, so the ETag changes when one of them does.
-    The middleware compares it with If-None-Match and sends a 304.
+    The middleware compares it with If-None-Match and sends a 304. A reply that lacks what cannot be
+    read at the moment (`is_complete`) is not cached.
     """
     state, now = context.state, context.now
     encoding = {}
@@ -53,7 +55,8 @@ def reply(
         encoding = {"Content-Encoding": "gzip"}
     changes = [last_change(state.schedule, now), published_at, state.unread_since]
     last_modified = max(moment for moment in changes if moment is not None)
-    _allow_caching(context)
+    if is_complete:
+        _allow_caching(context)
     digest = hashlib.blake2b(body, digest_size=15).hexdigest()
     return Response(
         body,

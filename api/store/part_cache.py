@@ -1,7 +1,7 @@
 """Parts on the local disk, as memory-mapped Arrow files.
 
-A part is fetched once, verified against the sha256 in the release, and written to a file with that
-digest as its name. A process that starts again uses the files of the one before.
+A part is fetched once, verified against the sha256 in the release, and written to a file whose name
+begins with that digest. A process that starts again uses the files of the one before.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 
+from api.store.checked_files import CheckedFiles
 from api.store.snapshot import PartRange
 from ray_job.bucket import parts
 from ray_job.bucket.errors import CorruptError
@@ -48,7 +49,7 @@ class PartCache:
         self._on_read = on_read
         self._temporary = folder is None
         self._folder = Path(tempfile.mkdtemp(prefix="storecast-")) if folder is None else folder
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._files = CheckedFiles(self._folder, "arrow")
         self._tables: dict[str, pa.Table] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -66,6 +67,21 @@ class PartCache:
             for _ in pool.map(lambda key_digest: self._table(*key_digest), objects.items()):
                 pass
         pa.default_memory_pool().release_unused()
+
+    def is_local(self, part_ranges: Iterable[PartRange]) -> bool:
+        """Whether the rows of all these ranges can be read without the bucket."""
+        names = self._files.names()
+        return all(
+            part_range.sha256 in self._tables or part_range.sha256 in names
+            for part_range in part_ranges
+        )
+
+    def map_local(self, objects: dict[str, str]) -> None:
+        """Map all these parts (key to sha256). Raises CorruptError if one is not on the disk."""
+        for key, digest in objects.items():
+            if self._files.find(digest) is None:
+                raise CorruptError(f"{key}: no whole copy of the part is on the disk")
+            self._table(key, digest)
 
     def rows(self, store_id: str, part_range: PartRange) -> pa.Table:
         """The rows (COLUMNS) of a store in a part.
@@ -90,9 +106,8 @@ class PartCache:
                 digest: table for digest, table in self._tables.items() if digest in digests
             }
             self._locks = {digest: lock for digest, lock in self._locks.items() if lock.locked()}
-            for path in self._folder.glob("*.arrow"):
-                if path.stem not in digests:
-                    path.unlink(missing_ok=True)
+            for name in self._files.names().difference(digests):
+                self._files.remove(name)
 
     def close(self) -> None:
         self._tables = {}
@@ -108,10 +123,11 @@ class PartCache:
         with lock:
             table = self._tables.get(digest)
             if table is None:
-                path = self._folder / f"{digest}.arrow"
-                if not path.exists():
+                path = self._files.find(digest)
+                if path is None:
                     self._on_read()
-                    _write(self._storage.read(key), key, digest, path)
+                    data = self._storage.read(key)
+                    path = self._files.write(digest, lambda path: _write(data, key, digest, path))
                 table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
                 self._tables[digest] = table
         return table
@@ -124,7 +140,5 @@ def _write(data: bytes, key: str, digest: str, path: Path) -> None:
     for name in _DICTIONARIES:
         index = table.column_names.index(name)
         table = table.set_column(index, name, table.column(name).dictionary_encode())
-    temporary = path.with_suffix(f".{threading.get_ident()}")
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=_BATCH_ROWS)
-    temporary.replace(path)

@@ -19,8 +19,14 @@ class ReleaseCollector(Collector):
     So a release becomes stale at its deadline without any new run.
     """
 
-    def __init__(self, state: Callable[[], ServedState], clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        state: Callable[[], ServedState],
+        grants_verified_at: Callable[[], datetime | None],
+        clock: Callable[[], datetime],
+    ) -> None:
         self._state = state
+        self._grants_verified_at = grants_verified_at
         self._clock = clock
         self._cached_night: tuple[tuple[str, int], Night] | None = None
 
@@ -39,6 +45,18 @@ class ReleaseCollector(Collector):
             "1 while the pointer names a release that cannot be verified.",
             float(state.refused is not None),
         )
+        yield _gauge(
+            "grants_refused",
+            "1 while the grants of the bucket are damaged or cannot be read.",
+            float(state.grants_refused is not None),
+        )
+        verified_at = self._grants_verified_at()
+        if verified_at is not None:
+            yield _gauge(
+                "grants_verified_timestamp_seconds",
+                "When the grants in force were last seen in the bucket.",
+                verified_at.timestamp(),
+            )
         yield _gauge("ready", "1 as soon as a snapshot is served.", float(bool(state.snapshot)))
         if state.snapshot is None:
             return

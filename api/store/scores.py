@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from api.store.snapshot import finite
+from api.store.storage_pool import DEADLINE_SECONDS, StoragePool
 from api.store.table_cache import TableCache, rows_of
 from ray_job.bucket import releases
-from ray_job.bucket.errors import NotFoundError
+from ray_job.bucket.errors import CorruptError, NotFoundError, StorageError, StorecastError
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.scores import SCORES_SCHEMA, decode
@@ -48,52 +51,127 @@ class ScoredDay:
         return self.predicted - self.actual
 
 
+@dataclass(frozen=True, slots=True)
+class PastDays:
+    """`days` are in the order of the dates. `unread`: why some of them may be missing."""
+
+    days: tuple[ScoredDay, ...]
+    unread: StorecastError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A table with forecasts of one past day. `name` is its name in the cache."""
+
+    name: str
+    read: Callable[[], pa.Table]
+
+
 class ScoreReader:
-    """Reads the score files that the pointer names, once each. Thread-safe.
+    """Reads the score files that the pointer names, once each. For one event loop.
 
     `on_read` is called with `accuracy` or `release` before each read of the bucket.
     """
 
     def __init__(
-        self, storage: Storage, folder: Path, on_read: Callable[[str], None] = lambda _: None
+        self,
+        storage: Storage,
+        folder: Path,
+        pool: StoragePool,
+        on_read: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._storage = storage
+        self._pool = pool
         self._tables = TableCache(folder)
         self._on_read = on_read
 
-    def scored_days(
-        self, pointer: Pointer, schedule: Schedule, store_id: str, days: list[date]
-    ) -> list[ScoredDay]:
+    async def past_days(
+        self,
+        pointer: Pointer,
+        schedule: Schedule,
+        store_id: str,
+        days: list[date],
+        seconds: float = DEADLINE_SECONDS,
+    ) -> PastDays:
         """Those of `days` for which there was a forecast, in the same order.
 
-        Raises StorageError or CorruptError.
+        From the scores of the day, else from the release that was live on the evening before. What
+        is not on the local disk is read from the bucket, for `seconds` at most. What cannot be read
+        in that time is left out, and `unread` of the result says why.
         """
-        scored = [self._scored_day(pointer, schedule, store_id, day) for day in days]
-        return [day for day in scored if day is not None]
+        scored: dict[date, ScoredDay] = {}
+        unread: dict[date, StorecastError] = {}
+        until = asyncio.get_running_loop().time() + seconds
+        for source_of in (self._scores_of, self._release_of):
+            sources = {
+                day: source
+                for day in days
+                if day not in scored
+                and day not in unread
+                and (source := source_of(pointer, schedule, day)) is not None
+            }
+            forecasts, missing = await asyncio.to_thread(self._cached_forecasts, sources, store_id)
+            scored |= forecasts
+            if missing:
+                left = until - asyncio.get_running_loop().time()
+                unread |= await self._read(missing, max(left, 0.0))
+                forecasts, _ = await asyncio.to_thread(self._cached_forecasts, missing, store_id)
+                scored |= forecasts
+        return PastDays(
+            tuple(scored[day] for day in days if day in scored), next(iter(unread.values()), None)
+        )
 
-    def _scored_day(
-        self, pointer: Pointer, schedule: Schedule, store_id: str, day: date
-    ) -> ScoredDay | None:
-        """From the scores of the day, else from the release that was live on the evening before."""
+    def _scores_of(self, pointer: Pointer, _: Schedule, day: date) -> _Source | None:
         key = pointer.accuracy.get(day)
-        if key is not None:
-            try:
-                scores = self._tables.get(_table_name(key), lambda: self._read_scores(key))
-            except NotFoundError:
-                scored = None
-            else:
-                scored = _latest_forecast(scores, store_id, day)
-            if scored is not None:
-                return scored
+        if key is None:
+            return None
+        return _Source(_table_name(key), lambda: self._read_scores(key))
+
+    def _release_of(self, pointer: Pointer, schedule: Schedule, day: date) -> _Source | None:
         entry = _release_before(pointer, day)
         if entry is None:
             return None
-        name = _table_name(f"{entry.sha256} {day}")
-        try:
-            forecasts = self._tables.get(name, lambda: self._read_release(entry, schedule, day))
-        except NotFoundError:
-            return None
-        return _latest_forecast(forecasts, store_id, day)
+        return _Source(
+            _table_name(f"{entry.sha256} {day}"), lambda: self._read_release(entry, schedule, day)
+        )
+
+    async def _read(
+        self, sources: Mapping[date, _Source], seconds: float
+    ) -> dict[date, StorecastError]:
+        """Read tables into the cache. Returns the errors. A table that is not there is none."""
+        results = await asyncio.gather(
+            *(
+                self._pool.run(
+                    ("table", source.name),
+                    partial(self._tables.get, source.name, source.read),
+                    seconds,
+                )
+                for source in sources.values()
+            ),
+            return_exceptions=True,
+        )
+        errors: dict[date, StorecastError] = {}
+        for day, result in zip(sources, results, strict=True):
+            if isinstance(result, StorageError | CorruptError):
+                errors[day] = result
+            elif isinstance(result, BaseException) and not isinstance(result, NotFoundError):
+                raise result
+        return errors
+
+    def _cached_forecasts(
+        self, sources: Mapping[date, _Source], store_id: str
+    ) -> tuple[dict[date, ScoredDay], dict[date, _Source]]:
+        """The forecasts of the store in the cached tables, and the tables that are not cached."""
+        forecasts, missing = {}, {}
+        for day, source in sources.items():
+            table = self._tables.find(source.name)
+            if table is None:
+                missing[day] = source
+                continue
+            forecast = _latest_forecast(table, store_id, day)
+            if forecast is not None:
+                forecasts[day] = forecast
+        return forecasts, missing
 
     def _read_scores(self, key: str) -> pa.Table:
         self._on_read("accuracy")

@@ -197,9 +197,11 @@ def load(storage: Storage, entry: Published) -> Snapshot:
 
 
 def from_release(entry: Published, release: releases.Release) -> Snapshot:
-    """Raises CorruptError if the release has another name, or holds a store twice."""
+    """Raises CorruptError if the release has another name or as-of, or holds a store twice."""
     if release.header.release != entry.release:
         raise CorruptError(f"{entry.release}: the object is release {release.header.release}")
+    if release.header.as_of != entry.as_of:
+        raise CorruptError(f"{entry.release}: the as-of is {release.header.as_of}")
     ids = release.stores.column("store_id").to_pylist()
     rows = dict(zip(ids, range(len(ids)), strict=True))
     if len(rows) != len(ids):

@@ -21,7 +21,8 @@ class ServedState:
     """States are compared by identity: with another state, answers may differ.
 
     `unread_since`: since then the bucket cannot be read. `refused`: why the release that the
-    pointer names is not the one that is served.
+    pointer names is not the one that is served. `grants_refused`: why the grants of the bucket are
+    not known to be those in force.
     """
 
     pointer: Pointer = field(default_factory=Pointer)
@@ -29,7 +30,7 @@ class ServedState:
     snapshot: Snapshot | None = None
     schedule: Schedule = field(default_factory=lambda: schedule_of(Pointer()))
     grants: Grants = DENY_ALL
-    grants_generation: str | None = None
+    grants_refused: str | None = None
     unread_since: datetime | None = None
     refused: str | None = None
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 from cachetools import LRUCache
 
+from api.store.checked_files import CheckedFiles
+
 _MAX_TABLES = 256
 
 
@@ -20,29 +22,37 @@ class TableCache:
     """
 
     def __init__(self, folder: Path, max_tables: int = _MAX_TABLES) -> None:
-        self._folder = folder
-        self._tables = _MappedTables(max_tables, folder)
+        self._files = CheckedFiles(folder, "columns")
+        self._tables = _MappedTables(max_tables, self._files)
         self._lock = threading.Lock()
+
+    def find(self, name: str) -> pa.Table | None:
+        """The table `name`, sorted by store, or None if there is no file of it."""
+        with self._lock:
+            table = self._tables.get(name)
+        if table is None:
+            path = self._files.find(name)
+            if path is not None:
+                table = self._map(name, path)
+        return table
 
     def get(self, name: str, make: Callable[[], pa.Table]) -> pa.Table:
         """The table `name`, sorted by store. `make` is called if there is no file of that name.
 
-        `name` must be a file name. The table of a name must never change.
+        `name` must be a file name without a hyphen. The table of a name must never change.
         """
-        with self._lock:
-            table = self._tables.get(name)
+        table = self.find(name)
         if table is not None:
             return table
-        path = _path(self._folder, name)
-        if not path.exists():
-            made = make().sort_by("store_id").combine_chunks()
-            temporary = path.with_suffix(f".{threading.get_ident()}")
-            with (
-                pa.OSFile(str(temporary), "wb") as sink,
-                pa.ipc.new_file(sink, made.schema) as writer,
-            ):
+        made = make().sort_by("store_id").combine_chunks()
+
+        def write(path: Path) -> None:
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, made.schema) as writer:
                 writer.write_table(made)
-            temporary.replace(path)
+
+        return self._map(name, self._files.write(name, write))
+
+    def _map(self, name: str, path: Path) -> pa.Table:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         with self._lock:
             self._tables[name] = table
@@ -52,18 +62,14 @@ class TableCache:
 class _MappedTables(LRUCache[str, pa.Table]):
     """Deletes the file of a table that it gives up. The table stays readable while it is mapped."""
 
-    def __init__(self, maxsize: int, folder: Path) -> None:
+    def __init__(self, maxsize: int, files: CheckedFiles) -> None:
         super().__init__(maxsize)
-        self._folder = folder
+        self._files = files
 
     def popitem(self) -> tuple[str, pa.Table]:
         name, table = super().popitem()
-        _path(self._folder, name).unlink(missing_ok=True)
+        self._files.remove(name)
         return name, table
-
-
-def _path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.columns"
 
 
 def rows_of(table: pa.Table, store_id: str) -> pa.Table:

@@ -78,8 +78,13 @@ def store_page(
     items: Sequence[Item],
     past_days: Sequence[ScoredDay],
     silent_days: int,
+    *,
+    is_history_unread: bool = False,
 ) -> str:
-    """One store: its coming days, its past days and the first of its items."""
+    """One store: its coming days, its past days and the first of its items.
+
+    `is_history_unread`: `past_days` may be incomplete, because the bucket cannot be read now.
+    """
     coming_days = [day for day in store.days if basis.includes(day)]
     is_silent = snapshot.rows[store.store_id] in snapshot.silent_rows(silent_days)
     return render(
@@ -98,6 +103,7 @@ def store_page(
             for item in items
         ],
         past_days=past_days,
+        is_history_unread=is_history_unread,
         summary=summarise(past_days),
         plot=plot(
             [

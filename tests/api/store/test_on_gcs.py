@@ -26,8 +26,8 @@ def test_requests_read_nothing_and_a_refresh_reads_two_objects(gcs: FakeGcs):
         api.refresh()
         # The pointer has not changed, and there are no grants.
         assert [(entry.op, entry.key) for entry in gcs.log.entries] == [
-            ("get", "some/prefix/results/current.json"),
             ("get", "some/prefix/access/grants.json"),
+            ("get", "some/prefix/results/current.json"),
         ]
 
 

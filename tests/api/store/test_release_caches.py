@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from api.store.release_caches import ReceiptCache, ReleaseCache
+from api.store.storage_pool import StoragePool
 from ray_job.bucket import keys, receipts
 from ray_job.bucket.errors import NotFoundError
 from tests.api.fixtures.bucket import AS_OF, Bucket, StoreSpec
@@ -19,7 +20,7 @@ def test_concurrent_requests_load_a_release_once(tmp_path):
     reads = []
 
     async def load() -> None:
-        cache = ReleaseCache(bucket.storage, lambda: reads.append("release"))
+        cache = ReleaseCache(bucket.storage, StoragePool(), lambda: reads.append("release"))
         snapshots = await asyncio.gather(*(cache.get(entry) for _ in range(5)))
         assert {snapshot.name for snapshot in snapshots} == {entry.release}
         assert await cache.get(entry) is snapshots[0]
@@ -34,7 +35,7 @@ def test_a_release_that_could_not_be_loaded_is_tried_again(tmp_path):
     path = tmp_path / keys.release(entry.release)
 
     async def load() -> None:
-        cache = ReleaseCache(bucket.storage)
+        cache = ReleaseCache(bucket.storage, StoragePool())
         path.rename(tmp_path / "moved")
         with pytest.raises(NotFoundError):
             await cache.get(entry)
@@ -50,7 +51,7 @@ def test_a_receipt_is_read_once(tmp_path):
     reads = []
 
     async def read() -> None:
-        cache = ReceiptCache(bucket.storage, lambda: reads.append("receipt"))
+        cache = ReceiptCache(bucket.storage, StoragePool(), lambda: reads.append("receipt"))
         assert await cache.get(AS_OF, "r") == await cache.get(AS_OF, "r") == receipt("r")
 
     asyncio.run(read())
