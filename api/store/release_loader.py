@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from time import perf_counter
 
 from api.metrics import Metrics
@@ -54,7 +54,8 @@ class ReleaseLoader:
     def load(self, pointer_file: Versioned, served: ServedState) -> LoadedState:
         """The state with the release that the pointer names.
 
-        A process that serves nothing yet takes the newest earlier release that can be verified.
+        A process that serves nothing yet takes the newest earlier release that can be verified, or
+        the copy of the one that was served last.
         Raises CorruptError, NotFoundError or StorageError if the state must stay as it is.
         """
         generation = pointer_file.generation
@@ -84,12 +85,8 @@ class ReleaseLoader:
         if copy is None:
             return None
         pointer, entry = _read_pointer(copy.data)
-        data = self._copies.kept_release(entry.sha256)
-        if data is None:
-            raise CorruptError(f"{entry.release}: there is no copy of the release")
-        loaded = _decode(entry, data)
-        self._parts.map_local(loaded.part_objects())
-        return replace(served, pointer=pointer, schedule=schedule_of(pointer), snapshot=loaded)
+        schedule = schedule_of(pointer)
+        return replace(served, pointer=pointer, schedule=schedule, snapshot=self._load_copy(entry))
 
     def keep_only(self, snapshots: Collection[Snapshot | None]) -> None:
         """Remove the local files of all other releases."""
@@ -114,11 +111,34 @@ class ReleaseLoader:
         self._metrics.load_seconds.set(perf_counter() - started)
         return loaded
 
+    def _load_copy(self, entry: Published) -> Snapshot:
+        """The release from its copies. Raises CorruptError if one is damaged or missing."""
+        data = self._copies.kept_release(entry.sha256)
+        if data is None:
+            raise CorruptError(f"{entry.release}: there is no copy of the release")
+        loaded = _decode(entry, data)
+        self._parts.map_local(loaded.part_objects())
+        return loaded
+
+    def _last_served(self, pointer: Pointer) -> Snapshot | None:
+        """The copy of the release that was served last, unless a rollback gave it up."""
+        copy = self._copies.kept("pointer")
+        if copy is not None:
+            with suppress(CorruptError):
+                _, entry = _read_pointer(copy.data)
+                return None if entry.release in pointer.bad else self._load_copy(entry)
+        return None
+
     def _load_earlier(self, pointer: Pointer, refused: Published) -> Snapshot:
         """The newest earlier release that can be verified. Raises CorruptError if there is none."""
+        copy = self._last_served(pointer)
         for entry in _earlier(pointer, refused):
+            if copy is not None and _order(copy.entry) >= _order(entry):
+                return copy
             with suppress(CorruptError, NotFoundError):
                 return self._load_release(entry)
+        if copy is not None:
+            return copy
         raise CorruptError(
             f"{refused.release}: neither this release nor an earlier one can be verified"
         )
@@ -130,19 +150,24 @@ def _read_pointer(data: bytes) -> tuple[Pointer, Published]:
     entry = pointer.current_entry
     if entry is None:
         raise CorruptError(f"{keys.POINTER}: current: it names no release of the history")
-    _check_times(pointer, entry)
+    _check_times(pointer)
     return pointer, entry
 
 
-def _check_times(pointer: Pointer, entry: Published) -> None:
+def _order(entry: Published) -> tuple[date, datetime]:
+    return entry.as_of, entry.published_at
+
+
+def _check_times(pointer: Pointer) -> None:
     """Raise CorruptError for times that cannot be computed with, although they are well formed."""
-    if entry.published_at.tzinfo is None:
-        raise CorruptError(f"{keys.POINTER}: published_at: the time has no zone")
     if pointer.deadline.tzinfo is not None:
         raise CorruptError(f"{keys.POINTER}: deadline: the time must have no zone of its own")
-    for moment in (entry.as_of, entry.published_at):
-        if moment.year not in _YEARS:
-            raise CorruptError(f"{keys.POINTER}: {moment} cannot be the time of a publication")
+    for entry in pointer.history:
+        if entry.published_at.tzinfo is None:
+            raise CorruptError(f"{keys.POINTER}: published_at: the time has no zone")
+        for moment in _order(entry):
+            if moment.year not in _YEARS:
+                raise CorruptError(f"{keys.POINTER}: {moment} cannot be the time of a publication")
 
 
 def _decode(entry: Published, data: bytes) -> Snapshot:
