@@ -31,7 +31,7 @@ from api.routes import (
 from api.service import Clock, Service
 from api.settings import ServiceSettings
 from api.store.grants_keeper import GrantsKeeper
-from api.store.local_copies import LocalCopies
+from api.store.local.copies import LocalCopies
 from api.store.opened_later import open_later
 from api.store.part_cache import PartCache
 from api.store.refresh import Refresher

@@ -11,7 +11,7 @@ import logging
 from datetime import datetime, timedelta
 
 from api.auth.grants import DENY_ALL, Grants, GrantsFile, compile_grants
-from api.store.local_copies import LocalCopies
+from api.store.local.copies import LocalCopies
 from api.store.reads import Missing, ReadResult, Unchanged
 from ray_job.bucket import keys
 from ray_job.bucket.errors import CorruptError, StorecastError

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from api.store.checked_files import CheckedFiles
+from api.store.local.checked_files import CheckedFiles
 from api.store.snapshot import PartRange
 from ray_job.bucket import parts
 from ray_job.bucket.errors import CorruptError

@@ -13,7 +13,7 @@ from time import perf_counter
 
 from api.metrics import Metrics
 from api.store import snapshot
-from api.store.local_copies import LocalCopies
+from api.store.local.copies import LocalCopies
 from api.store.part_cache import PartCache
 from api.store.snapshot import Snapshot
 from api.store.state import ServedState, schedule_of

@@ -13,9 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from api.store.local.table_cache import TableCache, rows_of
 from api.store.snapshot import finite
 from api.store.storage_pool import DEADLINE_SECONDS, StoragePool
-from api.store.table_cache import TableCache, rows_of
 from ray_job.bucket import releases
 from ray_job.bucket.errors import CorruptError, NotFoundError, StorageError, StorecastError
 from ray_job.bucket.freshness import Schedule

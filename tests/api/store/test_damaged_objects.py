@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from api.auth.grants import DENY_ALL, GrantsFile, compile_grants
 from api.metrics import Metrics
 from api.store.grants_keeper import GrantsKeeper
-from api.store.local_copies import LocalCopies
+from api.store.local.copies import LocalCopies
 from api.store.part_cache import PartCache
 from api.store.refresh import Refresher
 from api.store.release_loader import ReleaseLoader

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from api.store.checked_files import CheckedFiles
+from api.store.local.checked_files import CheckedFiles
 
 _LOG = logging.getLogger("api.copies")
 Kind = Literal["pointer", "grants"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 from cachetools import LRUCache
 
-from api.store.checked_files import CheckedFiles
+from api.store.local.checked_files import CheckedFiles
 
 _MAX_TABLES = 256
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from api.store.table_cache import TableCache, rows_of
+from api.store.local.table_cache import TableCache, rows_of
 
 
 def table(*store_ids: str) -> pa.Table:
