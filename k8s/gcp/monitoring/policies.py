@@ -1,5 +1,7 @@
 # ruff: noqa: INP001 - a script beside what it makes
-"""Makes Cloud Monitoring's alerting policies from rules.yaml and the card: `python policies.py`.
+"""Makes Cloud Monitoring's alerting policies: `python policies.py`.
+
+rules.yaml has what lasts, as PromQL; log_matches.yaml what is one line of a log.
 
 A policy's documentation is the text of the mail. It is the card's section that the alert names, so
 that the mail has the commands.
@@ -30,61 +32,92 @@ def sections(card: str) -> dict[str, str]:
     }
 
 
-def policies(rules: dict[str, Any], card: str) -> dict[str, dict[str, Any]]:
-    """A policy of one PromQL condition for each alert, by the alert's name.
+def policies(
+    rules: dict[str, Any], log_matches: list[dict[str, Any]], card: str
+) -> dict[str, dict[str, Any]]:
+    """A policy of one condition for each alert, by the alert's name.
 
     setup finds a policy by its label `alert`, the name in lower case. Raises KeyError if the card
     lacks a section that an alert names.
     """
     runbook = sections(card)
     return {
-        rule["alert"]: _policy(rule, group["name"], runbook)
+        rule["alert"]: _lasting(rule, group["name"], runbook)
         for group in rules["groups"]
         for rule in group["rules"]
-        if "alert" in rule
+    } | {match["alert"]: _log_match(match, runbook) for match in log_matches}
+
+
+def _lasting(rule: dict[str, Any], group: str, runbook: dict[str, str]) -> dict[str, Any]:
+    annotations = rule["annotations"]
+    minutes = int(rule.get("for", "0m").removesuffix("m"))
+    condition = {
+        "conditionPrometheusQueryLanguage": {
+            "query": rule["expr"],
+            "duration": f"{60 * minutes}s",
+            "evaluationInterval": "30s",
+            "labels": rule["labels"],
+            "ruleGroup": group,
+            "alertRule": rule["alert"],
+            "disableMetricValidation": True,
+        }
+    }
+    summary = _variables(annotations["summary"], "metric_or_resource.label")
+    severity = rule["labels"]["severity"]
+    policy = _policy(rule["alert"], severity, summary, annotations["runbook"], condition, runbook)
+    return policy | {"alertStrategy": {"autoClose": "86400s"}}
+
+
+def _log_match(match: dict[str, Any], runbook: dict[str, str]) -> dict[str, Any]:
+    condition = {
+        "conditionMatchedLog": {
+            "filter": match["filter"],
+            "labelExtractors": {
+                label: f"EXTRACT({field})" for label, field in match["labels"].items()
+            },
+        }
+    }
+    summary = _variables(match["summary"], "log.extracted_label")
+    name, severity = match["alert"], match["severity"]
+    return _policy(name, severity, summary, match["runbook"], condition, runbook) | {
+        "alertStrategy": {
+            "autoClose": "86400s",
+            "notificationRateLimit": {"period": f"{60 * match['minutes']}s"},
+        }
     }
 
 
-def _policy(rule: dict[str, Any], group: str, runbook: dict[str, str]) -> dict[str, Any]:
-    name, anchor = rule["alert"], rule["annotations"]["runbook"]
-    summary = _variables(rule["annotations"]["summary"])
-    minutes = int(rule.get("for", "0m").removesuffix("m"))
+def _policy(
+    name: str,
+    severity: str,
+    summary: str,
+    anchor: str,
+    condition: dict[str, Any],
+    runbook: dict[str, str],
+) -> dict[str, Any]:
     return {
         "displayName": f"Storecast {name}",
         "userLabels": {"app": "storecast", "alert": name.lower()},
-        "severity": _SEVERITIES[rule["labels"]["severity"]],
+        "severity": _SEVERITIES[severity],
         "documentation": {
             "mimeType": "text/markdown",
             "subject": f"Storecast: {summary}",
             "content": f"{summary} From k8s/README.md{anchor}:\n\n{runbook[anchor[1:]]}",
         },
         "combiner": "OR",
-        "conditions": [
-            {
-                "displayName": name,
-                "conditionPrometheusQueryLanguage": {
-                    "query": rule["expr"],
-                    "duration": f"{60 * minutes}s",
-                    "evaluationInterval": "30s",
-                    "labels": rule["labels"],
-                    "ruleGroup": group,
-                    "alertRule": name,
-                    "disableMetricValidation": True,
-                },
-            }
-        ],
-        "alertStrategy": {"autoClose": "86400s"},
+        "conditions": [{"displayName": name, **condition}],
     }
 
 
-def _variables(text: str) -> str:
+def _variables(text: str, source: str) -> str:
     """The text with its labels of the alert in Cloud Monitoring's notation."""
-    return re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"${metric_or_resource.label.\1}", text)
+    return re.sub(r"\{\{ \$labels\.(\w+) \}\}", rf"${{{source}.\1}}", text)
 
 
 def main() -> None:
     rules = yaml.safe_load((FOLDER / "rules.yaml").read_text(encoding="utf-8"))
-    policy_of = policies(rules, CARD.read_text(encoding="utf-8"))
+    matches = yaml.safe_load((FOLDER / "log_matches.yaml").read_text(encoding="utf-8"))
+    policy_of = policies(rules, matches, CARD.read_text(encoding="utf-8"))
     for old in FOLDER.glob("policies/*.json"):
         old.unlink()
     for name, policy in policy_of.items():
