@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
 RAW_DATA = "raw_data/"
@@ -18,6 +19,21 @@ GRANTS = "access/grants.json"
 
 STORE_ID_PATTERN = "[A-Za-z0-9_-]{1,64}"
 """A regular expression that a whole store id matches. An id becomes a part of keys and URLs."""
+
+
+_OWN_RESULT = re.compile(
+    r"results/(parts/as_of=DATE/[0-9a-f]{32}-\d+\.parquet"
+    r"|receipts/as_of=DATE/RUN\.json"
+    r"|releases/RUN-\d+\.parquet"
+    r"|accuracy/target_date=DATE/RUN\.parquet)".replace("DATE", r"\d{4}-\d\d-\d\d").replace(
+        "RUN", r"\d{8}-\d{8}T\d{6}-[0-9a-f]{6}"
+    )
+)
+
+
+def is_own_result(key: str) -> bool:
+    """Whether the key has the form of a part, receipt, release or scores that a run writes."""
+    return _OWN_RESULT.fullmatch(key) is not None
 
 
 def raw(kind: str, name: str, *, replace: bool = False) -> str:

@@ -160,6 +160,8 @@ class Receipt(Record):
     failures: tuple[Failure, ...] = ()
     bad_deliveries: tuple[BadDelivery, ...] = ()
     """Raw files that `run --ingest` left out. The run used all others."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about what somebody should look at, beside those of `drift`."""
     chunks: tuple[ChunkRecord, ...] = ()
     rows_read: int = 0
     bytes_read: int = 0

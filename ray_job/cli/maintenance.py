@@ -85,6 +85,12 @@ def clean_up(
             f"Deleted {report.objects:,} objects ({report.bytes:,} bytes) that nothing refers to,"
             f" and {report.table_files:,} files of histories and context."
         )
+        if report.foreign_files:
+            print_line(
+                f"Left alone {report.foreign_files:,} files that storecast did not write:"
+                f" {', '.join(report.foreign_examples)}"
+                f"{', …' if report.foreign_files > len(report.foreign_examples) else ''}"
+            )
 
 
 def _parse_age(text: str) -> timedelta:

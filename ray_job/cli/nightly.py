@@ -47,6 +47,13 @@ def ingest(
         bool,
         typer.Option(help="Remove earlier rows of the same stores on the dates of the FILEs."),
     ] = False,
+    from_batch_data: Annotated[
+        bool,
+        typer.Option(
+            "--from-batch-data",
+            help="Also copy in the Parquet or CSV files that others wrote into batch_data/.",
+        ),
+    ] = False,
     bucket: Bucket = None,
     settings: SettingsFile = None,
     as_json: Json = False,
@@ -67,6 +74,7 @@ def ingest(
         files or (),
         kind=kind,
         replace=replace,
+        from_batch_data=from_batch_data,
         now=command.now,
         progress=command.progress,
     )
@@ -91,9 +99,16 @@ def plan(
     request = RunRequest(as_of=parse_date(as_of), stores=parse_stores(stores))
     run_plan = prepare(command.storage(), command.settings, request, command.now)
     chunks = _chunk_documents(run_plan, command.settings.run.attempts_per_as_of)
-    command.print_json({"as_of": run_plan.as_of.isoformat(), "chunks": chunks})
+    command.print_json(
+        {
+            "as_of": run_plan.as_of.isoformat(),
+            "chunks": chunks,
+            "warnings": list(run_plan.warnings),
+        }
+    )
     if not as_json:
         output.print_plan(run_plan.as_of, chunks)
+        output.print_warnings(run_plan.warnings)
 
 
 def _chunk_documents(run_plan: RunPlan, attempts: int) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ _RUN_FIELDS = {
     "gates",
     "failures",
     "bad_deliveries",
+    "warnings",
     "seconds",
     "model_version",
     "table_version",
@@ -94,7 +95,11 @@ def print_ingest(report: IngestReport) -> None:
         files, rows = counted(report.files, "file"), counted(report.rows, "row")
         of_stores = f" of {counted(report.stores, 'store')}" if report.stores else ""
         print_line(f"Ingested {files}: {rows}{of_stores}.")
-    for warning in report.warnings:
+    print_warnings(report.warnings)
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    for warning in warnings:
         print_line(f"  warning: {warning}")
 
 
@@ -149,8 +154,8 @@ def print_run(receipt: Receipt) -> None:
         print_line(f"  not ingested: {delivery.reason}")
     if len(receipt.bad_deliveries) > _MOST_LISTED:
         print_line(f"  … and {len(receipt.bad_deliveries) - _MOST_LISTED:,} more files")
-    for warning in receipt.drift.warnings if receipt.drift is not None else ():
-        print_line(f"  warning: {warning}")
+    print_warnings(receipt.warnings)
+    print_warnings(receipt.drift.warnings if receipt.drift is not None else ())
     for gate in receipt.gates:
         if not gate.passed:
             print_line(f"  gate {gate.name}: {gate.message} (limit {gate.limit:g})")

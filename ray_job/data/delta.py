@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -265,17 +265,6 @@ def list_files(table: DeltaTable) -> pa.Table:
         )
     files = pa.table(arrays, schema=FILES_SCHEMA)
     return files.sort_by([("store_id", "ascending"), ("path", "ascending")])
-
-
-def vacuum(table: DeltaTable, older_than: timedelta) -> list[str]:
-    """Delete the files that no snapshot younger than `older_than` names; returns their paths.
-
-    Files that no commit ever named are deleted, too. Folders named `_…` are left alone.
-    """
-    hours = int(older_than.total_seconds() // 3600)
-    with _translated_errors(table.table_uri):
-        deleted: list[str] = table.vacuum(retention_hours=hours, dry_run=False, full=True)
-    return deleted
 
 
 def partition_key(path: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +16,7 @@ from ray_job.bucket.errors import InputError
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.storage import Storage
 from ray_job.data import delta, manifest, partition
+from ray_job.data.table_files import MOST_LISTED, NO_FOREIGN_FILES, ForeignFiles, not_ingested
 
 _DAY = timedelta(days=1)
 
@@ -27,6 +29,7 @@ class Histories:
     files: pa.Table
     columns: pa.Schema
     newest_sales: date | None
+    foreign_files: ForeignFiles = NO_FOREIGN_FILES
 
     @property
     def store_ids(self) -> list[str]:
@@ -47,8 +50,10 @@ def open_histories(storage: Storage) -> Histories:
     """
     table = delta.open_snapshot(storage, keys.BATCH_DATA)
     if table is None or table.files.num_rows == 0:
+        foreign = not_ingested(storage, (), 0).sentence()
         raise InputError(
-            f"{storage.url}: there are no histories; `storecast ingest` brings them in"
+            f"{storage.url}: there are no histories; "
+            + (foreign or "`storecast ingest` brings them in")
         )
     for name in partition.REQUIRED:
         if name not in table.columns.names:
@@ -66,12 +71,21 @@ def open_histories(storage: Storage) -> Histories:
         ],
         schema=plan.FILES_SCHEMA,
     )
+    transaction = table.transactions.get(delta.APP_ID, 0)
     return Histories(
         version=table.version,
         files=files,
         columns=table.columns,
-        newest_sales=manifest.newest_sales(storage, table.transactions.get(delta.APP_ID, 0)),
+        newest_sales=manifest.newest_sales(storage, transaction),
+        foreign_files=_foreign_files(storage, paths, transaction),
     )
+
+
+def _foreign_files(storage: Storage, paths: pa.ChunkedArray, transaction: int) -> ForeignFiles:
+    """The foreign files, of tables that are not too large to list."""
+    if len(paths) > MOST_LISTED:
+        return ForeignFiles()
+    return not_ingested(storage, {unquote(path) for path in paths.to_pylist()}, transaction)
 
 
 def resolve_as_of(

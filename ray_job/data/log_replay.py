@@ -38,8 +38,8 @@ FILES_SCHEMA = pa.schema(
 )
 """One row for each file. `path` is relative to the table's root: `store_id=7/….parquet`."""
 
-_COMMIT = re.compile(r"(\d{20})\.json")
-_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
+COMMIT = re.compile(r"(\d{20})\.json")
+CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _READER_VERSION = 1
 _BLOCK_BYTES = 16 * 2**20
 """The longest line of a log that can be read, in bytes."""
@@ -95,7 +95,7 @@ def read(storage: Storage, root: str) -> TableSnapshot | None:
         return None
     replay = _Replay()
     for version in reversed(log.commits):
-        replay.take(version, _commit(storage, f"{log.folder}/{version:020d}.json"))
+        replay.take(version, read_commit(storage, f"{log.folder}/{version:020d}.json"))
     if log.checkpoint is not None:
         for key in log.parts:
             for actions in _checkpoint(storage, key):
@@ -123,9 +123,9 @@ class _Log:
         checkpoints: dict[tuple[int, int], list[str]] = {}
         for info in storage.list(f"{folder}/"):
             name = info.key.removeprefix(f"{folder}/")
-            if match := _COMMIT.fullmatch(name):
+            if match := COMMIT.fullmatch(name):
                 commits.append(int(match[1]))
-            elif match := _CHECKPOINT.fullmatch(name):
+            elif match := CHECKPOINT.fullmatch(name):
                 n_parts = int(match[3] or 1)
                 checkpoints.setdefault((int(match[1]), n_parts), []).append(info.key)
             elif ".checkpoint." in name:
@@ -154,21 +154,21 @@ class _Replay:
     transactions: dict[str, int] = field(default_factory=dict)
 
     def take(self, version: int, actions: pa.Table) -> None:
-        for protocol in _present(actions, "protocol").to_pylist():
+        for protocol in present(actions, "protocol").to_pylist():
             if protocol["minReaderVersion"] > _READER_VERSION:
                 raise UnsupportedLogError(f"reader version {protocol['minReaderVersion']}")
-        for described in _present(actions, "metaData").to_pylist():
+        for described in present(actions, "metaData").to_pylist():
             self.schema = self.schema or described["schemaString"]
-        for transaction in _present(actions, "txn").to_pylist():
+        for transaction in present(actions, "txn").to_pylist():
             self.transactions.setdefault(transaction["appId"], transaction["version"])
-        adds = _present(actions, "add")
+        adds = present(actions, "add")
         if len(adds) and self.removed:
             paths = pa.chunked_array([chunk for array in self.removed for chunk in array.chunks])
             is_removed = pc.is_in(pc.struct_field(adds, "path"), paths)
             adds = adds.filter(pc.invert(is_removed))
         if len(adds):
             self.added.append(_files(adds, version))
-        removes = _present(actions, "remove")
+        removes = present(actions, "remove")
         if len(removes):
             self.removed.append(pc.struct_field(removes, "path"))
 
@@ -198,7 +198,8 @@ def _newest_of_each(files: pa.Table) -> pa.Table:
     return files.drop_columns(["version"])
 
 
-def _commit(storage: Storage, key: str) -> pa.Table:
+def read_commit(storage: Storage, key: str) -> pa.Table:
+    """The actions of a commit, one row each. Raises CorruptError."""
     return _json(pa.BufferReader(storage.read(key)), _ACTIONS, key)
 
 
@@ -233,7 +234,8 @@ def _json(source: pa.BufferReader, schema: pa.Schema, key: str) -> pa.Table:
         raise CorruptError(f"{key}: {str(error).splitlines()[0]}") from error
 
 
-def _present(actions: pa.Table, name: str) -> pa.ChunkedArray:
+def present(actions: pa.Table, name: str) -> pa.ChunkedArray:
+    """The actions of one kind."""
     if name not in actions.column_names:
         return pa.chunked_array([], _ACTIONS.field(name).type)
     return actions[name].drop_null()

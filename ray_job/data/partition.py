@@ -33,7 +33,7 @@ _TYPE_CHECKS: Mapping[str, Callable[[pa.DataType], bool]] = {
     "date": pa.types.is_date32,
     "sales": lambda kind: pa.types.is_floating(kind) or pa.types.is_integer(kind),
 }
-_FOOTER_KEY = b"storecast.constant"
+FOOTER_KEY = b"storecast.constant"
 _TWO = 2
 
 
@@ -95,12 +95,12 @@ class Constants:
         """
         constant = {name: value for name, value in self.values.items() if name not in self.varying}
         text = json.dumps({"rows": self.rows, "constant": constant}).encode()
-        return {_FOOTER_KEY: b"%08x %b" % (zlib.crc32(text), text)}
+        return {FOOTER_KEY: b"%08x %b" % (zlib.crc32(text), text)}
 
 
 def _constant(footer: pq.FileMetaData, key: str) -> dict[str, Any]:
     """The constants in a footer; none where the footer was written for another number of rows."""
-    metadata = (footer.metadata or {}).get(_FOOTER_KEY)
+    metadata = (footer.metadata or {}).get(FOOTER_KEY)
     if metadata is None:
         return {}
     checksum, _, text = metadata.partition(b" ")

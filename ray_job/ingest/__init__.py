@@ -4,8 +4,8 @@
 `writing/` what happens to the tables. `compaction` joins small files of the histories.
 """
 
-from ray_job.ingest.attempt import IngestReport
 from ray_job.ingest.compaction import CompactScope, compact
+from ray_job.ingest.ingest_report import IngestReport
 from ray_job.ingest.ingestion import ingest
 from ray_job.ingest.reading.kinds import KINDS
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from datetime import datetime
 from pathlib import Path
-from uuid import uuid4
+from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import DeltaTable
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, StorageError, StorecastError
-from ray_job.bucket.receipts import BadDelivery
-from ray_job.bucket.storage import Storage
+from ray_job.bucket.storage import ObjectInfo, Storage
 from ray_job.data.delta import (
     APP_ID,
     SALES_SCHEMA,
@@ -24,8 +23,10 @@ from ray_job.data.delta import (
     add_columns,
     arrow_schema,
     commit,
+    list_files,
     open_or_create,
     open_table,
+    partition_key,
     stored_schema,
     transaction_version,
 )
@@ -36,6 +37,8 @@ from ray_job.data.manifest import (
     read_past,
     write_manifest,
 )
+from ray_job.data.table_files import ForeignFiles, foreign_files, new_file_name
+from ray_job.ingest.ingest_report import IngestReport
 from ray_job.ingest.plausibility.meaning import check_meaning
 from ray_job.ingest.reading.batch import RawBatch, read_batch, store_delivery_times
 from ray_job.ingest.reading.contents import without_repeated
@@ -71,28 +74,6 @@ class LostRaceError(Exception):
     """Another ingest committed first, so that this attempt's snapshot is out of date."""
 
 
-@dataclass(frozen=True, slots=True)
-class IngestReport:
-    """What an ingest committed: numbers of files, rows and stores, and the files' bytes.
-
-    `version` is the version of the histories' table, None if there is no table. `compacted` is the
-    number of compacted stores.
-    """
-
-    files: int = 0
-    rows: int = 0
-    stores: int = 0
-    bytes: int = 0
-    version: int | None = None
-    compacted: int = 0
-    not_compacted: str | None = None
-    """Why compaction failed, None if it did not."""
-    bad: tuple[BadDelivery, ...] = ()
-    """The bad files that were left out."""
-    warnings: tuple[str, ...] = ()
-    """What looks odd in files that were brought in, and files that bring nothing new."""
-
-
 def table_version(storage: Storage) -> int | None:
     """The current version of the histories' table, None if there is no table."""
     table = open_table(storage, keys.BATCH_DATA)
@@ -109,6 +90,8 @@ class IngestAttempt:
     now: datetime
     progress: Progress
     left_out: Collection[str]
+    from_batch_data: bool = False
+    """Whether files of batch_data/ that another program wrote are brought in, too."""
 
     def run(self, paths: Sequence[Path], kind: str, replace: bool) -> IngestReport:
         """Commit the new raw files, and the files at `paths`, which are of `kind`.
@@ -117,8 +100,12 @@ class IngestAttempt:
         """
         table = open_table(self.storage, keys.BATCH_DATA)
         past = read_past(self.storage, 0 if table is None else transaction_version(table, APP_ID))
-        files, repeated = self._new_files(past, paths, kind, replace)
-        warnings = [
+        foreign = self._foreign_files(table)
+        copied = foreign if self.from_batch_data else ()
+        command = Upload(paths, kind, replace, self._adds_up(kind), copied)
+        files, repeated = self._new_files(past, command)
+        warnings = [ForeignFiles.of(foreign).sentence()] if foreign and not copied else []
+        warnings += [
             f"{file.name} has the same content as {key}, which was ingested before: nothing new"
             for file, key in repeated
         ]
@@ -168,14 +155,12 @@ class IngestAttempt:
             raise BadFilesError(problems) from error
 
     def _new_files(
-        self, past: PastIngests, paths: Sequence[Path], kind: str, replace: bool
+        self, past: PastIngests, command: Upload
     ) -> tuple[list[RawFile], list[tuple[RawFile, str]]]:
-        """The new raw files, the oldest first, then the files of `paths` to upload.
+        """The new raw files, the oldest first, then the files of the command to upload.
 
         Files that bring nothing new come apart, with the key of the same content.
         """
-        adds_up = kind == SALES and self.settings.sales.rows == "transactions"
-        command = Upload(paths, kind, replaces=replace, adds_up=adds_up)
         pending = files_to_upload(self.storage, command, past.files, self.workspace.folder)
         objects = list_new_objects(self.storage, past.files, self.left_out)
         with self.progress.stage("fetch", len(objects), "files") as stage:
@@ -188,6 +173,17 @@ class IngestAttempt:
             if file.name in keys_of_repeated and file not in staying
         ]
         return staying, repeated
+
+    def _foreign_files(self, table: DeltaTable | None) -> Sequence[ObjectInfo]:
+        """The foreign files that are to be brought in, or that a first ingest has to tell."""
+        if table is not None and not self.from_batch_data:
+            return ()
+        paths = [] if table is None else list_files(table)["path"].to_pylist()
+        referenced = {partition_key(unquote(path)) for path in paths}
+        return foreign_files(self.storage, keys.BATCH_DATA, referenced)
+
+    def _adds_up(self, kind: str) -> bool:
+        return kind == SALES and self.settings.sales.rows == "transactions"
 
     def _schemas(self, table: DeltaTable | None) -> dict[str, pa.Schema]:
         """The schema of each table that exists, by kind."""
@@ -221,7 +217,7 @@ class IngestAttempt:
                 merge_context(self.workspace, self.storage, groups, new_columns, self.now)
         newest = newest_sales(self.workspace, batch.groups_of(SALES))
         table = self._table(past, batch)
-        attempt_name = uuid4().hex
+        attempt_name = new_file_name()
         withdrawals = find_withdrawals(self.workspace, batch.groups_of(SALES), past.files)
         added, removed = self._write_files(table, batch, withdrawals, attempt_name)
         self.workspace.close()

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from uuid import uuid4
 
 import duckdb
 import pyarrow as pa
@@ -27,6 +26,7 @@ from ray_job.data.delta import (
 )
 from ray_job.data.parquet import read_batches
 from ray_job.data.requests import map_in_order
+from ray_job.data.table_files import new_file_name
 from ray_job.ingest.reading.workspace import open_workspace
 from ray_job.ingest.writing.partitions import PartitionWriter
 from ray_job.progress import Progress, SilentProgress
@@ -84,7 +84,7 @@ def compact(
             ordered = workspace.stream(
                 "SELECT * FROM rows_of_files ORDER BY store_id, item_id, date, delivered_at"
             )
-            added = writer.write(ordered, uuid4().hex, stage)
+            added = writer.write(ordered, new_file_name(), stage)
         except (duckdb.Error, pa.ArrowException) as error:
             raise rows.failure or error from error
     storage.sync()

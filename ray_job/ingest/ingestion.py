@@ -13,12 +13,12 @@ from ray_job.bucket.receipts import BadDelivery
 from ray_job.bucket.storage import Storage
 from ray_job.ingest.attempt import (
     IngestAttempt,
-    IngestReport,
     LostRaceError,
     table_version,
 )
 from ray_job.ingest.compaction import CompactScope
 from ray_job.ingest.compaction import compact as compact_stores
+from ray_job.ingest.ingest_report import IngestReport
 from ray_job.ingest.reading.kinds import SALES, kind_of
 from ray_job.ingest.reading.raw_files import BadFilesError
 from ray_job.ingest.reading.workspace import open_workspace
@@ -36,6 +36,7 @@ def ingest(
     *,
     kind: str | None = None,
     replace: bool = False,
+    from_batch_data: bool = False,
     now: datetime,
     compact: CompactScope | None = None,
     leave_out_bad: bool = False,
@@ -44,7 +45,9 @@ def ingest(
     """Copy `files` into raw_data, read every new raw file, commit their rows, then compact.
 
     `kind` is the kind of `files`, sales by default; with `replace` they replace all earlier rows of
-    their (store, date) pairs. `compact` None means: do not compact.
+    their (store, date) pairs. With `from_batch_data` the files that another program wrote below
+    batch_data/ are copied into raw_data, too, and stay where they are. `compact` None means: do not
+    compact.
 
     All or nothing: if a file is bad, no row is committed and none of `files` is copied. With
     `leave_out_bad` and without `files`, the good files are committed and the report names the bad
@@ -59,13 +62,23 @@ def ingest(
     """
     progress = progress or SilentProgress()
     kind_of(kind or SALES)
+    if from_batch_data and (kind is not None or replace):
+        raise InputError("--from-batch-data brings in sales: it has neither --kind nor --replace")
     if not files and (kind is not None or replace):
         raise InputError("--kind and --replace describe FILEs: name at least one FILE")
     bad: dict[str, str] = {}
     while True:
         try:
             report = _commit_new_files(
-                storage, settings, files, kind or SALES, replace, now, progress, bad
+                storage,
+                settings,
+                files,
+                kind or SALES,
+                replace,
+                now,
+                progress,
+                bad,
+                from_batch_data=from_batch_data,
             )
             break
         except BadFilesError as error:
@@ -94,12 +107,16 @@ def _commit_new_files(
     now: datetime,
     progress: Progress,
     left_out: Collection[str],
+    *,
+    from_batch_data: bool,
 ) -> IngestReport:
     """Try until no other ingest was faster."""
     for _ in range(_ATTEMPTS):
         try:
             with open_workspace(settings) as workspace:
-                attempt = IngestAttempt(storage, settings, workspace, now, progress, left_out)
+                attempt = IngestAttempt(
+                    storage, settings, workspace, now, progress, left_out, from_batch_data
+                )
                 return attempt.run(files, kind, replace)
         except LostRaceError:
             continue

@@ -53,6 +53,7 @@ def emit_run_finished(receipt: Receipt) -> None:
         release=receipt.release,
         stores=receipt.stores.model_dump(),
         bad_deliveries=[delivery.reason for delivery in receipt.bad_deliveries],
+        attention=receipt.warnings,
         late_share=receipt.stores.late / max(receipt.stores.expected, 1),
         **drift_fields(receipt),
     )
@@ -71,10 +72,11 @@ def run_sentence(receipt: Receipt) -> str:
 
 
 def run_severity(receipt: Receipt) -> str:
-    """ERROR for an exit code other than 0, WARNING for drift, else INFO."""
+    """ERROR for an exit code other than 0, WARNING if the receipt has a warning, else INFO."""
     if receipt.exit_code:
         return "ERROR"
-    return "WARNING" if receipt.drift is not None and receipt.drift.warnings else "INFO"
+    drift_warns = receipt.drift is not None and receipt.drift.warnings
+    return "WARNING" if drift_warns or receipt.warnings else "INFO"
 
 
 def drift_fields(receipt: Receipt) -> dict[str, Any]:

@@ -80,6 +80,7 @@ class RunPlan:
     planned_chunks: list[execute.PlannedChunk]
     expected: set[str]
     current: Pointer
+    warnings: tuple[str, ...] = ()
 
     @property
     def as_of(self) -> date:
@@ -161,7 +162,14 @@ def prepare(
         planned_chunks=planned_chunks,
         expected=tables.expected(store_ids),
         current=current,
+        warnings=_warnings(histories),
     )
+
+
+def _warnings(histories: Histories) -> tuple[str, ...]:
+    """What somebody should look at. It does not stop the run."""
+    sentence = histories.foreign_files.sentence()
+    return (sentence,) if sentence else ()
 
 
 def is_hindsight(run_plan: RunPlan, settings: Settings, now: datetime) -> bool:

@@ -71,6 +71,7 @@ def make_receipt(
         stores=merge.counts(rows, as_of=run_plan.as_of, run_id=spec.run_id),
         failures=tuple(failures),
         bad_deliveries=bad,
+        warnings=run_plan.warnings,
         chunks=tuple(_chunk_record(chunks[result.digest].n_stores, result) for result in results),
         rows_read=sum(result.cost.rows for result in results),
         bytes_read=sum(result.cost.bytes for result in results),

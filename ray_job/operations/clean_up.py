@@ -1,10 +1,11 @@
-"""Clean-up: deletes orphans under results/, and vacuums the histories.
+"""Clean-up: deletes orphans under results/, and vacuums the tables.
 
 An object is reachable if the pointer names it, or if a release that the pointer names refers to it.
-Every other object under results/ that is older than seven days is an orphan: a part of a run that
-was never published, a release that lost its race, the receipt of a run that the pointer has
-forgotten. Runs adopt unreachable parts only while these are younger than six days, so that
-clean-up deletes nothing that a run is about to use.
+Every other object of a run under results/ that is older than seven days is an orphan: a part of a
+run that was never published, a release that lost its race, the receipt of a run that the pointer
+has forgotten. What this program has not written is left alone, wherever it lies. Runs adopt
+unreachable parts only while these are younger than six days, so that clean-up deletes nothing that
+a run is about to use.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ray_job.bucket import keys, pointer, releases
 from ray_job.bucket.errors import ConflictError, CorruptError, InputError, NotFoundError
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.storage import ObjectInfo, Storage
-from ray_job.data import delta
+from ray_job.data.table_files import ForeignFiles, vacuum
 
 FLOOR = timedelta(days=7)
 _FOLDERS = (keys.PARTS, keys.RELEASES, keys.RECEIPTS, keys.ACCURACY)
@@ -28,15 +29,17 @@ _TABLES = (keys.BATCH_DATA, *(keys.context(kind) for kind in keys.CONTEXT_KINDS)
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """`objects` under results/ were deleted, of `bytes` in all.
+    """`objects` under results/ were deleted, of `bytes` in all, and `table_files` of the tables.
 
-    `table_files` is the number of files of the tables as delta-rs counts them. Files that earlier
-    clean-ups deleted may be among them.
+    `foreign_files` were left alone, since this program did not write them. `foreign_examples` are
+    the keys of some of them.
     """
 
     objects: int
     bytes: int
     table_files: int
+    foreign_files: int = 0
+    foreign_examples: tuple[str, ...] = ()
 
 
 def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> CleanUp:
@@ -50,19 +53,22 @@ def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> 
             f"--older-than: {FLOOR.days} days is the least; runs and readers may use newer objects"
         )
     # Listing first, then the pointer: what is published in between is not old yet.
+    listed = [info for folder in _FOLDERS for info in storage.list(folder)]
     old = [
-        info
-        for folder in _FOLDERS
-        for info in storage.list(folder)
-        if now - info.created > older_than
+        info for info in listed if now - info.created > older_than and keys.is_own_result(info.key)
     ]
+    foreign = [info for info in listed if not keys.is_own_result(info.key)]
     current, _ = pointer.read(storage)
     kept = reachable(storage, current)
     deleted = [info for info in old if info.key not in kept and _delete(storage, info)]
+    vacuums = [vacuum(storage, root, now, older_than) for root in _TABLES]
+    foreign += [info for table in vacuums for info in table.foreign]
     return CleanUp(
         objects=len(deleted),
         bytes=sum(info.size for info in deleted),
-        table_files=sum(_vacuum(storage, root, older_than) for root in _TABLES),
+        table_files=sum(len(table.deleted) for table in vacuums),
+        foreign_files=len(foreign),
+        foreign_examples=ForeignFiles.of(foreign).examples,
     )
 
 
@@ -95,8 +101,3 @@ def _delete(storage: Storage, info: ObjectInfo) -> bool:
     except ConflictError:
         return False
     return True
-
-
-def _vacuum(storage: Storage, root: str, older_than: timedelta) -> int:
-    table = delta.open_table(storage, root)
-    return 0 if table is None else len(delta.vacuum(table, older_than))

@@ -17,7 +17,7 @@ from ray_job.bucket.errors import InputError
 from ray_job.bucket.storage import open_bucket
 from ray_job.operations.clean_up import FLOOR, clean_up
 from ray_job.operations.rollback import rollback
-from tests.support.drafts import DAY, FAILED, OK, A, Publisher
+from tests.support.drafts import DAY, FAILED, OK, A, Publisher, run_name
 
 STORES = ("a", "b", "c")
 some_outcomes = st.dictionaries(st.sampled_from(STORES), st.sampled_from([OK, FAILED]), min_size=1)
@@ -129,11 +129,11 @@ class Protocol(RuleBasedStateMachine):
                 before = before.model_copy(update={"hold_through": None})
             assert after == before
             # The run had no good forecast, or only of inputs that are not newer.
-            merged = self._merged(outcomes, as_of, version, f"run{self.publisher.runs:03d}")
+            merged = self._merged(outcomes, as_of, version, run_name(self.publisher.runs))
             assert merged == self.good[self._stands_for(as_of)][1]
             return
         assert made.state == "published"
-        run = f"run{self.publisher.runs:03d}"
+        run = run_name(self.publisher.runs)
         self._entered(made.release, self._merged(outcomes, as_of, version, run), as_of)
         moved = before.current is None or before.current_entry.as_of <= as_of
         assert after.current == (made.release if moved else before.current)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
@@ -25,6 +26,11 @@ LENIENT = Settings(
 OK, FAILED = "ok", "failed"
 
 
+def run_name(number: int) -> str:
+    """The id of a publisher's run with this number, in the form of a run's id."""
+    return f"20260328-20260329T000500-{number:06x}"
+
+
 class Publisher:
     """Makes drafts and publishes them; every draft has a run id of its own."""
 
@@ -37,7 +43,7 @@ class Publisher:
     ) -> Draft:
         """A run that had these outcomes; the parts of good ones are written."""
         self.runs += 1
-        run_id = more.pop("run_id", f"run{self.runs:03d}")
+        run_id = more.pop("run_id", run_name(self.runs))
         now = datetime.combine(as_of + DAY, time(0, 5), self.settings.zone)
         rows = [
             self._row(store, outcome, as_of, version, run_id) for store, outcome in outcomes.items()
@@ -98,7 +104,7 @@ class Publisher:
                 "attempt": 1,
             }
         data = f"{store} {as_of} {run_id}".encode()
-        key = keys.part(as_of, f"{run_id}{store}", 0)
+        key = keys.part(as_of, hashlib.sha256(data).hexdigest()[:32], 0)
         self.storage.create(key, data)
         targets = [as_of + DAY, as_of + 2 * DAY]
         return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -106,13 +106,14 @@ class Upload:
     """The files of a command: their kind, and whether they replace earlier rows.
 
     `adds_up` tells whether rows are transactions, so that a longer version of an earlier file must
-    replace it.
+    replace it. `foreign` are files of batch_data/ that another program wrote: they are copied, too.
     """
 
     paths: Sequence[Path]
     kind: str
     replaces: bool
     adds_up: bool
+    foreign: Sequence[ObjectInfo] = ()
 
 
 def files_to_upload(
@@ -125,12 +126,13 @@ def files_to_upload(
     InputError for a path that is not a readable raw file.
     """
     files: dict[str, RawFile] = {}
-    for path, name in named_paths(command.paths, command.kind):
+    named = [(path, name, str(path)) for path, name in named_paths(command.paths, command.kind)]
+    for path, name, label in [*named, *_foreign_paths(storage, command, known, folder)]:
         try:
             checksum, status = crc32c_of_file(path), path.stat()
             content = content_digest(path)
         except OSError as error:
-            raise InputError(f"{path}: the file cannot be read: {error.strerror}") from error
+            raise InputError(f"{label}: the file cannot be read: {error.strerror}") from error
         key = keys.raw(command.kind, name, replace=command.replaces)
         for candidate in (key, _key_with_digest(key, path)):
             stored = storage.stat(candidate)
@@ -143,7 +145,7 @@ def files_to_upload(
                 earlier = _versions(key, known) if command.adds_up and not command.replaces else []
                 files[candidate] = RawFile(
                     candidate,
-                    str(path),
+                    label,
                     path,
                     checksum,
                     status.st_size,
@@ -157,9 +159,29 @@ def files_to_upload(
                 break
         else:
             raise ConflictError(
-                f"{candidate}: the object exists already, with other content: rename {path}"
+                f"{candidate}: the object exists already, with other content: rename {label}"
             )
     return list(files.values())
+
+
+def _foreign_paths(
+    storage: Storage, command: Upload, known: Mapping[str, KnownFile], folder: Path
+) -> Iterator[tuple[Path, str, str]]:
+    """(local file, name in raw_data, key) of each foreign file whose content is not known yet."""
+    for number, info in enumerate(command.foreign):
+        if not has_known_format(info.key):
+            continue
+        versions = _versions(keys.raw(command.kind, info.key), known)
+        if versions and any(
+            storage.checksum(info) in known[version].checksums for version in versions
+        ):
+            continue
+        if isinstance(storage, DirectoryStorage):
+            path = storage.root / info.key
+        else:
+            path = folder / f"foreign-{number}{''.join(PurePosixPath(info.key).suffixes[-2:])}"
+            storage.download(info.key, path)
+        yield path, info.key, info.key
 
 
 def _versions(key: str, known: Mapping[str, KnownFile]) -> list[str]:

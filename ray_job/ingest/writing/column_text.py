@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +25,7 @@ from ray_job.data.delta import (
     stored_schema,
 )
 from ray_job.data.parquet import read_batches
+from ray_job.data.table_files import new_file_name
 from ray_job.ingest.reading.workspace import open_workspace
 from ray_job.ingest.writing.partitions import EncodedFile, PartitionWriter
 from ray_job.ingest.writing.pieces import Piece
@@ -52,7 +52,7 @@ def make_text(
         [pa.field(field.name, pa.string()) if field.name in numbers else field for field in schema]
     )
     before, after = stored_schema(schema), stored_schema(new_schema)
-    file_name = uuid4().hex
+    file_name = new_file_name()
     with open_workspace(settings) as workspace:
         writer = PartitionWriter(storage, after, settings.ingest.row_group_rows, workspace.folder)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from uuid import uuid4
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -31,6 +30,7 @@ from ray_job.data.delta import (
     transaction_version,
 )
 from ray_job.data.parquet import conform, read_table
+from ray_job.data.table_files import new_file_name
 from ray_job.ingest.reading.batch import LoadedGroup
 from ray_job.ingest.reading.groups import FILE
 from ray_job.ingest.reading.kinds import kind_of
@@ -133,7 +133,7 @@ def _write_file(storage: Storage, root: str, rows: pa.Table) -> tuple[str, int]:
     with parquet_writer(sink, rows.schema) as writer:
         writer.write_table(rows)
     content = sink.getvalue().to_pybytes()
-    path = f"{uuid4().hex}.parquet"
+    path = f"{new_file_name()}.parquet"
     storage.write_unseen(f"{root}/{path}", content)
     storage.sync()
     return path, len(content)

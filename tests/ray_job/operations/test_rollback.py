@@ -8,7 +8,7 @@ from ray_job.bucket import keys
 from ray_job.bucket.errors import CorruptError, InputError, NotFoundError
 from ray_job.operations.clean_up import clean_up
 from ray_job.operations.rollback import rollback
-from tests.support.drafts import DAY, FAILED, OK, A
+from tests.support.drafts import DAY, FAILED, OK, A, run_name
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_the_next_night_publishes_and_carries_nothing_bad(publisher, nights):
     publication = publisher.publish({"a": FAILED, "b": OK}, A + DAY)
     assert publication.state == "published"
     row = publisher.rows()["a"]
-    assert (row["as_of"], row["table_version"], row["run_id"]) == (A, 1, "run003")
+    assert (row["as_of"], row["table_version"], row["run_id"]) == (A, 1, run_name(3))
     assert publisher.pointer.current == publication.release
 
 

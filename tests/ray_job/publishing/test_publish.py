@@ -12,7 +12,7 @@ from ray_job.operations.rollback import rollback
 from ray_job.publishing.publish import preview, publish
 from ray_job.settings import Publish
 from tests.fake_gcs import Fault
-from tests.support.drafts import DAY, FAILED, LENIENT, OK, A, Publisher, interposed
+from tests.support.drafts import DAY, FAILED, LENIENT, OK, A, Publisher, interposed, run_name
 from tests.support.shop import generations
 from tests.support.threads import at_once
 
@@ -34,14 +34,14 @@ def test_the_first_publication(publisher):
     assert made.state == "published"
     current = publisher.pointer
     assert (current.current, current.dates) == (made.release, {A: made.release})
-    assert current.current_entry.run_id == "run001"
+    assert current.current_entry.run_id == run_name(1)
     assert set(publisher.rows()) == {"a", "b"}
 
 
 def test_the_same_again_changes_nothing(publisher):
     publisher.publish({"a": OK})
     before = generations(publisher.storage, "results/")
-    draft = publisher.draft({"a": OK}, run_id="run001")
+    draft = publisher.draft({"a": OK}, run_id=run_name(1))
     assert publish(publisher.storage, draft, publisher.settings).state == "published"
     assert generations(publisher.storage, "results/") == before
 
