@@ -250,7 +250,7 @@ def test_the_live_overlay_has_images_by_digest_and_the_settings(overlay, tmp_pat
 def test_the_scripts_are_clean():
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed")
-    files = [str(GCP / name) for name in (*SCRIPTS, "apply", "overlay", "lib.sh")]
+    files = [str(GCP / name) for name in (*SCRIPTS, "apply", "overlay", "verify", "lib.sh")]
     checked = subprocess.run(
         ["shellcheck", "-x", "-P", str(GCP), *files], check=False, capture_output=True, text=True
     )
