@@ -41,6 +41,7 @@ from api.store.release_metrics import ReleaseCollector
 from api.store.scores import ScoreReader
 from api.store.storage_pool import StoragePool
 from api.transport.middleware import ServiceMiddleware
+from api.workers import Workers
 
 _DESCRIPTION = """\
 The next days' sales of every store. No number comes without its age: `as_of` is the last date whose
@@ -119,6 +120,7 @@ def _create_service(settings: ServiceSettings, clock: Clock) -> Service:
         sign_in=SignIn(settings.issuers, IssuerKeys(metrics.key_fetches.inc)),
         access_log=AccessLog(sys.stdout if settings.access_log else None),
         rate_limiter=RateLimiter(settings.requests_per_second, settings.burst),
+        workers=Workers(),
     )
 
 
@@ -136,4 +138,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.access_log.flush()
         service.refresher.close()
         service.storage_pool.close()
+        service.workers.close()
         service.parts.close()

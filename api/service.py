@@ -20,6 +20,7 @@ from api.store.scores import ScoreReader
 from api.store.snapshot import Snapshot
 from api.store.state import ServedState
 from api.store.storage_pool import StoragePool
+from api.workers import Workers
 from ray_job.bucket.errors import NotFoundError
 
 Clock = Callable[[], datetime]
@@ -40,6 +41,7 @@ class Service:
     receipts: ReceiptCache
     sign_in: SignIn
     rate_limiter: RateLimiter
+    workers: Workers
     access_log: AccessLog
     draining: bool = False
     refresh_task: asyncio.Task[None] | None = None

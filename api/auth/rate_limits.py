@@ -1,4 +1,8 @@
-"""How many requests a caller may send: one token bucket for each caller, in memory."""
+"""How much a caller may ask for: one token bucket for each caller, in memory.
+
+Each request costs one, and a large answer more. What it costs is known only when it is there, so
+that a caller may get into debt, and then has to wait until it is paid.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ _MAX_CALLERS = 50_000
 
 
 class RateLimiter:
-    """A caller may send `burst` requests at once and `per_second` in the long run.
+    """A caller may ask for a cost of `burst` at once and of `per_second` in the long run.
 
     0 per second: no limit. The buckets of the least recently seen callers are forgotten.
     """
@@ -39,3 +43,10 @@ class RateLimiter:
                 headers={"Retry-After": str(max(wait, 1))},
             )
         self._buckets[caller] = (left - 1.0, seconds)
+
+    def charge(self, caller: str, cost: float, now: datetime) -> None:
+        """Count what a request has cost more than one. The caller's next requests pay for it."""
+        if not self._per_second or not cost:
+            return
+        left, counted_at = self._buckets.get(caller, (self._burst, now.timestamp()))
+        self._buckets[caller] = (left - cost, counted_at)

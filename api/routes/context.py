@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
 from api.auth.grants import Access
 from api.auth.sign_in import Caller
 from api.problems import ForbiddenError, UnknownStoreError
+from api.routes.parameters import check_query
 from api.service import Service
 from api.store.snapshot import Snapshot, StoreForecast
 from api.store.state import ServedState
 from api.views.forecasts import AnswerBasis
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,13 @@ class RequestContext:
     @property
     def accept(self) -> str:
         return self.request.headers.get("accept", "")
+
+    async def compute(self, work: Callable[[], Result]) -> Result:
+        """The result of work that takes longer than some milliseconds, done in a thread.
+
+        Raises what `work` raises, and TooManyRequestsError if too much work of the caller waits.
+        """
+        return await self.service.workers.run(self.caller.name, work)
 
     def basis(self, snapshot: Snapshot, asked_as_of: date | None = None) -> AnswerBasis:
         return AnswerBasis.of(self.state, snapshot, self.now, asked_as_of)
@@ -66,12 +77,14 @@ async def service_of(request: Request) -> Service:
 async def request_context(request: Request) -> RequestContext:
     """Sign the caller in and count the request.
 
-    Raises SignInError, SignInUnavailableError or TooManyRequestsError.
+    Raises SignInError, SignInUnavailableError, TooManyRequestsError, or InvalidError for parameters
+    that the route does not have.
     """
     service = await service_of(request)
     now = service.clock()
     caller = await service.sign_in.caller(request.scope["headers"], now)
     service.rate_limiter.take(caller.name, now)
+    check_query(request)
     state = service.state
     return RequestContext(request, service, state, now, caller, caller.access(state.grants))
 

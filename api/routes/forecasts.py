@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Annotated
@@ -184,26 +183,25 @@ async def _answer(
     if page.next_row is not None:
         token = page_tokens.PageToken(_list_name(store_id), snapshot.name, page.next_row)
         next_token = token.encode()
-    answer = store_forecast(
-        store, basis, page, target_date=selection.target_date, next_page_token=next_token
-    )
-    media_type = MEDIA_TYPES[answer_format]
-    rows = forecast_rows(answer)
-    if selection.fields:
-        wanted = _ALWAYS.union(selection.fields)
-        answer = {name: value for name, value in answer.items() if name in wanted}
-        media_type = PARTIAL_JSON
-    content = (answer_format, answer, rows, FORECAST_SCHEMA, dialect)
-    if len(page.items) > _MAX_INLINE_ITEMS:
-        body = await asyncio.to_thread(encode, *content)
-    else:
-        body = encode(*content)
+
+    def make_body() -> bytes:
+        answer = store_forecast(
+            store, basis, page, target_date=selection.target_date, next_page_token=next_token
+        )
+        rows = forecast_rows(answer)
+        if selection.fields:
+            wanted = _ALWAYS.union(selection.fields)
+            answer = {name: value for name, value in answer.items() if name in wanted}
+        return encode(answer_format, answer, rows, FORECAST_SCHEMA, dialect)
+
+    is_large = len(page.items) > _MAX_INLINE_ITEMS
+    body = await context.compute(make_body) if is_large else make_body()
     is_complete = next_token is None and selection.page_token is None
     file_name = f"store-{store_id}-{store.as_of}{'' if is_complete else '-part'}"
     return reply(
         context,
         body,
-        media_type,
+        PARTIAL_JSON if selection.fields else MEDIA_TYPES[answer_format],
         headers={
             **table_headers(answer_format, file_name, is_complete=is_complete),
             **next_page_header(context, next_token),
@@ -243,7 +241,8 @@ async def _item_page(
 ) -> ItemPage:
     """The page that begins at a row of the store, of a size.
 
-    Read in this thread if the parts are cached, as those of the current snapshot are.
+    A small page is read in this thread if the parts are mapped, as those of the current snapshot
+    are.
     """
     parts = context.service.parts
     first_row, size = position
@@ -262,10 +261,10 @@ async def _item_page(
 
     if selection.item_id is None and store.items <= 1 and not store.parts:
         return NO_ITEMS
-    if snapshot is context.state.snapshot:
+    if snapshot is context.state.snapshot and min(store.items, size) <= _MAX_INLINE_ITEMS:
         return read()
     if parts.is_local(store.parts):
-        return await asyncio.to_thread(read)
+        return await context.compute(read)
     key = (
         "items",
         snapshot.name,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date
-from typing import Annotated
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from fastapi import Depends, Path, Query
+from fastapi import Depends, Path, Query, Request, params
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_flat_params
 from pydantic import StringConstraints
 
 from api.problems import InvalidError
@@ -98,3 +102,46 @@ def check_selection(fields: list[str] | None, answer_format: Format) -> None:
         raise InvalidError(
             f"fields: {message}", errors=[{"parameter": "fields", "message": message}]
         )
+
+
+def check_query(request: Request) -> None:
+    """Raise InvalidError for a parameter that the route does not have, or that is given twice.
+
+    A misspelt parameter would otherwise be ignored without a word, and one that means nothing would
+    make a new key of the cached replies each time.
+    """
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    if not given:
+        return
+    is_list = _parameters(request.scope["route"].dependant)
+    errors = [
+        {
+            "parameter": name,
+            "message": (
+                "this may be given once only"
+                if name in is_list
+                else f"there is no such parameter; there are {', '.join(sorted(is_list)) or 'none'}"
+            ),
+        }
+        for name, count in given.items()
+        if name not in is_list or (count > 1 and not is_list[name])
+    ]
+    if errors:
+        first = errors[0]
+        raise InvalidError(f"{first['parameter']}: {first['message']}", errors=errors)
+
+
+def _parameters(dependant: Dependant) -> dict[str, bool]:
+    """The query parameters of a route, and whether they may be repeated."""
+    return {
+        field.alias: _is_list(field.field_info.annotation)
+        for field in get_flat_params(dependant)
+        if isinstance(field.field_info, params.Query)
+    }
+
+
+def _is_list(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        return any(_is_list(member) for member in get_args(annotation))
+    return origin is list

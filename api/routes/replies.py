@@ -9,6 +9,7 @@ from email.utils import format_datetime
 from typing import Any
 
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from api.routes.context import RequestContext
 from api.store.state import last_change, next_change
@@ -18,6 +19,10 @@ from api.views.formats import MEDIA_TYPES, Format, to_json
 
 _VARY = "Accept, Accept-Encoding, Authorization, X-Goog-IAP-JWT-Assertion"
 _MIN_COMPRESSED_BYTES = 1024
+_MAX_INLINE_BYTES = 65_536
+"""A larger answer is compressed in a thread, so that no other request waits for it."""
+_COST_BYTES = 32_768
+"""An answer costs its caller one request more for each of so many bytes."""
 HTML = "text/html; charset=utf-8"
 PAGE_HEADERS = {
     "Content-Security-Policy": (
@@ -47,29 +52,55 @@ def reply(
     read at the moment (`is_complete`) is not cached.
     """
     state, now = context.state, context.now
-    encoding = {}
-    if len(body) >= _MIN_COMPRESSED_BYTES and accepts_gzip(
-        context.request.headers.get("accept-encoding", "")
-    ):
-        body = gzip.compress(body, compresslevel=5, mtime=0)
-        encoding = {"Content-Encoding": "gzip"}
+    context.service.rate_limiter.charge(context.caller.name, len(body) // _COST_BYTES, now)
     changes = [last_change(state.schedule, now), published_at, state.unread_since]
     last_modified = max(moment for moment in changes if moment is not None)
     if is_complete:
         _allow_caching(context)
-    digest = hashlib.blake2b(body, digest_size=15).hexdigest()
-    return Response(
-        body,
-        headers={
-            "Content-Type": media_type,
-            "ETag": f'"{digest}"',
-            "Last-Modified": format_datetime(last_modified.astimezone(UTC), usegmt=True),
-            "Cache-Control": "private, no-cache",
-            "Vary": _VARY,
-            **encoding,
-            **(headers or {}),
-        },
+    all_headers = {
+        "Content-Type": media_type,
+        "Last-Modified": format_datetime(last_modified.astimezone(UTC), usegmt=True),
+        "Cache-Control": "private, no-cache",
+        "Vary": _VARY,
+        **(headers or {}),
+    }
+    is_compressed = len(body) >= _MIN_COMPRESSED_BYTES and accepts_gzip(
+        context.request.headers.get("accept-encoding", "")
     )
+    if len(body) > _MAX_INLINE_BYTES:
+        return _LargeReply(context, body, all_headers, is_compressed=is_compressed)
+    body, further_headers = _encoded(body, is_compressed=is_compressed)
+    return Response(body, headers={**all_headers, **further_headers})
+
+
+class _LargeReply(Response):
+    """A reply that is compressed in a thread before it is sent."""
+
+    def __init__(
+        self, context: RequestContext, body: bytes, headers: dict[str, str], *, is_compressed: bool
+    ) -> None:
+        super().__init__(body, headers=headers)
+        self._context = context
+        self._is_compressed = is_compressed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = bytes(self.body)
+        self.body, headers = await self._context.compute(
+            lambda: _encoded(body, is_compressed=self._is_compressed)
+        )
+        self.headers.update(headers)
+        self.headers["Content-Length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
+
+
+def _encoded(body: bytes, *, is_compressed: bool) -> tuple[bytes, dict[str, str]]:
+    """The bytes to send, with their ETag and their encoding."""
+    headers = {}
+    if is_compressed:
+        body = gzip.compress(body, compresslevel=5, mtime=0)
+        headers["Content-Encoding"] = "gzip"
+    digest = hashlib.blake2b(body, digest_size=15).hexdigest()
+    return body, {"ETag": f'"{digest}"', **headers}
 
 
 def reply_json(

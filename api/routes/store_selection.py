@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -52,7 +51,7 @@ class StoreSelection:
         )
         if not self.search and self.order == "store_id":
             return rows
-        return await asyncio.to_thread(self._searched, snapshot, basis, rows)
+        return await context.compute(lambda: self._searched(snapshot, basis, rows))
 
     def _searched(
         self, snapshot: Snapshot, basis: AnswerBasis, rows: Sequence[int]

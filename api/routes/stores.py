@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -149,7 +148,7 @@ async def list_stores(
 
     is_complete = next_token is None and page_token is None
     is_large = len(page) > _MAX_INLINE_STORES
-    body = await asyncio.to_thread(make_body) if is_large else make_body()
+    body = await context.compute(make_body) if is_large else make_body()
     return reply(
         context,
         body,
@@ -217,7 +216,7 @@ async def batch_get_forecasts(
         return encode(answer_format, answer, table, FORECAST_SCHEMA, dialect)
 
     is_large = len(store_id) > _MAX_INLINE_STORES
-    body = await asyncio.to_thread(make_body) if is_large else make_body()
+    body = await context.compute(make_body) if is_large else make_body()
     return reply(
         context,
         body,

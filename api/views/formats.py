@@ -34,6 +34,7 @@ _FORMULA = re.compile(r"(?:^|(?<=[,;|\t\r\n\"']))(\s*)(?=[=+\-@＝＋－＠])")
 A program that separates cells by another character than the file does, or that takes a quotation
 mark for the end of a cell, may begin a cell in the middle of a text.
 """
+_LONG_LIST = 20
 _CONTROL_START = ("\t", "\r", "\n")
 
 
@@ -67,16 +68,34 @@ def encode(
 
 
 def to_json(content: Any) -> bytes:
-    """Compact JSON in UTF-8. Dates and times are ISO 8601. Raises ValueError for NaN."""
-    return json.dumps(
-        content, ensure_ascii=False, separators=(",", ":"), default=_json_value, allow_nan=False
-    ).encode("utf-8", "backslashreplace")
+    """Compact JSON in UTF-8. Dates and times are ISO 8601. Raises ValueError for NaN.
+
+    A long list in an object is written entry by entry: the encoder keeps every other thread waiting
+    until it has written what it was given.
+    """
+    if isinstance(content, dict):
+        members = (f"{_encode(str(name))}:{_member(value)}" for name, value in content.items())
+        text = "{" + ",".join(members) + "}"
+    else:
+        text = _encode(content)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _member(value: Any) -> str:
+    if isinstance(value, list) and len(value) > _LONG_LIST:
+        return "[" + ",".join(map(_encode, value)) + "]"
+    return _encode(value)
 
 
 def _json_value(value: Any) -> str:
     if isinstance(value, datetime | date):
         return iso_time(value)
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+_encode = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), default=_json_value, allow_nan=False
+).encode
 
 
 def iso_time(value: date | datetime) -> str:

@@ -17,10 +17,15 @@ from tests.api.fixtures.bucket import Bucket, StoreSpec
 from tests.api.fixtures.serving import wait_until
 
 
-def start(folder: Path, **variables: str) -> tuple[subprocess.Popen[bytes], str]:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port: int = free.getsockname()[1]
+        return port
+
+
+def start(folder: Path, **variables: str) -> tuple[subprocess.Popen[bytes], str]:
+    port = free_port()
     environment = {
         **os.environ,
         "STORECAST_API_BUCKET": str(folder),
