@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    work: Callable[[], Any]
+    function: Callable[[], Any]
     result: asyncio.Future[Any]
 
 
@@ -40,8 +40,8 @@ class Workers:
         self._waiting: OrderedDict[str, deque[_Piece]] = OrderedDict()
         self._busy: set[str] = set()
 
-    async def run(self, caller: str, work: Callable[[], Result]) -> Result:
-        """The result of `work`. Raises what it raises, and TooManyRequestsError."""
+    async def run(self, caller: str, function: Callable[[], Result]) -> Result:
+        """The result of `function`. Raises what it raises, and TooManyRequestsError."""
         queue = self._waiting.setdefault(caller, deque())
         if len(queue) >= self._max_waiting:
             raise TooManyRequestsError(
@@ -49,7 +49,7 @@ class Workers:
                 headers={"Retry-After": "1"},
             )
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        queue.append(_Piece(work, result))
+        queue.append(_Piece(function, result))
         self._begin_next()
         return await result
 
@@ -69,7 +69,7 @@ class Workers:
                 continue
             self._idle -= 1
             self._busy.add(caller)
-            done = asyncio.get_running_loop().run_in_executor(self._executor, piece.work)
+            done = asyncio.get_running_loop().run_in_executor(self._executor, piece.function)
             done.add_done_callback(partial(self._end, caller, piece))
 
     def _end(self, caller: str, piece: _Piece, done: asyncio.Future[Any]) -> None:

@@ -36,12 +36,12 @@ class RequestContext:
     def accept(self) -> str:
         return self.request.headers.get("accept", "")
 
-    async def compute(self, work: Callable[[], Result]) -> Result:
-        """The result of work that takes longer than some milliseconds, done in a thread.
+    async def compute(self, function: Callable[[], Result]) -> Result:
+        """The result of a function that takes longer than some milliseconds, from a thread.
 
-        Raises what `work` raises, and TooManyRequestsError if too much work of the caller waits.
+        Raises what it raises, and TooManyRequestsError if too much of the caller's work waits.
         """
-        return await self.service.workers.run(self.caller.name, work)
+        return await self.service.workers.run(self.caller.name, function)
 
     def basis(self, snapshot: Snapshot, asked_as_of: date | None = None) -> AnswerBasis:
         return AnswerBasis.of(self.state, snapshot, self.now, asked_as_of)
