@@ -58,6 +58,8 @@ class Basis:
     """Days up to the as-of on which sales of 0 were filled in ahead."""
     closed_weekdays: tuple[int, ...] = ()
     """Weekdays (Monday is 0) on which the stores of the chain do not sell: for new stores."""
+    widths: str = ""
+    """The digest of the factors of the intervals; empty where these are as they were calibrated."""
 
     @property
     def first_day(self) -> date:
@@ -280,6 +282,7 @@ def _chunk(files: pa.Table, basis: Basis, items: ItemRange | None) -> Chunk:
         "items": None if items is None else [items.first, items.end],
         "closed_weekdays": basis.closed_weekdays,
         "undelivered": [day.isoformat() for day in basis.undelivered],
+        "widths": basis.widths,
     }
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
     digest.update("\n".join(files["path"].to_pylist()).encode())

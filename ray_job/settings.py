@@ -138,6 +138,11 @@ class Training(_Section):
     seed: int = 17
 
 
+class Intervals(_Section):
+    adapt: bool = True
+    """Whether the widths of the intervals follow the coverage of the last weeks."""
+
+
 class Run(_Section):
     chunk_deadline_seconds: PositiveInt = 900
     attempts_per_as_of: PositiveInt = 3
@@ -209,6 +214,7 @@ class Settings(BaseSettings):
     ingest: Ingest = Ingest()
     plan: Plan = Plan()
     training: Training = Training()
+    intervals: Intervals = Intervals()
     run: Run = Run()
     gates: Gates = Gates()
     sanity: Sanity = Sanity()

@@ -205,6 +205,10 @@ class ScoreReader:
                 "actual": pa.nulls(length, pa.float64()),
                 "naive": pa.nulls(length, pa.float64()),
                 "run_id": stores.column("run_id").take(rows),
+                "items": stores.column("items").take(rows),
+                "model_version": stores.column("model_version").take(rows),
+                "lower_factor": pa.nulls(length, pa.float64()),
+                "upper_factor": pa.nulls(length, pa.float64()),
             },
             schema=SCORES_SCHEMA,
         )

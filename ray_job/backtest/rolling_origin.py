@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ray_job.backtest.adapted_intervals import with_adapted_intervals
 from ray_job.backtest.naive import RULES, naive_forecasts
 from ray_job.backtest.weather import with_forecast_errors
 from ray_job.bucket.errors import InputError
@@ -28,11 +29,15 @@ from ray_job.model.model import Model
 from ray_job.model.training import scored
 from ray_job.settings import Settings
 
+_CALIBRATED = ("calibrated_lower", "calibrated_upper")
+
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
     """`rows`: store_id, item_id, as_of, target_date, days_ahead, actual, predicted, lower, upper,
-    method, weather_missing and one column for each of RULES.
+    calibrated_lower, calibrated_upper, method, weather_missing and one column for each of RULES.
+
+    `lower` and `upper` are as a run would have served them: see `adapted_intervals`.
 
     There is a row for each series, as-of and target date for which `training.scored` holds.
     """
@@ -42,23 +47,19 @@ class Backtest:
     def report(self) -> dict[str, Any]:
         """The measures one day ahead, those by days ahead, and those of the naive rules.
 
-        The naive rules are measured one day ahead.
+        The naive rules are measured one day ahead. `calibrated_coverage_80` and
+        `calibrated_width_80` are those of the intervals that are not adapted.
         """
         ahead = self.rows["days_ahead"].to_numpy()
         columns = {
             name: self.rows[name].to_numpy()
-            for name in ("actual", "predicted", "lower", "upper", *RULES)
+            for name in ("actual", "predicted", "lower", "upper", *_CALIBRATED, *RULES)
         }
         first = _masked(columns, ahead == 1)
         return {
-            **measures(first["actual"], first["predicted"], first["lower"], first["upper"]),
+            **_measures(first),
             "by_days_ahead": {
-                str(days): measures(
-                    *(
-                        columns[name][ahead == days]
-                        for name in ("actual", "predicted", "lower", "upper")
-                    )
-                )
+                str(days): _measures(_masked(columns, ahead == days))
                 for days in sorted({int(value) for value in ahead})
             },
             "naive": {
@@ -113,7 +114,8 @@ def backtest(
         as_of += timedelta(days=1)
     if not tables:
         raise InputError(f"there is no history before {last} to forecast from; take later days")
-    return Backtest(pa.concat_tables(tables))
+    rows = pa.concat_tables(tables)
+    return Backtest(with_adapted_intervals(rows, horizon, late, adapt=settings.intervals.adapt))
 
 
 def _forecast_night(
@@ -172,6 +174,16 @@ def _without_last_days(known: Panel, late: int) -> Panel:
     sold[:, -late:] = False
     stores = StoreSold(sold, store_sold.rows)
     return replace(known, sales=sales, stores=stores)
+
+
+def _measures(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, float | int | None]:
+    """The measures of rows, and how wide and how good the intervals are that are not adapted."""
+    actual, predicted = columns["actual"], columns["predicted"]
+    calibrated = measures(actual, predicted, *(columns[name] for name in _CALIBRATED))
+    return {
+        **measures(actual, predicted, columns["lower"], columns["upper"]),
+        **{f"calibrated_{name}": calibrated[name] for name in ("coverage_80", "width_80")},
+    }
 
 
 def _masked(columns: Mapping[str, npt.NDArray[Any]], rows: Flags) -> dict[str, npt.NDArray[Any]]:

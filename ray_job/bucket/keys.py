@@ -13,6 +13,7 @@ PARTS = "results/parts/"
 RECEIPTS = "results/receipts/"
 RELEASES = "results/releases/"
 ACCURACY = "results/accuracy/"
+WIDTHS = "results/widths/"
 POINTER = "results/current.json"
 CURRENT_MODEL = "models/current.json"
 GRANTS = "access/grants.json"
@@ -25,14 +26,15 @@ _OWN_RESULT = re.compile(
     r"results/(parts/as_of=DATE/[0-9a-f]{32}-\d+\.parquet"
     r"|receipts/as_of=DATE/RUN\.json"
     r"|releases/RUN-\d+\.parquet"
-    r"|accuracy/target_date=DATE/RUN\.parquet)".replace("DATE", r"\d{4}-\d\d-\d\d").replace(
+    r"|accuracy/target_date=DATE/RUN\.parquet"
+    r"|widths/as_of=DATE/[^/]+\.json)".replace("DATE", r"\d{4}-\d\d-\d\d").replace(
         "RUN", r"\d{8}-\d{8}T\d{6}-[0-9a-f]{6}"
     )
 )
 
 
 def is_own_result(key: str) -> bool:
-    """Whether the key has the form of a part, receipt, release or scores that a run writes."""
+    """Whether the key has the form of a part, receipt, release, scores or widths of a run."""
     return _OWN_RESULT.fullmatch(key) is not None
 
 
@@ -92,3 +94,8 @@ def release(name: str) -> str:
 
 def accuracy(target_date: date, run_id: str) -> str:
     return f"{ACCURACY}target_date={target_date}/{run_id}.parquet"
+
+
+def widths(as_of: date, model_version: str) -> str:
+    """The widths of the intervals of one as-of, for one model."""
+    return f"{WIDTHS}as_of={as_of}/{model_version}.json"

@@ -10,6 +10,7 @@ from pydantic import Field
 from ray_job.bucket import keys
 from ray_job.bucket.records import Record
 from ray_job.bucket.storage import Storage
+from ray_job.bucket.widths import IntervalWidths
 
 Status = Literal[
     "published", "published_with_failures", "unchanged", "held", "refused", "unpublished", "failed"
@@ -137,6 +138,16 @@ class Drift(Record):
     warnings: tuple[str, ...] = ()
 
 
+class AdaptedIntervals(Record):
+    """By what the intervals of the run were wider than they were calibrated.
+
+    `counted` is the number of scored days of the last four weeks that the factors come from.
+    """
+
+    widths: IntervalWidths
+    counted: int
+
+
 class Receipt(Record):
     """The record of a run. `exit_code` is the exit code of its command outside of a RayJob."""
 
@@ -171,6 +182,8 @@ class Receipt(Record):
     cost: Cost | None = None
     """None if the settings have no prices."""
     drift: Drift | None = None
+    intervals: AdaptedIntervals | None = None
+    """None if the settings do not adapt them."""
     scored: dict[date, int] = Field(default_factory=dict)
     """How many rows of scores the run wrote, by target date."""
     horizon: int = 0

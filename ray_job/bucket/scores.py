@@ -22,6 +22,11 @@ SCORES_SCHEMA = pa.schema(
         ("actual", pa.float64()),
         ("naive", pa.float64()),
         ("run_id", pa.string()),
+        ("items", pa.int64()),
+        ("model_version", pa.string()),
+        # By how much the interval was wider below and above the forecast than it was calibrated:
+        ("lower_factor", pa.float64()),
+        ("upper_factor", pa.float64()),
     ]
 )
 """One row per store and as-of, sorted. `naive` is the sales of the same weekday a week before.

@@ -153,9 +153,9 @@ def _print_backtest(finished: ModelBacktest) -> None:
     from ray_job.cli.output import print_table
 
     figures = finished.figures
-    columns = ("rows", "rmspe", "wape", "mae", "bias", "coverage_80")
+    columns = ("rows", "rmspe", "wape", "mae", "bias", "coverage_80", "calibrated_coverage_80")
     print_table(
-        ("", *columns),
+        ("", *columns[:-1], "not adapted"),
         [
             (f"{ahead} days ahead", *(measures[column] for column in columns))
             for ahead, measures in figures["by_days_ahead"].items()

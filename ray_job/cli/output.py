@@ -28,6 +28,7 @@ _RUN_FIELDS = {
     "bad_deliveries",
     "warnings",
     "seconds",
+    "intervals",
     "model_version",
     "table_version",
 }
@@ -154,11 +155,26 @@ def print_run(receipt: Receipt) -> None:
         print_line(f"  not ingested: {delivery.reason}")
     if len(receipt.bad_deliveries) > _MOST_LISTED:
         print_line(f"  … and {len(receipt.bad_deliveries) - _MOST_LISTED:,} more files")
+    _print_widths(receipt)
     print_warnings(receipt.warnings)
     print_warnings(receipt.drift.warnings if receipt.drift is not None else ())
     for gate in receipt.gates:
         if not gate.passed:
             print_line(f"  gate {gate.name}: {gate.message} (limit {gate.limit:g})")
+
+
+def _print_widths(receipt: Receipt) -> None:
+    """By how much the intervals are wider than they were calibrated, once a day was counted."""
+    if receipt.intervals is None:
+        return
+    widths, days = receipt.intervals.widths, counted(receipt.intervals.counted, "scored day")
+    for name, factors in (("series", widths.series), ("store totals", widths.totals)):
+        lower, upper = factors.at(1)
+        if factors.lower:
+            print_line(
+                f"  intervals of {name}, one day ahead: × {lower:.2f} below and × {upper:.2f}"
+                f" above, after {days}"
+            )
 
 
 def _store_ids(ids: Sequence[str]) -> str:

@@ -130,9 +130,15 @@ def _print_summary(summary: dict[str, Any], store: str | None) -> None:
     if summary["days_without"]:
         print_line(f"There are no scores of {_date_ranges(summary['days_without'])}.")
     print_table(
-        ("days ahead", "forecasts", "off by", "bias", "inside 80 %"),
+        ("days ahead", "forecasts", "off by", "bias", "inside 80 %", "widths below", "above"),
         [
-            (int(ahead), row["rows"], *_percents(row, "wape", "bias", "coverage_80"))
+            (
+                int(ahead),
+                row["rows"],
+                *_percents(row, "wape", "bias", "coverage_80"),
+                _times(row["lower_factor"]),
+                _times(row["upper_factor"]),
+            )
             for ahead, row in summary["by_days_ahead"].items()
         ],
     )
@@ -205,6 +211,11 @@ def _date_ranges(days: list[date]) -> str:
         f"{dates[0]:%-d %b}" + (f" to {dates[-1]:%-d %b}" if len(dates) > 1 else "")
         for dates in ranges
     )
+
+
+def _times(factor: float | None) -> str:
+    """`× 1.25`"""
+    return "–" if factor is None else f"× {factor:.2f}"
 
 
 def _percents(row: dict[str, Any], *names: str) -> list[str]:

@@ -137,7 +137,9 @@ def day_by_day(scores: Scores) -> list[Figures]:
 def figures(rows: pa.Table) -> Figures:
     """`metrics.measures` of scores, and `naive_wape`: the error of last week's number.
 
-    `naive_wape` is that of the rows that have last week's number.
+    `naive_wape` is that of the rows that have last week's number. `lower_factor` and
+    `upper_factor` are the means of the factors by which the intervals were adapted, None where the
+    scores do not have them.
     """
     columns = [rows[name].to_numpy() for name in ("actual", "predicted", "lower_80", "upper_80")]
     naive: Floats = rows["naive"].to_numpy()
@@ -145,6 +147,8 @@ def figures(rows: pa.Table) -> Figures:
     return {
         **measures(*columns),
         "naive_wape": measures(columns[0][known], naive[known])["wape"],
+        "lower_factor": pc.mean(rows["lower_factor"]).as_py(),
+        "upper_factor": pc.mean(rows["upper_factor"]).as_py(),
     }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -31,6 +31,7 @@ from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.scores import SCORES_SCHEMA, decode, encode
 from ray_job.bucket.storage import Storage
+from ray_job.bucket.widths import CALIBRATED, IntervalWidths
 from ray_job.data.arrays import Floats, matrix
 from ray_job.evaluation.sales import LAST_WEEK, SalesTotals, TargetSales, places_among
 
@@ -46,8 +47,16 @@ SOLD_DAYS = SCORED_DAYS + LAST_WEEK.days
 _DIGESTS = b"storecast.seen"
 """The key of the digests in an object's metadata."""
 _BOUNDS = ("predicted", "lower_80", "upper_80")
-_FROM_RELEASE = ("store_id", "as_of", "generated_at", "run_id", *_BOUNDS)
+_FROM_RELEASE = ("store_id", "as_of", "generated_at", "run_id", "items", "model_version", *_BOUNDS)
 _DAY = timedelta(days=1)
+
+WidthsOf = Callable[[date, str], IntervalWidths]
+"""The widths of the intervals of an as-of and a model."""
+
+
+def calibrated_widths(as_of: date, model_version: str) -> IntervalWidths:  # noqa: ARG001
+    """Widths that were never adapted."""
+    return CALIBRATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,8 @@ class _ReleaseRows:
     as_of: npt.NDArray[np.datetime64]
     made_at: npt.NDArray[np.datetime64]
     run_ids: pa.ChunkedArray
+    items: Ints
+    models: npt.NDArray[np.object_]
     bounds: tuple[Floats, ...]
 
 
@@ -85,6 +96,8 @@ class _Releases:
                 as_of=table["as_of"].to_numpy().astype("datetime64[D]"),
                 made_at=table["generated_at"].to_numpy().astype("datetime64[us]"),
                 run_ids=table["run_id"],
+                items=pc.fill_null(table["items"], 0).to_numpy(),
+                models=pc.fill_null(table["model_version"], "").to_numpy(),
                 bounds=tuple(matrix(table[name]) for name in _BOUNDS),
             )
         return self._rows[entry.release]
@@ -98,10 +111,12 @@ def score(
     as_of: date,
     horizon: int,
     zone: ZoneInfo,
+    widths: WidthsOf = calibrated_widths,
 ) -> dict[date, pa.Table]:
     """The scores (SCORES_SCHEMA) of the target dates whose known sales have changed.
 
-    Nothing is written. Raises CorruptError for an unreadable release or unreadable scores.
+    `widths` says how wide the intervals were. Nothing is written. Raises CorruptError for an
+    unreadable release or unreadable scores.
     """
     stores = pa.array(totals.store_ids, pa.string())
     recent = [TargetSales.of(totals, as_of - back * _DAY) for back in range(SCORED_DAYS)]
@@ -121,7 +136,7 @@ def score(
             continue
         nights = _live(current, sales.target, horizon, zone)
         table = _score_target(
-            [(entry, published.rows(entry)) for entry in nights], sales, stores, zone
+            [(entry, published.rows(entry)) for entry in nights], sales, stores, zone, widths
         )
         if before is not None:
             table = _merge(before, table)
@@ -182,13 +197,14 @@ def _score_target(
     sales: TargetSales,
     stores: pa.Array,
     zone: ZoneInfo,
+    widths: WidthsOf,
 ) -> pa.Table:
     """The scores of stores whose sales are known, sorted by store and as-of.
 
     Rows that a release carries from an older as-of are left out.
     """
     ended = np.datetime64(_end(sales.target, zone).astimezone(UTC).replace(tzinfo=None), "us")
-    places, aheads, run_ids = [], [], []
+    places, aheads, run_ids, items, models, factors = [], [], [], [], [], []
     bounds: list[list[Floats]] = [[] for _ in _BOUNDS]
     for entry, release in nights:
         ahead = (sales.target - entry.as_of).days
@@ -203,6 +219,9 @@ def _score_target(
         places.append(release.places[rows])
         aheads.append(np.full(len(rows), ahead, dtype=np.int16))
         run_ids.append(release.run_ids.take(pa.array(rows)))
+        items.append(release.items[rows])
+        models.append(release.models[rows])
+        factors.append(_factors(entry.as_of, ahead, items[-1], models[-1], widths))
         for values, bound in zip(bounds, release.bounds, strict=True):
             values.append(bound[rows, ahead - 1])
     if not places:
@@ -220,8 +239,28 @@ def _score_target(
         pa.chunked_array([chunk for taken in run_ids for chunk in taken.chunks])
         .take(pa.array(order))
         .combine_chunks(),
+        np.concatenate(items)[order],
+        pa.array(np.concatenate(models)[order], pa.string()),
+        *np.concatenate(factors, axis=1)[:, order],
     ]
     return pa.table(columns, schema=SCORES_SCHEMA)
+
+
+def _factors(
+    as_of: date,
+    ahead: int,
+    items: Ints,
+    models: npt.NDArray[np.object_],
+    widths: WidthsOf,
+) -> Floats:
+    """(2, n): the factors of the lower and the upper side that the rows were published with."""
+    factors = np.ones((2, len(items)))
+    for model in sorted(set(models)):
+        of_model = widths(as_of, model)
+        for is_total in (False, True):
+            rows = (models == model) & ((items > 1) == is_total)
+            factors[:, rows] = np.array(of_model.of(1 + is_total).at(ahead))[:, None]
+    return factors
 
 
 def _merge(before: pa.Table, new: pa.Table) -> pa.Table:

@@ -29,7 +29,7 @@ from ray_job.data.partition import Columns, FileRows, read_store
 from ray_job.data.requests import map_in_order
 from ray_job.data.store_days import RowMeaning, StoreDays, read_store_days
 from ray_job.forecasting.part_files import merge_outputs, write_part
-from ray_job.forecasting.predict import predict_days
+from ray_job.forecasting.predict import predict_days, widened
 from ray_job.forecasting.store_outcomes import ChunkOutput, StoreOutcomes
 from ray_job.forecasting.task import (
     ChunkCost,
@@ -256,7 +256,7 @@ def _predict(
             spec.settings,
             basis.closed_weekdays,
         )
-        outcomes.add(panel, predictions)
+        outcomes.add(panel, widened(predictions, spec.widths))
     return outcomes.output()
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
 import numpy.typing as npt
 
 from ray_job.bucket.errors import InputError
+from ray_job.bucket.widths import IntervalWidths
 from ray_job.data.context import Context, Flags, Ints
 from ray_job.data.panel import Floats, Panel
 from ray_job.features import features_at, summarise
 from ray_job.features.trading import closed_weekdays, ended, with_weekdays_of_chain
+from ray_job.model.adaptive import by_days_ahead, widen
 from ray_job.model.model import Model
 from ray_job.settings import Settings
 
@@ -123,6 +125,18 @@ def predict_days(
             missing = context.weather_missing_at(target)
             made.weather_missing[:, place] = missing[summary.regions]
     return made
+
+
+def widened(made: Predictions, widths: IntervalWidths) -> Predictions:
+    """The predictions with intervals of these widths; without factors they keep their bits.
+
+    The target dates are those from 1 day ahead on.
+    """
+    if widths.is_neutral:
+        return made
+    factors = by_days_ahead(widths.series, len(made.target_dates))[:, None, :]
+    lower, upper = widen(made.predicted, made.lower, made.upper, factors)
+    return replace(made, lower=lower, upper=upper)
 
 
 def _apply_simple_rule(

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ray_job.bucket.parts import OUTCOME_SCHEMA, WrittenPart
 from ray_job.bucket.reasons import Outcome, ReasonCode
+from ray_job.bucket.widths import CALIBRATED, IntervalWidths
 from ray_job.data.context import Context
 from ray_job.model.registry import Artifact
 from ray_job.plan import Basis, Chunk
@@ -27,6 +28,7 @@ class RunSpec:
     settings: Settings
     run_id: str
     generated_at: datetime
+    widths: IntervalWidths = CALIBRATED
 
 
 @dataclass(frozen=True, slots=True)

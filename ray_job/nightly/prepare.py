@@ -21,9 +21,11 @@ from ray_job.bucket.errors import (
     StorageError,
 )
 from ray_job.bucket.freshness import Schedule
+from ray_job.bucket.parts import sha256
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.receipts import BadDelivery
 from ray_job.bucket.storage import Storage
+from ray_job.bucket.widths import KeptWidths
 from ray_job.data import partition
 from ray_job.data.context import Context
 from ray_job.data.context.tables import ContextTables, open_context
@@ -35,6 +37,7 @@ from ray_job.model import registry
 from ray_job.model.model import Model
 from ray_job.model.model import load as load_model
 from ray_job.nightly.recent_sales import holiday_flags, read_recent_sales, undelivered_days
+from ray_job.nightly.widths import widths_of_night
 from ray_job.settings import Settings
 
 CONTEXT_DAYS = timedelta(days=28)
@@ -80,6 +83,7 @@ class RunPlan:
     planned_chunks: list[execute.PlannedChunk]
     expected: set[str]
     current: Pointer
+    widths: KeptWidths
     warnings: tuple[str, ...] = ()
 
     @property
@@ -103,8 +107,9 @@ def prepare(
     now: datetime,
     *,
     expect_work: Callable[[], None] = nothing,
+    keep_widths: bool = False,
 ) -> RunPlan:
-    """Read the inputs and plan. Writes nothing.
+    """Read the inputs and plan. Writes nothing but, with `keep_widths`, the widths of intervals.
 
     `expect_work` is called as soon as the request and the histories say that there will be chunks
     to forecast: nothing was published for the as-of yet, or the caller insists. Raises InputError
@@ -132,10 +137,17 @@ def prepare(
     tables = open_context(storage)
     last = as_of + timedelta(days=settings.horizon)
     context = tables.between(as_of - CONTEXT_DAYS, last, settings.country)
+    version = model.description.version
+    widths = KeptWidths(as_of=as_of, model_version=version)
+    if settings.intervals.adapt:
+        widths = widths_of_night(
+            storage, current, as_of, version, settings.horizon, keep=keep_widths
+        )
     basis = replace(
         _basis(settings, as_of, artifact, context, model.description.inputs.reach),
         undelivered=undelivered_days(recent, holiday_flags(recent, context, settings.country)),
         closed_weekdays=closed_weekdays_of_chain(recent.sold, as_of),
+        widths="" if widths.widths.is_neutral else sha256(widths.widths.to_bytes()),
     )
     spec = RunSpec(
         bucket=storage.url,
@@ -145,6 +157,7 @@ def prepare(
         settings=settings,
         run_id=new_run_id(as_of, now),
         generated_at=now,
+        widths=widths.widths,
     )
     chunks = _plan_chunks(storage, settings, histories, basis, request.stores)
     planned_chunks = execute.with_existing_parts(
@@ -163,6 +176,7 @@ def prepare(
         expected=tables.expected(store_ids),
         current=current,
         warnings=_warnings(histories),
+        widths=widths,
     )
 
 

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from ray_job import provenance
-from ray_job.bucket.receipts import ChunkRecord, ChunkTimes, Cost, Receipt, Status
+from ray_job.bucket.receipts import (
+    AdaptedIntervals,
+    ChunkRecord,
+    ChunkTimes,
+    Cost,
+    Receipt,
+    Status,
+)
 from ray_job.forecasting.task import ChunkResult
 from ray_job.nightly.drift import drift
 from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight, new_run_id
@@ -85,6 +92,9 @@ def make_receipt(
             regions=run_plan.tables.regions,
             limits=spec.settings.sanity,
         ),
+        intervals=AdaptedIntervals(widths=spec.widths, counted=len(run_plan.widths.counted))
+        if spec.settings.intervals.adapt
+        else None,
         horizon=spec.basis.horizon,
         model_version=run_plan.model.description.version,
         model_sha256=spec.artifact.sha256,

@@ -31,9 +31,11 @@ from ray_job.evaluation.sales import SalesTotals
 from ray_job.execution import execute
 from ray_job.execution.executor import Executor
 from ray_job.forecasting.task import ChunkResult, part_without_data
+from ray_job.model.adaptive import of_totals, widen
 from ray_job.model.intervals import total_interval
 from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight, nothing, prepare
 from ray_job.nightly.receipt import BAD_INPUT, DONE, UNEXPECTED, make_receipt, receipt_without_plan
+from ray_job.nightly.widths import published_widths
 from ray_job.progress import Progress
 from ray_job.publishing import plausibility, publish, release_rows
 from ray_job.publishing.decide import Draft, Publication
@@ -120,14 +122,16 @@ def _run(
     stopwatch = Stopwatch(clock)
     began = clock()
     with stopwatch.stage("plan"):
-        run_plan = prepare(storage, settings, request, now, expect_work=expect_work)
+        run_plan = prepare(
+            storage, settings, request, now, expect_work=expect_work, keep_widths=True
+        )
     with stopwatch.stage("forecast"):
         results = _execute(storage, run_plan, executor, progress, request)
         if _lost_files(results):
             # Files were vacuumed after the plan was made. The newest snapshot names their
             # replacements.
             planned_version = run_plan.table_version
-            run_plan = prepare(storage, settings, request, now)
+            run_plan = prepare(storage, settings, request, now, keep_widths=True)
             if run_plan.table_version > planned_version:
                 results = _execute(storage, run_plan, executor, progress, request)
     with stopwatch.stage("publish"):
@@ -198,7 +202,7 @@ def _rows(run_plan: RunPlan, results: Sequence[ChunkResult], request: RunRequest
     combined = release_rows.combine([*(result.part for result in results), unplanned])
     if not request.force:
         combined = plausibility.without_implausible(combined, run_plan.as_of)
-    calibration = run_plan.model.description.intervals
+    calibration, widths = run_plan.model.description.intervals, run_plan.spec.widths
     origin = release_rows.Origin(
         as_of=run_plan.as_of,
         target_dates=run_plan.spec.basis.target_dates,
@@ -209,7 +213,10 @@ def _rows(run_plan: RunPlan, results: Sequence[ChunkResult], request: RunRequest
     def interval(
         total: Floats, spread: Floats, squared: Floats, days: Floats
     ) -> tuple[Floats, Floats]:
-        return total_interval(total, spread, squared, days, calibration)
+        lower, upper = total_interval(total, spread, squared, days, calibration)
+        if widths.is_neutral:
+            return lower, upper
+        return widen(total, lower, upper, of_totals(spread, squared, widths))
 
     descriptions = run_plan.tables.descriptions
     return _StoreRows(combined, release_rows.release_rows(combined, origin, interval, descriptions))
@@ -242,6 +249,7 @@ def _scores(
         as_of=run_plan.as_of,
         horizon=settings.horizon,
         zone=settings.zone,
+        widths=published_widths(storage),
     )
 
 

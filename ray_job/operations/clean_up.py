@@ -23,7 +23,7 @@ from ray_job.bucket.storage import ObjectInfo, Storage
 from ray_job.data.table_files import ForeignFiles, vacuum
 
 FLOOR = timedelta(days=7)
-_FOLDERS = (keys.PARTS, keys.RELEASES, keys.RECEIPTS, keys.ACCURACY)
+_FOLDERS = (keys.PARTS, keys.RELEASES, keys.RECEIPTS, keys.ACCURACY, keys.WIDTHS)
 _TABLES = (keys.BATCH_DATA, *(keys.context(kind) for kind in keys.CONTEXT_KINDS))
 
 
@@ -82,12 +82,13 @@ def reachable(storage: Storage, current: Pointer) -> set[str]:
         reached.add(keys.release(entry.release))
         reached.add(keys.receipt(entry.as_of, entry.run_id))
         try:
-            stores = releases.load(storage, entry.release, entry.sha256).stores
+            release = releases.load(storage, entry.release, entry.sha256)
         except (CorruptError, NotFoundError):
             if entry.release in current.bad:
                 continue
             raise
-        reached.update(_parts(stores["parts"]))
+        reached.update(_parts(release.stores["parts"]))
+        reached.add(keys.widths(release.header.as_of, release.header.model_version))
     return reached
 
 

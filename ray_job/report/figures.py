@@ -17,6 +17,7 @@ STORE_COVERAGE = (0.67, 0.92)
 """The coverage of a perfectly calibrated store lies between these with 94 % chance, in 42 days."""
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_CALIBRATED = ("calibrated_lower", "calibrated_upper")
 _CLASSES = 10
 _COVERED = 0.8
 _MANY_DAYS = 300
@@ -37,13 +38,16 @@ class Rows:
     @classmethod
     def of(cls, rows: pa.Table) -> Rows:
         names = ["store_id", "target_date", "days_ahead", "actual", "predicted", "lower", "upper"]
-        frame = rows.select([*names, *RULES]).to_pandas(date_as_object=False)
+        frame = rows.select([*names, *_CALIBRATED, *RULES]).to_pandas(date_as_object=False)
         frame = frame[frame["predicted"].notna()]
         actual = frame["actual"]
         frame["error"] = frame["predicted"] - actual
         frame["off"] = frame["error"].abs()
         frame["inside"] = (actual >= frame["lower"]) & (actual <= frame["upper"])
         frame["width"] = frame["upper"] - frame["lower"]
+        low, high = (frame[name] for name in _CALIBRATED)
+        frame["calibrated_inside"] = (actual >= low) & (actual <= high)
+        frame["calibrated_width"] = high - low
         first = frame[frame["days_ahead"] == 1].copy()
         off = {rule: wape((first[rule] - first["actual"]).abs(), first) for rule in RULES}
         best = min(RULES, key=lambda rule: np.nan_to_num(off[rule], nan=np.inf))
@@ -83,7 +87,7 @@ def grouped(frame: pd.DataFrame, by: str | pd.Series[Any]) -> pd.DataFrame:
     `naive_wape` is added where the frame has the errors of a naive rule.
     """
     groups = frame.assign(squared=_squared(frame)).groupby(by, observed=True)
-    sums = groups[["actual", "predicted", "off", "error", "width"]].sum()
+    sums = groups[["actual", "predicted", "off", "error", "width", "calibrated_width"]].sum()
     measures = pd.DataFrame(
         {
             "rows": groups.size(),
@@ -95,6 +99,8 @@ def grouped(frame: pd.DataFrame, by: str | pd.Series[Any]) -> pd.DataFrame:
             "rmspe": np.sqrt(groups["squared"].mean()),
             "coverage": groups["inside"].mean(),
             "width": sums["width"] / sums["actual"],
+            "calibrated_coverage": groups["calibrated_inside"].mean(),
+            "calibrated_width": sums["calibrated_width"] / sums["actual"],
         }
     )
     if "naive_off" in frame:

@@ -43,6 +43,7 @@ RULE_NAMES = {
 _LISTED_STORES = 8
 _LISTED_FEATURES = 20
 _COVERED = 0.8
+_ADAPTED, _NOT_ADAPTED = "as served", "as calibrated"
 _SUNDAY = 6
 _SUNDAYS = (("Sundays", "shade"),)
 _TARGET = (("80 %", "limit"),)
@@ -133,7 +134,10 @@ def intervals(rows: Rows) -> Section:
         "by_day": plots.line_plot(
             "Share inside the interval, by day",
             [short_day(day) for day in daily.index],
-            [Line("", "forecast", column(daily["coverage"]))],
+            [
+                Line(_ADAPTED, "forecast", column(daily["coverage"])),
+                Line(_NOT_ADAPTED, "naive", column(daily["calibrated_coverage"])),
+            ],
             percent,
             limits=[_COVERED],
             key=_TARGET,
@@ -149,7 +153,10 @@ def intervals(rows: Rows) -> Section:
         "by_days_ahead": plots.bar_plot(
             "Inside the interval, by days ahead",
             labels,
-            [Bars("", "forecast", column(ahead["coverage"]))],
+            [
+                Bars(_ADAPTED, "forecast", column(ahead["coverage"])),
+                Bars(_NOT_ADAPTED, "naive", column(ahead["calibrated_coverage"])),
+            ],
             percent,
             limits=[_COVERED],
             key=_TARGET,
@@ -157,7 +164,10 @@ def intervals(rows: Rows) -> Section:
         "width": plots.bar_plot(
             "Width of the interval over sales, by days ahead",
             labels,
-            [Bars("", "forecast", column(ahead["width"]))],
+            [
+                Bars(_ADAPTED, "forecast", column(ahead["width"])),
+                Bars(_NOT_ADAPTED, "naive", column(ahead["calibrated_width"])),
+            ],
             percent,
         ),
     }

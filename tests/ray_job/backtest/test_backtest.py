@@ -54,7 +54,7 @@ def test_the_rows_are_the_forecasts_of_the_nightly_run(model, result):
         series = list(PANEL.store_ids).index(row.store_id)
         place = targets.index(row.target_date)
         assert night.predicted[series, place] == row.predicted
-        assert night.upper[series, place] == row.upper
+        assert night.upper[series, place] == row.calibrated_upper
         assert PANEL.sales[series, PANEL.column(row.target_date)] in (row.actual, -abs(row.actual))
 
 

@@ -34,6 +34,7 @@ NIGHT = date(2026, 3, 28)
             keys.accuracy(date(2026, 3, 27), "r1"),
             "results/accuracy/target_date=2026-03-27/r1.parquet",
         ),
+        (keys.widths(NIGHT, "m1"), "results/widths/as_of=2026-03-28/m1.json"),
     ],
 )
 def test_keys(built, key):

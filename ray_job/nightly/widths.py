@@ -1,0 +1,126 @@
+"""The widths of a night's intervals, from the scores of the days before it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import date, timedelta
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_job.bucket import widths as kept_widths
+from ray_job.bucket.errors import CorruptError, NotFoundError
+from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.storage import Storage
+from ray_job.bucket.widths import CALIBRATED, IntervalWidths, KeptWidths
+from ray_job.evaluation import scoring
+from ray_job.model.adaptive import DayOfScores, after_day, calibrated_bounds
+
+_log = logging.getLogger(__name__)
+
+_COUNTED = timedelta(days=28)
+"""Scores of older target dates are not counted."""
+_NIGHTS = 7
+"""So many as-ofs before this one may have the widths that this one continues."""
+
+
+def widths_of_night(
+    storage: Storage, current: Pointer, as_of: date, model_version: str, horizon: int, *, keep: bool
+) -> KeptWidths:
+    """The widths that were kept for the as-of and the model, else those that follow from scores.
+
+    With `keep`, new ones are kept. They continue those of the newest as-of before, by every target
+    date up to the as-of that was scored since. Only forecasts of this model count: another one's
+    calibration says nothing about this one's. Damaged objects are left out, with a warning; where
+    the damaged object is the as-of's own, the intervals are as they were calibrated.
+    """
+    try:
+        existing = kept_widths.read(storage, as_of, model_version)
+        if existing is None:
+            before = _before(storage, current, as_of, model_version)
+            existing = _continued(storage, current, before, as_of, horizon)
+            if keep:
+                existing = kept_widths.keep(storage, existing)
+    except CorruptError as error:
+        _log.warning("the intervals of this night are as they were calibrated: %s", error)
+        return KeptWidths(as_of=as_of, model_version=model_version)
+    return existing
+
+
+def published_widths(storage: Storage) -> Callable[[date, str], IntervalWidths]:
+    """A function that returns the widths of an as-of and a model; each is read once."""
+
+    @cache
+    def read(as_of: date, model_version: str) -> IntervalWidths:
+        try:
+            kept = kept_widths.read(storage, as_of, model_version)
+        except CorruptError:
+            kept = None
+        return CALIBRATED if kept is None else kept.widths
+
+    return read
+
+
+def _before(storage: Storage, current: Pointer, as_of: date, model_version: str) -> KeptWidths:
+    """The widths of the newest published as-of before, for the same model."""
+    earlier = sorted((night for night in current.dates if night < as_of), reverse=True)
+    for night in earlier[:_NIGHTS]:
+        try:
+            kept = kept_widths.read(storage, night, model_version)
+        except CorruptError as error:
+            _log.warning("the widths of %s are left out: %s", night, error)
+            continue
+        if kept is not None:
+            return kept
+    return KeptWidths(as_of=as_of, model_version=model_version)
+
+
+def _continued(
+    storage: Storage, current: Pointer, before: KeptWidths, as_of: date, horizon: int
+) -> KeptWidths:
+    counted = {day for day in before.counted if day > as_of - _COUNTED}
+    widths = before.widths
+    for target in sorted(current.accuracy):
+        if target in counted or not as_of - _COUNTED < target <= as_of:
+            continue
+        try:
+            scores = scoring.read(storage, current.accuracy[target])
+        except (CorruptError, NotFoundError) as error:
+            _log.warning("the widths do not count the scores of %s: %s", target, error)
+            continue
+        counted.add(target)
+        widths = after_day(widths, _scored_day(scores, before.model_version), horizon)
+    return KeptWidths(
+        as_of=as_of,
+        model_version=before.model_version,
+        widths=widths,
+        counted=tuple(sorted(counted)),
+    )
+
+
+def _scored_day(scores: pa.Table, model_version: str) -> DayOfScores:
+    """The scores of this model's forecasts, with the bounds that the calibration alone gives."""
+    rows = scores.filter(pc.equal(scores["model_version"], model_version))
+    predicted, actual, lower, upper, narrow, wide = (
+        rows[name].to_numpy()
+        for name in (
+            "predicted",
+            "actual",
+            "lower_80",
+            "upper_80",
+            "lower_factor",
+            "upper_factor",
+        )
+    )
+    lower, upper = calibrated_bounds(predicted, lower, upper, np.stack([narrow, wide]))
+    return DayOfScores(
+        days_ahead=rows["days_ahead"].to_numpy().astype(np.int64),
+        actual=actual,
+        predicted=predicted,
+        lower=lower,
+        upper=upper,
+        is_total=rows["items"].to_numpy() > 1,
+    )
