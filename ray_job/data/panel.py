@@ -57,6 +57,11 @@ class Panel:
     """
     stores: StoreSold | None = None
     """None: a store has no items beside those of the panel."""
+    without_stock: Flags | None = None
+    """(n, d): days on which a series was not in stock, so that it could not sell. None: no day.
+
+    Their sales are NaN. They are no sign that a series is not sold any more.
+    """
 
     @property
     def n_series(self) -> int:
@@ -94,6 +99,7 @@ class Panel:
             sales=self.sales[:, :days],
             known_ahead={name: values[:, :ahead] for name, values in self.known_ahead.items()},
             stores=None if self.stores is None else self.stores.days(slice(days)),
+            without_stock=_columns(self.without_stock, slice(days)),
         )
 
     def window(self, as_of: date, days: int, ahead: int) -> Panel:
@@ -107,6 +113,7 @@ class Panel:
             sales=known.sales[:, first:],
             known_ahead={name: values[:, first:] for name, values in known.known_ahead.items()},
             stores=None if known.stores is None else known.stores.days(slice(first, None)),
+            without_stock=_columns(known.without_stock, slice(first, None)),
         )
 
     def take(self, series: npt.NDArray[np.int64]) -> Panel:
@@ -119,4 +126,9 @@ class Panel:
             sales=self.sales[series],
             known_ahead={name: values[series] for name, values in self.known_ahead.items()},
             stores=StoreSold(sold.sold, sold.rows[series]),
+            without_stock=None if self.without_stock is None else self.without_stock[series],
         )
+
+
+def _columns(flags: Flags | None, columns: slice) -> Flags | None:
+    return None if flags is None else flags[:, columns]

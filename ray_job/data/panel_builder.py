@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.data.panel import Floats, Floats32, Panel, StoreSold, Texts
-from ray_job.data.partition import DELIVERED, ITEM, OP, Columns, FileRows
+from ray_job.data.partition import DELIVERED, IN_STOCK, ITEM, OP, Columns, FileRows
+from ray_job.data.stock import empty_shelves
 from ray_job.data.store_days import READING, ChunkDays, RowMeaning, StoreDays
 
 _EPOCH = date(1970, 1, 1)
@@ -160,6 +161,7 @@ class ChunkRows:
         is_open = whole["open"][:, :n_days] if "open" in whole else None
         reading.apply(past, is_open, days_of_stores, stores, first_day)
         delivered = _last_known(past)
+        without_stock = empty_shelves(past, whole.get(IN_STOCK))
         if is_open is not None:
             _fill_closed_days(past, is_open)
         return Panel(
@@ -167,9 +169,10 @@ class ChunkRows:
             item_ids=self.item_ids[first : first + count],
             first_day=first_day,
             sales=past,
-            known_ahead={name: whole[name] for name in columns.names},
+            known_ahead={name: whole[name] for name in columns.known_ahead},
             delivered=delivered,
             stores=StoreSold(days_of_stores.sold, stores),
+            without_stock=without_stock,
         )
 
 

@@ -26,6 +26,8 @@ from ray_job.data.parquet import RangedFile, fetch_row_groups, open_part
 from ray_job.plan import ItemRange, RowGroup
 
 ITEM, DELIVERED, OP = "item_id", "delivered_at", "op"
+IN_STOCK = "in_stock"
+"""The column that says whether a series was in stock, as 0 or 1 or as the quantity on hand."""
 ROW_COLUMNS = {ITEM: pa.string(), DELIVERED: pa.timestamp("us", "UTC"), OP: pa.string()}
 REQUIRED = (ITEM, "date", "sales", DELIVERED, OP)
 _TYPE_CHECKS: Mapping[str, Callable[[pa.DataType], bool]] = {
@@ -41,8 +43,16 @@ _TWO = 2
 class Columns:
     """The columns to read besides sales. `categories` has the values of each text one, by code."""
 
-    names: tuple[str, ...] = ()
+    known_ahead: tuple[str, ...] = ()
     categories: Mapping[str, Sequence[str]] | None = None
+    stock: bool = False
+    """Whether the histories have IN_STOCK."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that are read besides sales."""
+        is_more = self.stock and IN_STOCK not in self.known_ahead
+        return (*self.known_ahead, IN_STOCK) if is_more else self.known_ahead
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,14 +140,17 @@ def closed_weekday_sentence(target: date, weeks: int, sales: int) -> str:
     return f"no sales on {target:%A}s for {weeks} weeks"
 
 
-def ended(sales: Floats, item_ids: Texts, store_sold: StoreSold) -> Flags:
+def ended(
+    sales: Floats, item_ids: Texts, store_sold: StoreSold, without_stock: Flags | None = None
+) -> Flags:
     """(n,): the series that have ended, since they sell nothing while their store sells.
 
     `sales` is (n, d). Time is counted in days of trade: those with a sale of the store in the week
     up to them, so that a closure of the store does not count. A series has ended if the time from
     its last sale to the store's last sale is at least four weeks, and longer than three times the
     longest earlier time between two of its sales. For the series of a whole store (item "") one
-    week is enough, since other series of the store sell what it had counted.
+    week is enough, since other series of the store sell what it had counted. The first four weeks
+    `without_stock` (n, d) do not count.
     """
     result = np.zeros(len(sales), dtype=np.bool_)
     of_store = item_ids == ""
@@ -165,6 +168,8 @@ def ended(sales: Floats, item_ids: Texts, store_sold: StoreSold) -> Flags:
         is_possible = positive.any(axis=1) & later
         candidates, positive = candidates[is_possible], positive[is_possible]
         others = others[is_possible]
+        if without_stock is not None:
+            others &= ~_excused(without_stock[candidates])
     if not len(candidates):
         return result
     total = np.cumsum(others, axis=1)
@@ -179,6 +184,13 @@ def ended(sales: Floats, item_ids: Texts, store_sold: StoreSold) -> Flags:
     fewest = np.where(of_store[candidates], _REPLACED_DAYS, _ENDED_DAYS)
     result[candidates] = (silent >= fewest) & (silent > _ENDED_GAPS * longest)
     return result
+
+
+def _excused(without_stock: Flags) -> Flags:
+    """(n, d): the first days of each time without stock. What never comes back has ended."""
+    days = np.arange(1, without_stock.shape[1] + 1)
+    last_in_stock = np.maximum.accumulate(np.where(without_stock, 0, days), axis=1)
+    return np.asarray(without_stock & (days - last_in_stock <= _ENDED_DAYS))
 
 
 def are_weekly(sold: Flags) -> tuple[Flags, Flags]:

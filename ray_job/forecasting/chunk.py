@@ -74,7 +74,7 @@ def read_chunk(task: Task, spec: RunSpec) -> ChunkHistories:
     _keep_freed_memory()
     try:
         storage = _open_storage(spec.bucket)
-        columns = _columns(_load_model(_ArtifactKey(spec.artifact)))
+        columns = _columns(_load_model(_ArtifactKey(spec.artifact)), spec)
         histories, unread, days = _read_histories(storage, task.chunk, columns)
     except _ABOUT_THE_RUN:
         raise
@@ -157,7 +157,7 @@ def _forecast(
     storage: Storage, chunk: Chunk, spec: RunSpec, chunk_histories: ChunkHistories | None
 ) -> ChunkOutput:
     model = _load_model(_ArtifactKey(spec.artifact))
-    columns = _columns(model)
+    columns = _columns(model, spec)
     if chunk_histories is None or chunk_histories.error is not None:
         histories, unread, days = _read_histories(storage, chunk, columns)
     else:
@@ -174,10 +174,10 @@ def _forecast(
     return ChunkOutput(output.rows, outcomes)
 
 
-def _columns(model: Model) -> Columns:
+def _columns(model: Model, spec: RunSpec) -> Columns:
     """The columns that the model needs beside the sales."""
     inputs = model.description.inputs
-    return Columns(inputs.known_ahead, inputs.categories)
+    return Columns(inputs.known_ahead, inputs.categories, spec.stock)
 
 
 def _read_histories(
@@ -246,7 +246,7 @@ def _predict(
     stores = [store for store, _ in histories]
     outcomes = StoreOutcomes(stores, basis, model.description.version)
     dates = (basis.first_day, basis.as_of, basis.last_day)
-    for panel in panels(histories, _columns(model), *dates, reading, days):
+    for panel in panels(histories, _columns(model, spec), *dates, reading, days):
         predictions = predict_days(
             panel,
             basis.as_of,

@@ -83,7 +83,7 @@ def predict_days(
     weekdays = with_weekdays_of_chain(
         closed_weekdays(stores.sold), stores.sold, as_of, closed_in_chain
     )
-    has_ended = ended(known.sales, known.item_ids, stores)
+    has_ended = ended(known.sales, known.item_ids, stores, known.without_stock)
     shape = (panel.n_series, len(target_dates))
     made = Predictions(
         target_dates=tuple(target_dates),

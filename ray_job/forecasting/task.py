@@ -29,6 +29,8 @@ class RunSpec:
     run_id: str
     generated_at: datetime
     widths: IntervalWidths = CALIBRATED
+    stock: bool = False
+    """Whether the histories have the column `in_stock`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,7 +269,7 @@ def _make_examples(
             known = known.take(series)
         summary = summarise(known, context, inputs)
         enough = summary.enough(settings.run.minimum_history_days, settings.run.fallback_after_days)
-        enough &= ~ended(known.sales, known.item_ids, known.store_sold())
+        enough &= ~ended(known.sales, known.item_ids, known.store_sold(), known.without_stock)
         for ahead in aheads:
             target = as_of + timedelta(days=ahead)
             chosen = answers[series, start + ahead] & enough

@@ -19,8 +19,8 @@ from ray_job.data import panel_builder
 from ray_job.data.context import Context
 from ray_job.data.context.tables import open_context
 from ray_job.data.histories import Histories
-from ray_job.data.panel import Panel, StoreSold
-from ray_job.data.partition import Columns, FileRows, read_store
+from ray_job.data.panel import Flags, Panel, StoreSold
+from ray_job.data.partition import IN_STOCK, Columns, FileRows, read_store
 from ray_job.data.store_days import RowMeaning
 from ray_job.features import MAX_CATEGORIES
 from ray_job.settings import Settings
@@ -58,12 +58,13 @@ def load(
     files = _sample(histories.files, settings.training.history_rows)
     existing = [name for name in settings.sales.known_ahead if name in histories.columns.names]
     names = tuple(existing if known_ahead is None else known_ahead)
-    columns = Columns(names, dict.fromkeys(names, ()))
+    stock = IN_STOCK in histories.columns.names
+    columns = Columns(names, dict.fromkeys(names, ()), stock)
     stores = _read(storage, files, columns, histories)
     if categories is None:
         texts = histories.categorical(names)
         categories = {name: _values(stores, name) for name in texts}
-    coded = Columns(names, categories)
+    coded = Columns(names, categories, stock)
     reading = RowMeaning(settings.sales.missing_is_zero)
     pieces = list(panel_builder.panels(stores, coded, first_day, last_sales, last_target, reading))
     if not pieces:
@@ -93,7 +94,7 @@ def _read(
     for store, path in zip(files["store_id"].to_pylist(), files["path"].to_pylist(), strict=True):
         by_store.setdefault(store, []).append(path)
     texts = dict.fromkeys(histories.categorical(columns.names), ())
-    typed = Columns(columns.names, texts)
+    typed = Columns(columns.known_ahead, texts, columns.stock)
     workers = _CONCURRENCY if storage.url.startswith("gs://") else 1
     with ThreadPoolExecutor(workers) as pool:
         files_of = pool.map(
@@ -126,6 +127,7 @@ def _stack(pieces: Sequence[Panel]) -> Panel:
             for name in pieces[0].known_ahead
         },
         stores=_stack_stores([piece.store_sold() for piece in pieces]),
+        without_stock=_stack_flags(pieces),
     )
 
 
@@ -134,6 +136,20 @@ def _stack_stores(pieces: Sequence[StoreSold]) -> StoreSold:
     return StoreSold(
         np.concatenate([piece.sold for piece in pieces]),
         np.concatenate([piece.rows + begin for piece, begin in zip(pieces, begins, strict=False)]),
+    )
+
+
+def _stack_flags(pieces: Sequence[Panel]) -> Flags | None:
+    """The days without stock of all pieces, None if there are none."""
+    if all(piece.without_stock is None for piece in pieces):
+        return None
+    return np.concatenate(
+        [
+            np.zeros(piece.sales.shape, dtype=np.bool_)
+            if piece.without_stock is None
+            else piece.without_stock
+            for piece in pieces
+        ]
     )
 
 

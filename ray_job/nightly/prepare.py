@@ -158,6 +158,7 @@ def prepare(
         run_id=new_run_id(as_of, now),
         generated_at=now,
         widths=widths.widths,
+        stock=partition.IN_STOCK in histories.columns.names,
     )
     chunks = _plan_chunks(storage, settings, histories, basis, request.stores)
     planned_chunks = execute.with_existing_parts(

@@ -35,7 +35,11 @@ _NOTATIONS = (
     (".", "'"),
 )
 _BOTH_WAYS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
-_OPTIONAL = {SALES: ("sales", "item_id", "open", "promo"), "stores": ("closed_for_good",)}
+_OPTIONAL = {
+    SALES: ("sales", "item_id", "open", "promo", "in_stock"),
+    "stores": ("closed_for_good",),
+}
+_NEVER_AHEAD = ("sales", "in_stock", "id", "row_id", "index")
 
 
 def guess_kind(header: Sequence[str]) -> str:
@@ -113,7 +117,11 @@ def known_ahead(
     for group, values in groups:
         sales = f"({values['sales']}) IS NULL" if "sales" in values else "true"
         for name, sql in values.items():
-            if name == "sales" or name in names or name.casefold() in ("id", "row_id", "index"):
+            if name in (*names, "sales", "in_stock") or name.casefold() in (
+                "id",
+                "row_id",
+                "index",
+            ):
                 continue
             [(count,)] = workspace.run(
                 f"SELECT count(*) FILTER ({sales} AND ({sql}) IS NOT NULL) FROM {group.table}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ray_job.ingest.plausibility.contradictions import check_contradictions
 from ray_job.ingest.plausibility.daily_sales import make_sample
 from ray_job.ingest.plausibility.missing_items import missing_items_warning
+from ray_job.ingest.plausibility.stock import stock_warning
 from ray_job.ingest.plausibility.totals import find_totals, leave_out_totals, total_problems
 from ray_job.ingest.reading.batch import RawBatch
 from ray_job.ingest.reading.kinds import SALES
@@ -34,4 +35,6 @@ def check_meaning(workspace: Workspace, batch: RawBatch) -> tuple[str, ...]:
     if settings.rows == "daily" and settings.missing_items == "unknown":
         warning = missing_items_warning(workspace, groups)
         warnings += [warning] if warning is not None else []
+    warning = stock_warning(workspace, groups)
+    warnings += [warning] if warning is not None else []
     return tuple(warnings)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ray_job.bucket.keys import STORE_ID_PATTERN
 from ray_job.ingest.reading.groups import MOMENT, FileGroup, value_column
 from ray_job.ingest.reading.notation import (
+    NUMBERS_TOO,
     day_sql,
     dots_sql,
     encoded_id_sql,
@@ -137,7 +138,7 @@ def _add_further_column(
     problem = NOT_A_NUMBER
     if is_flag:
         number = flag_sql(text if is_text else f"CAST({text} AS VARCHAR)", name, group.delivery)
-        problem = NOT_A_NUMBER if name == "promo" else NOT_A_FLAG
+        problem = NOT_A_NUMBER if name in NUMBERS_TOO else NOT_A_FLAG
         if expected == "text":
             rows.values[value] = f"CAST(CAST({number} AS BIGINT) AS VARCHAR)"
             rows.problems.append(

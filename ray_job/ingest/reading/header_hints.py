@@ -30,6 +30,8 @@ _HEADERS: Mapping[str, str] = {
     ),
     "open": "isopen opened geoeffnet offen storeopen",
     "promo": "onpromotion promotion ispromo promoted aktion promoflag",
+    "in_stock": "instock stock onhand onhandqty stockonhand qtyonhand quantityonhand inventory"
+    " inventorylevel stocklevel availability available bestand lagerbestand verfuegbar",
     "region": "state bundesland area province county land stateid regionid district gebiet",
     "holiday": "holidayname feiertag description stateholiday event name",
     "closed_for_good": "closed permanentlyclosed closedforever geschlossen isclosed",

@@ -10,6 +10,7 @@ import pyarrow as pa
 from ray_job.bucket import keys
 from ray_job.bucket.errors import InputError
 from ray_job.data.context.tables import CLOSED_FOR_GOOD
+from ray_job.data.partition import IN_STOCK
 from ray_job.ingest.reading.header_hints import header_hint
 from ray_job.ingest.reading.raw_files import bad_file
 from ray_job.ingest.reading.shapes import Column
@@ -54,7 +55,8 @@ class Kind:
                     f" {header_hint(self.name, self.required, columns, headers)}",
                 )
         known_ahead = settings.sales.known_ahead
-        if self.name == SALES and "sales" not in names and not names & set(known_ahead):
+        useful = {"sales", IN_STOCK, *known_ahead}
+        if self.name == SALES and not names & useful:
             raise bad_file(
                 name,
                 f"the column {_with_header('sales', headers)} is missing, and so is every column"
@@ -111,7 +113,7 @@ _KIND_BY_NAME = {
             ("item_id",),
             ("store_id", "date"),
             {"sales": "number"},
-            ("open", "promo"),
+            ("open", "promo", IN_STOCK),
         ),
         Kind("weather", ("region", "date"), (), ("region", "date"), {}),
         Kind(

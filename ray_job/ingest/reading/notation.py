@@ -13,12 +13,17 @@ _GROUP_MARKS = {".": r"\.", ",": ",", " ": "[ \u00a0\u202f]", "'": "['’]"}
 _YES = ("1", "1.0", "true", "t", "yes", "y", "j", "ja", "on", "wahr")
 _NO = ("0", "0.0", "false", "f", "no", "n", "nein", "off", "falsch")
 _OPEN, _CLOSED = ("open", "opened", "offen"), ("closed", "shut", "geschlossen", "zu")
+_STOCKED = ("in stock", "instock", "in_stock", "available", "lieferbar")
+_SOLD_OUT = ("out of stock", "outofstock", "out_of_stock", "sold out", "ausverkauft")
 FLAG_TEXTS = {
     "open": (_YES + _OPEN, _NO + _CLOSED),
     "promo": (_YES, _NO),
+    "in_stock": (_YES + _STOCKED, _NO + _SOLD_OUT),
     "closed_for_good": (_YES + _CLOSED, _NO + _OPEN),
 }
 """The texts for 1 and for 0 in the columns that are flags."""
+NUMBERS_TOO = ("promo", "in_stock")
+"""The flags that may also be any number."""
 _INSTANT = r":[0-9]{2}.*([A-Za-z_/]+|[+-][0-9:]{2,8})\s*$"
 """A time of day, and after it a zone or an offset from UTC."""
 _DAY_LENGTH = 10
@@ -65,10 +70,13 @@ def dots_sql(text: str) -> str:
 
 
 def flag_sql(text: str, name: str, delivery: Delivery) -> str:
-    """SQL of the text of a flag as 1 or 0, NULL for any other text; `promo` may be any number."""
+    """SQL of the text of a flag as 1 or 0, NULL for any other text.
+
+    `promo` and `in_stock` may be any number.
+    """
     yes, no = (", ".join(map(quote_text, texts)) for texts in FLAG_TEXTS[name])
     number = number_sql(text, delivery)
-    rest = number if name == "promo" else f"CASE WHEN {number} IN (0, 1) THEN {number} END"
+    rest = number if name in NUMBERS_TOO else f"CASE WHEN {number} IN (0, 1) THEN {number} END"
     return (
         f"CASE WHEN {text} = '1' THEN 1.0 WHEN {text} = '0' THEN 0.0"
         f" WHEN lower(trim({text})) IN ({yes}) THEN 1.0"
