@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ENGINE ?= podman
+export BUILD_OPTIONS ?=
 REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
 # The environment has its modules compiled at set-up; a worker that may not write them would compile
@@ -14,10 +15,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # Threads of OpenMP that wait by spinning take the processors from those that compute.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo serve test coverage check fix bench soak bench-api image k8s-check clean
+.PHONY: help setup demo serve test coverage check fix bench soak bench-api image k8s-check cluster cluster-smoke cluster-test cluster-faults clean
 
 help:  ## what there is
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY)  ## the environment in .venv, from uv.lock, byte-compiled
 
@@ -61,11 +62,23 @@ bench-api: $(READY)  ## the API's requests per second, beside what FastAPI and u
 	$(BIN)/python -m tests.benchmarks.api
 
 image:  ## both container images, with podman (ENGINE=docker for docker)
-	$(ENGINE) build --build-arg REVISION=$(REVISION) --target job --tag storecast:job .
-	$(ENGINE) build --build-arg REVISION=$(REVISION) --target api --tag storecast:api .
+	$(ENGINE) build $(BUILD_OPTIONS) --build-arg REVISION=$(REVISION) --target job --tag storecast:job .
+	$(ENGINE) build $(BUILD_OPTIONS) --build-arg REVISION=$(REVISION) --target api --tag storecast:api .
 
 k8s-check: $(READY)  ## manifests, set-up commands and alert rules against the real schemas and tools
 	$(BIN)/pytest tests/k8s
+
+cluster: $(READY)  ## a real Kubernetes with KubeRay and the project on it, on this machine; as root
+	$(BIN)/python -m tests.cluster up
+
+cluster-smoke: $(READY)  ## there: set-up three times, a night of the schedule, a lost worker
+	$(BIN)/python -m tests.cluster test tests/cluster/test_smoke.py
+
+cluster-test: $(READY)  ## there: all tests of tests/cluster
+	$(BIN)/python -m tests.cluster test
+
+cluster-faults: $(READY)  ## there: each fault in each phase of a night; hours
+	STORECAST_CLUSTER_FAULTS=all $(BIN)/python -m tests.cluster test tests/cluster/test_faults.py
 
 clean:  ## removes the environment and what tests left; keeps data/
 	rm -rf $(VENV) .venv-uv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

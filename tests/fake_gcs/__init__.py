@@ -62,16 +62,18 @@ class FakeGcs(Service):
         self.clock = Clock()
         super().__init__(Store(self.clock.now))
         self.app = App(self)
+        self.host = "127.0.0.1"
         self.port = 0
 
     @classmethod
     @contextmanager
-    def serve(cls, *buckets: str) -> Iterator[FakeGcs]:
-        """Serve on a port of 127.0.0.1 of its own from a thread, with these buckets."""
+    def serve(cls, *buckets: str, host: str = "127.0.0.1", port: int = 0) -> Iterator[FakeGcs]:
+        """Serve from a thread, with these buckets, by default on a port of its own."""
         gcs = cls()
+        gcs.host = host
         for name in buckets:
             gcs.create_bucket(name)
-        server = ServerThread(gcs.app)
+        server = ServerThread(gcs.app, host, port)
         gcs.port = server.port
         server.start()
         try:
@@ -81,7 +83,7 @@ class FakeGcs(Service):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def reset(self) -> None:
         """As new: no buckets, no objects, no faults, an empty log, the real time.

@@ -17,6 +17,7 @@ from .server import listen, run
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fake_gcs", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--bucket", action="append", required=True)
     parser.add_argument("--directory", type=Path, help="put its files into the first bucket")
@@ -39,8 +40,8 @@ def main() -> None:
     gcs.latency = asked.latency_ms / 1000
     if asked.requests:
         _tell_requests(gcs, asked.requests)
-    sock = listen(asked.port)
-    gcs.port = sock.getsockname()[1]
+    sock = listen(asked.port, asked.host)
+    gcs.host, gcs.port = asked.host, sock.getsockname()[1]
     sys.stdout.write(f"{gcs.url}\n")
     sys.stdout.flush()
     run(gcs.app, sock)

@@ -69,31 +69,31 @@ _held_ports: list[socket.socket] = []
 """Sockets that are bound and never listen. They keep ports from being used again."""
 
 
-def listen(port: int = 0) -> socket.socket:
-    """A socket on 127.0.0.1; port 0 takes a free one.
+def listen(port: int = 0, host: str = "127.0.0.1") -> socket.socket:
+    """A socket on `host`, by default 127.0.0.1; port 0 takes a free one.
 
     Until this process ends nobody else gets the port, also after the socket is closed. So a client
     that outlives its server never meets another server.
     """
-    held = _bound(port)
+    held = _bound(port, host)
     _held_ports.append(held)
-    return _bound(held.getsockname()[1])
+    return _bound(held.getsockname()[1], host)
 
 
-def _bound(port: int) -> socket.socket:
+def _bound(port: int, host: str) -> socket.socket:
     # The protocol must be named: asyncio sets TCP_NODELAY only on sockets that name TCP.
     sock = socket.socket(proto=socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("127.0.0.1", port))
+    sock.bind((host, port))
     return sock
 
 
 class ServerThread:
-    """The application on a port of 127.0.0.1 of its own, until `stop`."""
+    """The application on a port of its own, until `stop`."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, host: str = "127.0.0.1", port: int = 0) -> None:
         self._app = app
-        self._socket = listen()
+        self._socket = listen(port, host)
         self.port: int = self._socket.getsockname()[1]
         self._server = _Server(app, config(app))
         self._thread = threading.Thread(target=self._run, name="fake-gcs", daemon=True)

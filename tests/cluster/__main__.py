@@ -1,0 +1,109 @@
+"""A real Kubernetes on this machine, with KubeRay and the project on it.
+
+    python -m tests.cluster up [VERSION]   start it; VERSION is KubeRay's
+    python -m tests.cluster test […]       start it, run the tests (pytest's arguments), end it
+    python -m tests.cluster kubectl …      kubectl as cluster-admin
+    python -m tests.cluster run …          any command inside the namespaces, with KUBECONFIG
+    python -m tests.cluster restart NAME   kill a process and start it again: apiserver, proxy, …
+    python -m tests.cluster down           end it, and all that runs in it
+
+Where the machine lacks something, `up` and `test` say what, and end without an error.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from tests.cluster import build, control_plane, namespaces, project, seed
+from tests.cluster.places import DEFAULT_KUBERAY, HERE, KUBECONFIG, REPORT, ROOT, kuberay_versions
+
+
+def up(kuberay: str) -> bool:
+    """Start the cluster with the project's images and KubeRay. False if this machine cannot."""
+    obstacle = namespaces.obstacle()
+    if obstacle is not None:
+        say(f"skipped: {obstacle}")
+        return False
+    if namespaces.init() is not None:
+        say("a cluster is up already; python -m tests.cluster down ends it")
+        return True
+    build.build()
+    if kuberay not in kuberay_versions():
+        say(f"KubeRay {kuberay} is not built; there are {', '.join(kuberay_versions())}")
+        return False
+    began = time.monotonic()
+    archives = [project.build_pause_image(), project.build_system_image(kuberay)]
+    archives += project.build_images().values()
+    seed.make()
+    say(f"images and data: {time.monotonic() - began:.0f} s")
+    namespaces.create()
+    try:
+        inside("up", kuberay, *map(str, archives))
+    except subprocess.CalledProcessError:
+        say(f"it did not come up; its logs were in {project.STATE / 'log'}")
+        raise
+    say(f"KubeRay {kuberay} runs: {time.monotonic() - began:.0f} s")
+    return True
+
+
+def test(arguments: list[str]) -> int:
+    """pytest inside the namespaces; ends the cluster that it started."""
+    was_up = namespaces.init() is not None
+    if not up(os.environ.get("KUBERAY", DEFAULT_KUBERAY)):
+        return 0
+    try:
+        code = run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments])
+        if REPORT.exists():
+            say(REPORT.read_text())
+        return code
+    finally:
+        if not was_up:
+            namespaces.end()
+
+
+def run(command: list[str]) -> int:
+    environment = {**os.environ, "KUBECONFIG": str(KUBECONFIG)}
+    return subprocess.run(
+        namespaces.entered(*command), check=False, cwd=ROOT, env=environment
+    ).returncode
+
+
+def inside(*command: str) -> None:
+    subprocess.run(
+        namespaces.entered(sys.executable, "-m", "tests.cluster.inside", *command),
+        check=True,
+        cwd=ROOT,
+    )
+
+
+def say(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
+
+
+def main(arguments: list[str]) -> int:
+    code = 0
+    match arguments:
+        case ["up"] | ["up", _]:
+            if up(*(arguments[1:] or [DEFAULT_KUBERAY])):
+                inside("project")
+        case ["test", *given]:
+            code = test(given or [str(HERE)])
+        case ["kubectl", *given]:
+            code = run(control_plane.kubectl(*given))
+        case ["run", *given]:
+            code = run(given)
+        case ["restart", name]:
+            inside("restart", name)
+        case ["down"]:
+            namespaces.end()
+        case _:
+            say(__doc__ or "")
+            code = 2
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

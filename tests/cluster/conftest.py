@@ -1,0 +1,125 @@
+"""The cluster with the project on it, and the fake storage in this process with its faults."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import httpx
+import pytest
+
+from ray_job.bucket import keys, receipts
+from ray_job.bucket.storage import open_bucket
+from tests.cluster import inside, nightly_job, objects, processes, project, seed
+from tests.cluster.places import BUCKET, KUBECONFIG, REPORT, STORAGE
+from tests.fake_gcs import FakeGcs
+from tests.k8s.support.nights import YESTERDAY
+
+MANAGER = "manager@example.com"
+
+
+def pytest_collection_modifyitems(items):
+    """A night on a busy machine takes minutes."""
+    for item in items:
+        if "cluster" in item.path.parts and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(1800))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _inside():
+    """Skip outside of the namespaces."""
+    if os.environ.get("KUBECONFIG") != str(KUBECONFIG):
+        pytest.skip("these tests run inside of a cluster: make cluster-test")
+    REPORT.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def storage_server(_inside):
+    processes.stop("storage")
+    host, port = STORAGE
+    with FakeGcs.serve(BUCKET, host=host, port=port) as gcs:
+        os.environ["STORAGE_EMULATOR_HOST"] = gcs.url
+        yield gcs
+
+
+@pytest.fixture
+def bucket(storage_server):
+    """The chain before its newest night, as a bucket of the project's own kind."""
+    fill(storage_server)
+    return open_bucket(f"gs://{BUCKET}")
+
+
+def fill(server: FakeGcs) -> None:
+    """The chain, and a manager who may see all of it."""
+    server.reset()
+    server.create_bucket(BUCKET)
+    for key, body in seed.objects().items():
+        server.put(BUCKET, key, body)
+    grant = {"issuer": "https://cloud.google.com/iap", "email": MANAGER, "stores": "*"}
+    server.put(BUCKET, keys.GRANTS, json.dumps({"grants": [grant]}).encode())
+
+
+@pytest.fixture(scope="session")
+def live(storage_server):
+    """The overlay that is applied."""
+    fill(storage_server)
+    return project.write_overlay(inside.overlay())
+
+
+@pytest.fixture(scope="session")
+def set_up(live):
+    """The project on the cluster."""
+    applied = project.apply(live)
+    assert applied.returncode == 0, applied.stderr
+    objects.patch("cronjob", "storecast-hourly", {"spec": {"suspend": True}})
+    return live
+
+
+@pytest.fixture
+def clean_night(set_up, bucket):
+    """No night has run yet."""
+    nightly_job.clean()
+    yield bucket
+    nightly_job.clean()
+
+
+@pytest.fixture
+def published_receipts(bucket):
+    """The receipts of last night that were published."""
+
+    def read():
+        return [entry for entry in receipts.of_night(bucket, YESTERDAY) if entry.published]
+
+    return read
+
+
+@pytest.fixture
+def ask():
+    """Ask the API through its Service as a manager whom Identity-Aware Proxy let in."""
+
+    def call(path, email=MANAGER, **options):
+        headers = {"x-goog-iap-jwt-assertion": project.iap_token(email, time.time())}
+        try:
+            return httpx.get(f"http://{address()}{path}", headers=headers, timeout=30, **options)
+        except httpx.ConnectError:  # no pod is ready: the Service has no endpoint
+            return httpx.Response(httpx.codes.SERVICE_UNAVAILABLE)
+
+    def address():
+        service = objects.get("service", "storecast-api")
+        assert service is not None
+        return service["spec"]["clusterIP"]
+
+    return call
+
+
+@pytest.fixture
+def timeline(request):
+    """Notes moments of a test, which are printed when it ends."""
+    began, lines = time.monotonic(), []
+
+    def note(moment):
+        lines.append(f"{time.monotonic() - began:7.1f} s  {moment}")
+
+    yield note
+    nightly_job.report(request.node.name, lines)

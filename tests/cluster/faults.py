@@ -1,0 +1,62 @@
+"""What can be taken away in the middle of a night, and the phases of a night in which it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.cluster import nightly_job, objects, processes
+from tests.cluster.nightly_job import RAYJOB
+from tests.cluster.places import BUCKET
+from tests.fake_gcs import FakeGcs, Fault
+
+PHASES = ("new", "head", "driver", "publishing")
+AWAY_SECONDS = 20
+"""How long the API server or the kubelet is away."""
+
+
+@dataclass(frozen=True)
+class Chaos:
+    """A fault by name. `act` gets the fake storage."""
+
+    name: str
+    act: Callable[[FakeGcs], None]
+
+
+def _kill_all(selector: str, namespace: str = "storecast") -> None:
+    for name in objects.names("pods", selector, namespace):
+        objects.delete("pod", name, "--grace-period=0", "--force", namespace=namespace)
+
+
+def _storage_refuses(gcs: FakeGcs) -> None:
+    gcs.faults.add(Fault("status", status=503, times=25))
+
+
+FAULTS = (
+    Chaos("submitter", lambda _: _kill_all("app.kubernetes.io/component=submitter")),
+    Chaos("worker", lambda _: _kill_all("ray.io/node-type=worker")),
+    Chaos("head", lambda _: _kill_all("ray.io/node-type=head")),
+    Chaos("KubeRay's submitter", lambda _: _kill_all(f"job-name={RAYJOB}")),
+    Chaos("operator", lambda _: _kill_all("app.kubernetes.io/name=kuberay-operator", "kuberay")),
+    Chaos("API server", lambda _: processes.restart("apiserver", AWAY_SECONDS)),
+    Chaos("kubelet", lambda _: processes.restart("kubelet-node1", AWAY_SECONDS)),
+    Chaos("controllers", lambda _: processes.restart("controllers", AWAY_SECONDS)),
+    Chaos("scheduler", lambda _: processes.restart("scheduler", AWAY_SECONDS)),
+    Chaos("storage", _storage_refuses),
+)
+
+
+def prepare(phase: str, gcs: FakeGcs) -> None:
+    """Make a phase long enough to be met: the pointer's move takes some seconds more."""
+    if phase == "publishing":
+        gcs.faults.add(Fault("stall", op="insert", key="results/current.json", seconds=5))
+
+
+def wait_for(phase: str, gcs: FakeGcs) -> None:
+    """Wait until the night is in a phase; "publishing" is between a release and its pointer."""
+    if phase != "publishing":
+        nightly_job.wait_for_phase(phase)
+        return
+    processes.wait_until(
+        nightly_job.PATIENCE, "a release", lambda: gcs.keys(BUCKET, "results/releases/"), 0.05
+    )

@@ -1,0 +1,79 @@
+"""The commands inside of the namespaces: `python -m tests.cluster.inside COMMAND`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.cluster import control_plane, nodes, processes, project
+from tests.cluster.places import BIN, HERE, NAMESPACE, STATE
+
+_KUBERAY = STATE / "kuberay"
+
+
+def start_cluster(kuberay: str, archives: list[str]) -> None:
+    """The control plane, a node with these images, DNS, KubeRay's operator, and the firewall."""
+    _KUBERAY.write_text(kuberay)
+    began = time.monotonic()
+    control_plane.up()
+    for path in (BIN / f"crds-{kuberay}", HERE / "manifests" / "google-kinds.yaml"):
+        kubectl("apply", "--server-side", "--filename", path)
+    say(f"the API server answers: {time.monotonic() - began:.0f} s")
+    nodes.start_containerd(nodes.FIRST)
+    for archive in archives:
+        nodes.import_image(nodes.FIRST, Path(archive))
+    say(f"images are imported: {time.monotonic() - began:.0f} s")
+    nodes.start_kubelet(nodes.FIRST)
+    nodes.start_proxy()
+    kubectl("apply", "--server-side", "--filename", HERE / "manifests" / "system.yaml")
+    wait_for_workload("kube-system", "deploy/coredns")
+    wait_for_workload("kuberay", "deploy/kuberay-operator")
+    nodes.enforce_policies()
+
+
+def wait_for_workload(namespace: str, name: str, seconds: float = 180) -> None:
+    ready = control_plane.kubectl(
+        "wait", f"--namespace={namespace}", "--for=condition=Available", "--timeout=1s", name
+    )
+    processes.wait_until(seconds, name, lambda: processes.succeeds(*ready))
+
+
+def put_project() -> None:
+    """The project on the cluster, as setup puts it there, and a bucket for it."""
+    project.start_storage()
+    applied = project.apply(project.write_overlay(overlay()))
+    sys.stderr.write(applied.stdout + applied.stderr)
+    if applied.returncode:
+        sys.exit(applied.returncode)
+    say(f"""The project is in namespace {NAMESPACE}, its bucket is gs://shop. To look at it:
+  python -m tests.cluster kubectl -n {NAMESPACE} get pods
+  python -m tests.cluster kubectl -n {NAMESPACE} create job --from=cronjob/storecast-nightly night
+  python -m tests.cluster kubectl -n {NAMESPACE} logs --follow job/night
+  python -m tests.cluster down""")
+
+
+def overlay() -> str:
+    """The overlay that setup would choose for the cluster's KubeRay."""
+    return "prod" if _KUBERAY.read_text().startswith("1.5.") else "prod-kuberay-1.6"
+
+
+def kubectl(*arguments: object) -> None:
+    subprocess.run(control_plane.kubectl(*arguments), check=True, stdout=subprocess.DEVNULL)
+
+
+def say(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["up", version, *archives]:
+            start_cluster(version, archives)
+        case ["project"]:
+            put_project()
+        case ["restart", process_name]:
+            processes.restart(process_name)
+        case _:
+            sys.exit(f"{sys.argv[1:]}: use python -m tests.cluster")

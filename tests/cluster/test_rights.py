@@ -1,0 +1,147 @@
+"""Who may do what on the real API server, and who reaches whom through the enforced policies."""
+
+import itertools
+import json
+
+import pytest
+
+from tests.cluster import nightly_job, objects
+from tests.cluster.control_plane import kubectl
+from tests.cluster.places import API_SERVER, NAMESPACE, STORAGE
+from tests.cluster.processes import succeeds, wait_until
+
+AUTOSCALER = {
+    *((verb, "pods") for verb in ("get", "list", "watch", "patch")),
+    *((verb, "rayclusters.ray.io") for verb in ("get", "patch")),
+}
+ALLOWED = {
+    "storecast-submitter": {
+        *((verb, "rayjobs.ray.io") for verb in ("get", "list", "watch", "create", "delete")),
+        ("delete", "rayclusters.ray.io"),
+        ("get", "jobs.batch"),
+        ("list", "pods"),
+        ("list", "events"),
+        ("get", "pods/log"),
+    },
+    "storecast-job": AUTOSCALER,
+    "storecast-adhoc": AUTOSCALER,
+    "storecast-trainer": set(),
+    "storecast-cleaner": set(),
+    "storecast-api": set(),
+}
+
+
+def test_every_account_is_looked_at(set_up):
+    assert objects.names("serviceaccounts") - {"default"} == set(ALLOWED)
+
+
+def rules_of(token, namespace):
+    """(verb, resource) of everything that the bearer may do in the namespace."""
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": namespace},
+    }
+    answer = objects.call(
+        "create",
+        "--filename=-",
+        "--validate=false",
+        "--output=json",
+        f"--token={token}",
+        stdin=json.dumps(review),
+    )
+    return {
+        (verb, f"{resource}.{group}".rstrip("."))
+        for rule in json.loads(answer)["status"]["resourceRules"]
+        for verb, resource, group in itertools.product(
+            rule["verbs"], rule["resources"], rule["apiGroups"]
+        )
+        # Everybody may ask who he is and what he may do.
+        if group not in {"authorization.k8s.io", "authentication.k8s.io"}
+    }
+
+
+@pytest.mark.parametrize("service_account", ALLOWED)
+def test_each_account_may_do_its_work_and_nothing_else(service_account, set_up):
+    token = objects.call("create", "token", service_account, f"--namespace={NAMESPACE}").strip()
+    allowed = rules_of(token, NAMESPACE)
+    if ALLOWED[service_account] == AUTOSCALER:
+        # Of the Role that KubeRay makes for the account of each cluster with an autoscaler.
+        allowed.discard(("patch", "pods/resize"))
+    assert allowed == ALLOWED[service_account]
+    assert rules_of(token, "kube-system") == set()
+    nodes = kubectl("auth", "can-i", "list", "nodes", f"--token={token}")
+    assert not succeeds(*nodes)
+
+
+PROBE = (
+    "import socket, sys\n"
+    "for place in sys.argv[1:]:\n"
+    "    host, _, port = place.rpartition(':')\n"
+    "    try:\n"
+    "        socket.create_connection((host, int(port)), timeout=4).close()\n"
+    "        print(place, 'open')\n"
+    "    except OSError:\n"
+    "        print(place, 'closed')\n"
+)
+
+
+def reached(pod, *places, container=None):
+    """The places (host:port) that a process in the pod can connect to."""
+    lines = objects.execute(pod, "python", "-c", PROBE, *places, container=container).splitlines()
+    return {line.split()[0] for line in lines if line.endswith(" open")}
+
+
+def address(pod):
+    return pod["status"]["podIP"]
+
+
+def test_policies_let_through_what_is_needed_and_nothing_else(clean_night):
+    night = nightly_job.start()
+    nightly_job.wait_for_phase("driver")
+    status = objects.get("rayjob", nightly_job.RAYJOB)["status"]
+    (head,) = nightly_job.head_pods(status)
+    workers = f"ray.io/cluster={status['rayClusterName']},ray.io/node-type=worker"
+
+    def running():
+        return [pod for pod in objects.listed("pods", workers) if objects.is_ready(pod)]
+
+    wait_until(300, "a worker", running, 1)
+    worker = running()[0]
+    api = objects.listed("pods", "app.kubernetes.io/component=api")[0]
+    (submitter,) = nightly_job.pods(night)
+    (ray_submitter,) = objects.listed("pods", f"job-name={nightly_job.RAYJOB}")
+    storage, api_server = f"{STORAGE[0]}:{STORAGE[1]}", f"{API_SERVER}:443"
+    gcs_port, dashboard = f"{address(head)}:6379", f"{address(head)}:8265"
+    page = f"{address(api)}:8080"
+    every = (storage, api_server, gcs_port, dashboard, page, f"{address(worker)}:8080")
+    outside = {storage, api_server}
+    names = {
+        kind: pod["metadata"]["name"]
+        for kind, pod in {
+            "worker": worker,
+            "api": api,
+            "submitter": submitter,
+            "ray": ray_submitter,
+        }.items()
+    }
+    assert reached(names["worker"], *every) == outside | {gcs_port, dashboard}
+    assert reached(names["api"], storage, api_server, gcs_port, dashboard) == outside
+    assert reached(names["submitter"], *every) == outside
+    assert reached(names["ray"], *every) == outside | {dashboard}
+    objects.delete("rayjob", nightly_job.RAYJOB)
+    nightly_job.finish(night)
+    assert night.outcomes == [("deleted", 1)]
+
+
+def test_every_pod_that_kuberay_makes_fits_the_restricted_level(set_up):
+    namespace = objects.get("namespace", NAMESPACE)
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    events = objects.listed("events")
+    refused = [event for event in events if "PodSecurity" in event.get("message", "")]
+    asked_for_it = ("storecast-adhoc-",)  # test_refusals.py
+    assert [
+        event["message"]
+        for event in refused
+        if not event["involvedObject"]["name"].startswith(asked_for_it)
+    ] == []
