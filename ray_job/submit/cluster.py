@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-import urllib3
 from kubernetes import client, config, watch
 
 from ray_job.bucket.errors import InputError, StorecastError, TransientError
+from ray_job.submit.api_errors import ExistsError, MissingError, translated_errors
 from ray_job.submit.rayjob import TEMPLATE, Resource
 
 SCHEDULED_AT: Final = "batch.kubernetes.io/cronjob-scheduled-timestamp"
@@ -28,11 +27,6 @@ _RAYJOBS: Final = {"group": "ray.io", "version": "v1", "plural": "rayjobs"}
 _RAYCLUSTERS: Final = {**_RAYJOBS, "plural": "rayclusters"}
 _SUBMITTER: Final = "ray-job-submitter"
 """The container in which KubeRay follows the driver's log."""
-_RETRIABLE = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GONE, HTTPStatus.TOO_MANY_REQUESTS)
-
-
-class ClusterError(StorecastError):
-    """The cluster refused a request, or a RayJob failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +81,7 @@ class Cluster:
 
     def scheduled_at(self, job: str) -> str | None:
         """The time for which a CronJob's schedule made the Job; None if no schedule made it."""
-        with _translated_errors(f"Job {job}"):
+        with translated_errors(f"Job {job}"):
             resource = self.batch.read_namespaced_job(job, self.namespace, _request_timeout=30)
         annotations: dict[str, str] = resource.metadata.annotations or {}
         return annotations.get(SCHEDULED_AT)
@@ -104,12 +98,12 @@ class Cluster:
     def get(self, name: str) -> Resource | None:
         """The RayJob; None if there is none."""
         try:
-            with _translated_errors(f"RayJob {name}"):
+            with translated_errors(f"RayJob {name}"):
                 resource: Resource = self.rayjobs.get_namespaced_custom_object(
                     **_RAYJOBS, namespace=self.namespace, name=name, _request_timeout=30
                 )
                 return resource
-        except _MissingError:
+        except MissingError:
             return None
 
     def create(self, rayjob: Resource) -> bool:
@@ -119,7 +113,7 @@ class Cluster:
         """
         name = rayjob["metadata"]["name"]
         try:
-            with _translated_errors(f"RayJob {name}"):
+            with translated_errors(f"RayJob {name}"):
                 self.rayjobs.create_namespaced_custom_object(
                     **_RAYJOBS,
                     namespace=self.namespace,
@@ -128,13 +122,13 @@ class Cluster:
                     field_manager="storecast-submit",
                     _request_timeout=30,
                 )
-        except _ExistsError:
+        except ExistsError:
             return False
         return True
 
     def all(self) -> list[Resource]:
         """Every RayJob of the namespace, whoever made it."""
-        with _translated_errors("RayJobs"):
+        with translated_errors("RayJobs"):
             listing = self.rayjobs.list_namespaced_custom_object(
                 **_RAYJOBS, namespace=self.namespace, _request_timeout=30
             )
@@ -153,7 +147,7 @@ class Cluster:
 
     def _items(self, subject: str, call: Callable[..., Any]) -> list[Resource]:
         """The items of a listing as the API wrote them: the client's types refuse some of them."""
-        with _translated_errors(subject):
+        with translated_errors(subject):
             response = call(self.namespace, _preload_content=False, _request_timeout=30)
             items: list[Resource] = json.loads(response.read())["items"]
         return items
@@ -166,8 +160,19 @@ class Cluster:
         """Delete a RayCluster and, in the background, its pods. Does nothing if it is gone."""
         self._delete(f"RayCluster {name}", {**_RAYCLUSTERS, "name": name})
 
+    def delete_job(self, name: str) -> None:
+        """Delete a Job and, in the background, its pods. Does nothing if it is gone."""
+        with suppress(MissingError), translated_errors(f"Job {name}"):
+            self.batch.delete_namespaced_job(
+                name,
+                self.namespace,
+                propagation_policy="Background",
+                _preload_content=False,
+                _request_timeout=30,
+            ).read()
+
     def _delete(self, subject: str, place: dict[str, str]) -> None:
-        with suppress(_MissingError), _translated_errors(subject):
+        with suppress(MissingError), translated_errors(subject):
             self.rayjobs.delete_namespaced_custom_object(
                 **place,
                 namespace=self.namespace,
@@ -205,7 +210,7 @@ class Cluster:
 
     def _changes(self, rayjob: Resource, pace: Pace) -> Iterator[Resource | None]:
         name = rayjob["metadata"]["name"]
-        with _translated_errors(f"RayJob {name}"):
+        with translated_errors(f"RayJob {name}"):
             for event in watch.Watch().stream(
                 self.rayjobs.list_namespaced_custom_object,
                 **_RAYJOBS,
@@ -220,7 +225,7 @@ class Cluster:
     def driver_log(self, name: str) -> LogStream | None:
         """What the driver of a RayJob writes; None if its submitter's pod does not run yet."""
         subject = f"the log of RayJob {name}"
-        with _translated_errors(subject):
+        with translated_errors(subject):
             running = [
                 pod
                 for pod in self.pods()
@@ -250,7 +255,7 @@ class LogStream:
 
     def lines(self) -> Iterator[str]:
         try:
-            with _translated_errors(self.subject):
+            with translated_errors(self.subject):
                 for line in self.response:
                     yield line.decode(errors="replace").rstrip("\n")
         finally:
@@ -261,62 +266,3 @@ class LogStream:
         """End `lines`, from another thread."""
         with suppress(OSError, ValueError, RuntimeError):
             self.response.shutdown()
-
-
-class _MissingError(ClusterError):
-    pass
-
-
-class _ExistsError(ClusterError):
-    pass
-
-
-@contextmanager
-def _translated_errors(subject: str) -> Iterator[None]:
-    """Raise the client's errors as StorecastErrors about `subject`."""
-    try:
-        yield
-    except client.ApiException as error:
-        raise _refusal(subject, error) from error
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise TransientError(f"{subject}: the Kubernetes API does not answer: {error}") from error
-
-
-def _refusal(subject: str, error: Any) -> StorecastError:
-    sentence = f"{subject}: the Kubernetes API answered {error.status} {error.reason}"
-    if error.status == HTTPStatus.NOT_FOUND:
-        if _is_status(error):
-            return _MissingError(sentence)
-        return InputError(
-            f"{subject}: the Kubernetes API does not know such objects: install KubeRay's operator"
-            " and its custom resource definitions first"
-        )
-    if error.status == HTTPStatus.CONFLICT:
-        return _ExistsError(sentence)
-    if error.status in _RETRIABLE or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return TransientError(sentence)
-    if error.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
-        return InputError(f"{sentence}: {_error_message(error)}")
-    return ClusterError(f"{sentence}: {_error_message(error)}")
-
-
-def _is_status(error: Any) -> bool:
-    """Whether the API answered about an object. For a path that it does not know it sends text."""
-    try:
-        return bool(json.loads(_body(error))["kind"] == "Status")
-    except (ValueError, TypeError, KeyError):
-        return False
-
-
-def _error_message(error: Any) -> str:
-    """The message of the API's answer: of its Status object, or the text of a proxy."""
-    text = _body(error)
-    try:
-        return str(json.loads(text)["message"])
-    except (ValueError, TypeError, KeyError):
-        return " ".join(text.split())[:500]
-
-
-def _body(error: Any) -> str:
-    body = error.body.decode(errors="replace") if isinstance(error.body, bytes) else error.body
-    return str(body or "")

@@ -16,7 +16,8 @@ from ray_job.bucket.receipts import Receipt
 from ray_job.bucket.storage import Storage
 from ray_job.events import emit
 from ray_job.submit import attempts, pod_problems, rayjob
-from ray_job.submit.cluster import Cluster, ClusterError, Pace
+from ray_job.submit.api_errors import ClusterError
+from ray_job.submit.cluster import Cluster, Pace
 from ray_job.submit.driver_log import DriverLog
 from ray_job.submit.outcome import SubmissionOutcome
 from ray_job.submit.retry import retry_transient
@@ -80,7 +81,7 @@ class RayJobSubmission:
                     f"attempt {rayjob.LAST_ATTEMPT} of as-of {self.as_of} has ended: read the"
                     " status of its RayJobs, delete them and submit again"
                 )
-            self._end_drivers()
+            self._end_drivers(night)
             self.name = rayjob.night_name(self.as_of, number)
             if self._create(template):
                 return True
@@ -89,12 +90,16 @@ class RayJobSubmission:
     def _attempts(self) -> dict[int, rayjob.Resource]:
         return attempts.of_night(retry_transient(self.cluster.all, self.pace), self.as_of)
 
-    def _end_drivers(self) -> None:
+    def _end_drivers(self, night: dict[int, rayjob.Resource]) -> None:
         """End the drivers that earlier attempts of the night have left, and wait for it.
 
         After `pace.patience` seconds, for example where a node does not answer, the method goes on:
         two drivers of a night cost time, but publish once.
         """
+        for resource in night.values():
+            end = rayjob.end(resource)
+            if end is not None and end.reason in rayjob.LEAVE_DRIVER:
+                retry_transient(partial(self._end_driver, resource), self.pace)
         last = time.monotonic() + self.pace.patience
         while clusters := self._clusters_with_driver():
             for name in clusters:
@@ -103,6 +108,17 @@ class RayJobSubmission:
                 emit("submit_driver_remains", "WARNING", as_of=self.as_of, clusters=clusters)
                 return
             time.sleep(self.pace.retry)
+
+    def _end_driver(self, resource: rayjob.Resource) -> None:
+        """Delete the cluster of a RayJob that has ended, and before it KubeRay's submitter.
+
+        The submitter's Job would start another pod, which waits for ever for the secret that goes
+        with the cluster.
+        """
+        self.cluster.delete_job(resource["metadata"]["name"])
+        cluster_name = rayjob.cluster_name(resource)
+        if cluster_name is not None:
+            self.cluster.delete_ray_cluster(cluster_name)
 
     def _clusters_with_driver(self) -> list[str]:
         pods = retry_transient(self.cluster.pods, self.pace)
@@ -190,10 +206,8 @@ class RayJobSubmission:
             return end
         before = self._problem
         end = replace(end, problem=self._pod_problem(resource) or before)
-        cluster_name = rayjob.cluster_name(resource)
-        if cluster_name is not None:
-            with suppress(StorecastError):  # KubeRay deletes it, too, some minutes later.
-                self.cluster.delete_ray_cluster(cluster_name)
+        with suppress(StorecastError):  # KubeRay deletes the cluster, too, some minutes later.
+            self._end_driver(resource)
         return end
 
     def _seconds(self, resource: rayjob.Resource) -> float:

@@ -13,17 +13,23 @@ HANGS = {"op": "insert", "key": "results/parts/*", "seconds": 3000, "times": Non
 
 @pytest.fixture
 def short_deadline(clean_night, storage_server):
-    """Attempts of two minutes, and a storage that never acknowledges a part."""
+    """Attempts of two minutes, and a storage that never acknowledges a part.
+
+    Returns what lets the attempts to come run on.
+    """
     template = objects.get("rayjob", "storecast-template")["spec"]
-    objects.patch("rayjob", "storecast-template", {"spec": {"activeDeadlineSeconds": DEADLINE}})
+
+    def limit(seconds):
+        objects.patch("rayjob", "storecast-template", {"spec": {"activeDeadlineSeconds": seconds}})
+
+    def let_run():
+        storage_server.faults.clear()
+        limit(template["activeDeadlineSeconds"])
+
+    limit(DEADLINE)
     storage_server.faults.add(Fault("stall", **HANGS))
-    yield storage_server
-    storage_server.faults.clear()
-    objects.patch(
-        "rayjob",
-        "storecast-template",
-        {"spec": {"activeDeadlineSeconds": template["activeDeadlineSeconds"]}},
-    )
+    yield let_run
+    let_run()
 
 
 def heads(rayjob):
@@ -38,7 +44,7 @@ def test_the_first_deadline_is_resumed_once_the_old_driver_has_ended(
     nightly_job.wait_for_phase("driver")
     assert heads(RAYJOB)
     wait_until(DEADLINE + 120, "the deadline", lambda: nightly_job.is_in("ended", RAYJOB), 1)
-    short_deadline.faults.clear()
+    short_deadline()
     seen = []
 
     def second():
@@ -52,6 +58,7 @@ def test_the_first_deadline_is_resumed_once_the_old_driver_has_ended(
     assert [outcome for outcome, _ in night.outcomes] == ["deadline", "published"]
     assert night.condition == "Complete"
     assert len(published_receipts()) == 1
+    assert objects.names("pods", f"job-name={RAYJOB}") == set(), "KubeRay's submitter waits no more"
 
 
 def test_the_second_deadline_ends_the_night(short_deadline, published_receipts):

@@ -19,6 +19,7 @@ ALLOWED = {
         *((verb, "rayjobs.ray.io") for verb in ("get", "list", "watch", "create", "delete")),
         ("delete", "rayclusters.ray.io"),
         ("get", "jobs.batch"),
+        ("delete", "jobs.batch"),
         ("list", "pods"),
         ("list", "events"),
         ("get", "pods/log"),

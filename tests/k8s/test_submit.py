@@ -9,7 +9,8 @@ import pytest
 from ray_job import settings
 from ray_job.bucket.errors import InputError, TransientError, exit_code
 from ray_job.submit import rayjob, submit
-from ray_job.submit.cluster import Cluster, ClusterError
+from ray_job.submit.api_errors import ClusterError
+from ray_job.submit.cluster import Cluster
 from tests.fake_kubernetes.objects import Place
 from tests.k8s.support.submissions import (
     NAME,
@@ -139,7 +140,11 @@ def test_the_role_is_what_is_needed_and_no_more(
     monkeypatch.setenv("STORECAST_JOB_NAME", "by-hand")
     start_pod(fake, f"{NAME}-2")
     fake.objects.write_log("submitter-pod", "hello", close=True)
-    missed = {"jobDeploymentStatus": "Failed", "rayClusterName": f"{NAME}-abcde"}
+    missed = {
+        "jobDeploymentStatus": "Failed",
+        "reason": "DeadlineExceeded",
+        "rayClusterName": f"{NAME}-abcde",
+    }
     fake.objects.create(rayjob_place(NAME), {"status": missed})
     head = start_head(fake, f"{NAME}-abcde")
 

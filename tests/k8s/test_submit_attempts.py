@@ -13,7 +13,8 @@ import pytest
 
 from ray_job.bucket.errors import InputError, TransientError
 from ray_job.submit import TERMINATED, rayjob
-from ray_job.submit.cluster import ClusterError, Pace
+from ray_job.submit.api_errors import ClusterError
+from ray_job.submit.cluster import Pace
 from tests.fake_kubernetes.objects import Place
 from tests.fake_kubernetes.server import Fault
 from tests.k8s.support.submissions import (
@@ -133,6 +134,8 @@ def test_the_old_driver_has_ended_before_the_next_one_starts(submit_night, fake)
     """Also that of a RayJob that was deleted, but not that of another night."""
     cluster = Place("rayclusters.ray.io", NAMESPACE, f"{NAME}-abcde")
     fake.objects.create(cluster, {})
+    ray_submitter = Place("jobs.batch", NAMESPACE, NAME)
+    fake.objects.create(ray_submitter, {})
     heads = [start_head(fake, f"{NAME}-abcde"), start_head(fake, f"{NAME}-3-fghij")]
     start_head(fake, "storecast-20261121-klmno")
     submit_night(wait=False, as_of=NIGHT - timedelta(days=7))
@@ -155,6 +158,7 @@ def test_the_old_driver_has_ended_before_the_next_one_starts(submit_night, fake)
     assert not any(f"{NAME}-2" in names for names in at_creation)
     assert f"{NAME}-2" in rayjobs(fake)
     assert fake.objects.get(cluster) is None
+    assert fake.objects.get(ray_submitter) is None
 
 
 def test_a_driver_that_does_not_end_holds_up_no_night_for_ever(submit_night, fake, capsys):
