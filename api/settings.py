@@ -74,6 +74,8 @@ class ServiceSettings(BaseSettings):
     cannot be read."""
     issuers: tuple[Issuer, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    locale: str | None = Field(default=None, pattern="^[A-Za-z]{2}(-[A-Za-z]{2})?$")
+    """The language of the page, as `de` or `de-CH`; None: that of the browser."""
     drain_seconds: float = Field(default=5.0, ge=0)
     """How long the server answers after SIGTERM while it says that it is not ready."""
 

@@ -2,61 +2,98 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, cast
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.problems import ProblemError, kind_of
-from api.routes.context import RequestContext, request_context
+from api.routes.context import RequestContext, request_context, service_of
 from api.routes.history import past_days
-from api.routes.replies import HTML, PAGE_HEADERS, reply
-from api.store.items import NO_ITEMS, item_page
-from api.store.snapshot import Snapshot
+from api.routes.replies import HTML, PAGE_HEADERS, PAGE_VARY, reply
+from api.routes.store_selection import StoreOrder, StoreSelection
+from api.store.items import search_items
+from api.store.snapshot import Snapshot, StoreForecast
+from api.views.language import Language, choose
 from api.views.pages import (
+    ITEMS_ON_A_PAGE,
+    PAST_DAYS,
+    ItemsShown,
+    ListQuery,
+    PageBasis,
+    StoreRows,
     problem_page,
     store_list_page,
     store_page,
 )
 from api.views.rendering import style_sheet
+from ray_job.bucket.errors import CorruptError, NotFoundError, StorageError
 
 router = APIRouter(include_in_schema=False)
 
-_ITEMS_ON_A_PAGE = 50
-_PAST_DAYS = 28
+_UNREADABLE = (NotFoundError, StorageError, CorruptError)
+"""Errors after which the page comes without what could not be read."""
+_MAX_PAGE = 2**31
 _HISTORY_SECONDS = 1.5
 """The page waits no longer for a history that has to be read from the bucket."""
+_Order = Literal["problems", "store_id", "name", "region", "predicted_sales"]
+_PageNumber = Annotated[int, Query(ge=1, le=_MAX_PAGE)]
+_Search = Annotated[str, Query(max_length=100)]
+
+
+@dataclass(frozen=True, slots=True)
+class _StoreQuery:
+    """Which page of a store's items is shown."""
+
+    store_id: str
+    search: str
+    page: int
 
 
 @router.get("/")
 async def get_page(
     request: Request,
     store_id: Annotated[str | None, Query(max_length=64)] = None,
-    first: Annotated[int, Query(ge=0, le=2**31)] = 0,
+    q: _Search = "",
+    order: _Order = "problems",
+    only: Literal["", "problems"] = "",
+    page: _PageNumber = 1,
+    item: _Search = "",
+    items: _PageNumber = 1,
 ) -> Response:
-    """The page of `store_id`, or of the only store that the caller may see, or the list."""
+    """The page of `store_id`, or of the only store that the caller may see, or the list.
+
+    `q`, `order`, `only` and `page` choose a part of the list, `item` and `items` of a store's
+    items. A search for a store's id leads to the store.
+    """
+    service = await service_of(request)
+    language = choose(request.headers.get("accept-language", ""), service.settings.locale)
+    query = ListQuery(" ".join(q.split()), order, only == "problems", page)
     try:
         context = await request_context(request)
         snapshot = context.service.current_snapshot(context.state)
+        shown = PageBasis(
+            snapshot, context.basis(snapshot), language, context.state.pointer.silent_days, query
+        )
+        if not store_id and query.search in snapshot.rows and context.access.may_see(query.search):
+            return _to_store(query)
+        wanted = (store_id or "").strip() or _only_store(context, snapshot)
         is_complete = True
-        store_id = (store_id or "").strip() or _only_store(context, snapshot)
-        if store_id is None:
-            html = store_list_page(
-                snapshot,
-                context.basis(snapshot),
-                snapshot.visible_rows(context.access),
-                first,
-                context.state.pointer.silent_days,
-            )
+        if wanted is None:
+            html = await _list_page(context, shown)
         else:
-            html, is_complete = await _store_page(context, snapshot, store_id)
+            of_store = _StoreQuery(wanted, item.strip(), items)
+            html, is_complete = await _store_page(context, shown, of_store)
     except ProblemError as error:
-        return _problem_reply(error)
+        return _problem_reply(error, language, query)
     return reply(
         context,
         html.encode(),
         HTML,
-        headers=PAGE_HEADERS,
+        headers={**PAGE_HEADERS, **PAGE_VARY, "Content-Language": language.name},
         published_at=snapshot.entry.published_at,
         is_complete=is_complete,
     )
@@ -70,35 +107,71 @@ async def get_style() -> Response:
     )
 
 
+def _to_store(query: ListQuery) -> Response:
+    """Lead on to the store whose id is searched for. The address names no host."""
+    parameters = {"store_id": query.search, **replace(query, search="", page=1).parameters()}
+    headers = {**PAGE_VARY, "Location": f"/?{urlencode(parameters)}", "Cache-Control": "no-store"}
+    return Response(status_code=303, headers=headers)
+
+
 def _only_store(context: RequestContext, snapshot: Snapshot) -> str | None:
     rows = snapshot.visible_rows(context.access)
     return snapshot.ids[rows[0]] if len(rows) == 1 else None
 
 
+async def _list_page(context: RequestContext, shown: PageBasis) -> str:
+    snapshot, query = shown.snapshot, shown.query
+    expected_as_of = shown.basis.schedule.expected_as_of(shown.basis.now)
+    problems = snapshot.rows_with_problems(expected_as_of)
+    order = f"-{query.order}" if query.order == "predicted_sales" else query.order
+    selection = StoreSelection(query.search, order=cast("StoreOrder", order))
+    rows = await selection.rows(context, snapshot, shown.basis)
+    if query.problems_only:
+        rows = [row for row in rows if row in problems]
+    return store_list_page(shown, StoreRows(rows, snapshot.visible_rows(context.access), problems))
+
+
 async def _store_page(
-    context: RequestContext, snapshot: Snapshot, store_id: str
+    context: RequestContext, shown: PageBasis, query: _StoreQuery
 ) -> tuple[str, bool]:
     """The page, and whether it has all that there is to show."""
-    store = context.store(snapshot, store_id)
-    past = await past_days(context, store_id, _PAST_DAYS, _HISTORY_SECONDS)
+    store = context.store(shown.snapshot, query.store_id)
+    past = await past_days(context, query.store_id, PAST_DAYS, _HISTORY_SECONDS)
+    items = await _items_shown(context, store, query)
+    is_history_unread = past.unread is not None
+    html = store_page(shown, store, items, past.days, is_history_unread=is_history_unread)
+    return html, not is_history_unread and items.items is not None
+
+
+async def _items_shown(
+    context: RequestContext, store: StoreForecast, query: _StoreQuery
+) -> ItemsShown:
+    """A page of the items. Read in a thread: a part may have to be fetched."""
     parts = context.service.parts
-    page = item_page(parts, store, 0, _ITEMS_ON_A_PAGE) if store.parts else NO_ITEMS
-    html = store_page(
-        snapshot,
-        context.basis(snapshot),
-        store,
-        page.items,
-        past.days,
-        context.state.pointer.silent_days,
-        is_history_unread=past.unread is not None,
-    )
-    return html, past.unread is None
+
+    def read() -> ItemsShown:
+        page, matching = search_items(
+            parts, store, query.search, (query.page - 1) * ITEMS_ON_A_PAGE, ITEMS_ON_A_PAGE
+        )
+        return ItemsShown(page, query.search, query.page, matching)
+
+    try:
+        return await asyncio.to_thread(read)
+    except _UNREADABLE:
+        return ItemsShown(None, query.search, query.page)
 
 
-def _problem_reply(error: ProblemError) -> Response:
+def _problem_reply(error: ProblemError, language: Language, query: ListQuery) -> Response:
     kind = kind_of(error)
     if kind is None:
         raise error
-    html = problem_page(kind.title, str(error))
-    headers = {**PAGE_HEADERS, **error.headers, "Content-Type": HTML, "Cache-Control": "no-store"}
+    html = problem_page(kind, error, language, query)
+    headers = {
+        **PAGE_HEADERS,
+        **PAGE_VARY,
+        **error.headers,
+        "Content-Type": HTML,
+        "Cache-Control": "no-store",
+        "Content-Language": language.name,
+    }
     return Response(html.encode(), kind.status, headers)

@@ -32,6 +32,7 @@ PAGE_HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 """Headers of every page: no script runs, and nothing of another host is loaded."""
+PAGE_VARY = {"Vary": f"{_VARY}, Accept-Language"}
 COMPLETE = "Storecast-Complete"
 """The header of a CSV or Parquet file that says whether it has all rows."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from api.store.part_cache import PartCache
 from api.store.snapshot import ForecastDay, StoreForecast, finite
@@ -66,6 +67,38 @@ def find_item(parts: PartCache, store: StoreForecast, item_id: str) -> Item | No
             high = middle
     item = next(_group(rows.slice(low, max(len(store.days), 1))), None)
     return item if item is not None and item.item_id == item_id else None
+
+
+def search_items(
+    parts: PartCache, store: StoreForecast, search: str, first: int, size: int
+) -> tuple[ItemPage, int]:
+    """Up to `size` items whose id holds `search`, from the one numbered `first` on.
+
+    Returns them with the number of all that match; NO_ITEMS and 0 for a store without items. Case
+    does not count. Blocks and raises as `item_page` does.
+    """
+    rows = _rows(parts, store)
+    if _has_no_items(store, rows):
+        return NO_ITEMS, 0
+    ids = rows.column("item_id")
+    if search:
+        rows = rows.filter(pc.match_substring(ids, search, ignore_case=True))
+        ids = rows.column("item_id")
+    starts = _starts(ids)
+    page = starts[first : first + size + 1]
+    end = page[size] if len(page) > size else rows.num_rows
+    begin = page[0] if page else rows.num_rows
+    items = tuple(_group(rows.slice(begin, end - begin)))
+    return ItemPage(items, store.items, None), len(starts)
+
+
+def _starts(ids: pa.ChunkedArray) -> list[int]:
+    """The rows with which another item begins."""
+    if not len(ids):
+        return []
+    whole = ids.combine_chunks()
+    changes = pc.not_equal(whole.slice(1), whole.slice(0, len(whole) - 1))
+    return [0, *(row + 1 for row in pc.indices_nonzero(changes).to_pylist())]
 
 
 def _has_no_items(store: StoreForecast, rows: pa.Table) -> bool:

@@ -34,6 +34,12 @@ class ForecastDay:
     upper: float | None
     method: str | None
     missing: tuple[str, ...] = ()
+    last_week: float | None = None
+    """What was sold on the newest same weekday that the forecast knows of."""
+    last_year: float | None = None
+    """What was sold 52 weeks before the day."""
+    special: tuple[str, ...] = ()
+    """Codes of what is special about the day, as `promo` or `warmer=8.3`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ _KEY_HEADERS = frozenset(
         b"x-goog-iap-jwt-assertion",
     }
 )
+_PAGE = b"/"
+_PAGE_KEY_HEADERS = _KEY_HEADERS | {b"accept-language"}
+"""The page is in the caller's language. Other answers have none."""
 _NOT_IN_304 = frozenset({b"content-length", b"content-type", b"content-encoding"})
 _OVERHEAD_BYTES = 2048
 """The approximate memory of an entry besides its body."""
@@ -98,7 +101,8 @@ class ReplyCache:
 
 
 def key_of(scope: Scope) -> ReplyKey:
-    headers = tuple([pair for pair in scope["headers"] if pair[0] in _KEY_HEADERS])
+    names = _PAGE_KEY_HEADERS if scope["raw_path"] == _PAGE else _KEY_HEADERS
+    headers = tuple([pair for pair in scope["headers"] if pair[0] in names])
     return scope["raw_path"], scope["query_string"], headers
 
 

@@ -1,21 +1,30 @@
-"""The sentences and numbers of the page for managers. Pure."""
+"""The sentences of the page for managers. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
-from zoneinfo import ZoneInfo
 
-from api.store.snapshot import StoreForecast
-from api.views.forecasts import AnswerBasis, freshness_fields, last_target_date, long_date
+from api.store.snapshot import ForecastDay, StoreForecast
+from api.views.forecasts import AnswerBasis, freshness_fields, last_target_date
+from api.views.language import Language
+from ray_job.bucket.reasons import Method, Outcome
+
+_NOTED: dict[str, str] = {
+    Method.CLOSED: "method_closed",
+    Method.ENDED: "method_ended",
+    Method.FALLBACK: "method_fallback",
+    Method.RULE: "method_rule",
+    Method.SIMILAR: "method_similar",
+}
+_WITHOUT_SALES = (Method.CLOSED, Method.ENDED)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
     """Whether a store's numbers can be relied on.
 
-    `tone` is `calm` or `warning`, `short` has a few words for a list, `text` is for the store's
-    own page.
+    `tone` is `calm`, `quiet` or `warning`, `short` has a few words for a list, `text` is for the
+    store's own page.
     """
 
     tone: str
@@ -23,88 +32,106 @@ class StoreState:
     text: str
 
 
-def store_state(store: StoreForecast, basis: AnswerBasis, *, is_silent: bool = False) -> StoreState:
+def store_state(
+    store: StoreForecast, basis: AnswerBasis, language: Language, *, is_silent: bool = False
+) -> StoreState:
     """`is_silent`: the store has stopped sending sales."""
+    name, values = _state(store, basis, language, is_silent=is_silent)
+    tone = {"fresh": "calm", "closed": "quiet"}.get(name, "warning")
+    text = language.text(f"state_{name}", **values)
+    if name == "stale" and is_silent:
+        text += " " + language.text("state_stale_silent", **values)
+    if "as_of" in values:
+        values["as_of"] = language.short_date(store.as_of)
+    return StoreState(tone, language.text(f"state_{name}_short", **values), text)
+
+
+def _state(
+    store: StoreForecast, basis: AnswerBasis, language: Language, *, is_silent: bool
+) -> tuple[str, dict[str, object]]:
+    """The name of the state, and the values of its texts."""
     if store.as_of is None:
-        reason = store.reason or "nothing was ever delivered for this store"
-        return StoreState("warning", "No forecast", f"No forecast: {reason}.")
-    if not any(basis.includes(day) for day in store.days):
-        return StoreState(
-            "warning",
-            "No forecast any more",
-            "No forecast any more: the last one ended with"
-            f" {long_date(last_target_date(store))}. {_cause(store)}",
-        )
-    data_through = long_date(store.data_through)
-    if freshness_fields(store, basis)["stale"]:
-        return StoreState(
-            "warning",
-            f"From {short_date(store.as_of)}",
-            f"Not up to date: it was made from sales through {long_date(store.as_of)} or"
-            f" earlier. {_cause(store)} The days are the right ones, forecast earlier than usual."
-            + (f" No sales have arrived after {data_through}." if is_silent else ""),
-        )
-    if is_silent:
-        days = (store.as_of - (store.data_through or store.as_of)).days
-        return StoreState(
-            "warning",
-            f"No sales for {days} days",
-            f"No sales have arrived for {days} days: the newest are of {data_through}. The"
-            " forecast is tonight's and knows nothing later.",
-        )
-    if store.data_through is not None and store.data_through < store.as_of:
-        return StoreState(
-            "warning",
-            "Sales are late",
-            f"Up to date, but sales after {data_through} had not arrived.",
-        )
-    return StoreState("calm", "Up to date", "Up to date.")
+        reason = language.text("nothing_delivered")
+        if store.reason or store.reason_code:
+            reason = language.reason(store.reason_code, store.reason)
+        return "never", {"reason": reason}
+    values: dict[str, object] = {
+        "as_of": language.long_date(store.as_of),
+        "data_through": language.long_date(store.data_through),
+        "cause": _cause(store, language),
+    }
+    days = [day for day in store.days if basis.includes(day)]
+    if not days:
+        return "expired", values | {"last": language.long_date(last_target_date(store))}
+    values["count"] = (store.as_of - (store.data_through or store.as_of)).days
+    is_stale = bool(freshness_fields(store, basis)["stale"])
+    is_closed = store.outcome == Outcome.CLOSED or all(day.method in _WITHOUT_SALES for day in days)
+    is_late = store.data_through is not None and store.data_through < store.as_of
+    checks = (
+        ("ended", not store.is_expected and not (is_closed and not is_stale)),
+        ("stale", is_stale),
+        ("silent", is_silent),
+        ("closed", is_closed),
+        ("late", is_late),
+    )
+    return next((name for name, holds in checks if holds), "fresh"), values
 
 
-def _cause(store: StoreForecast) -> str:
+def _cause(store: StoreForecast, language: Language) -> str:
     """Why there is no newer forecast."""
-    if store.outcome == "failed" and store.reason:
-        return f"The last run failed for this store: {store.reason}."
-    return "No newer forecast has been published."
+    if store.outcome == Outcome.FAILED and store.reason:
+        reason = language.reason(store.reason_code, store.reason)
+        return language.text("cause_failed", reason=reason)
+    return language.text("cause_none")
 
 
-def closed_because(store: StoreForecast) -> str | None:
+def closed_because(store: StoreForecast, language: Language) -> str | None:
     """Why weekdays are forecast as closed although nobody declared it. None if none are."""
-    return store.reason if store.reason_code == "closed_weekday" else None
+    if store.reason_code != "closed_weekday":
+        return None
+    reason = language.reason(store.reason_code, store.reason)
+    return language.text("taken_for_closed", reason=reason)
 
 
-def made_at(store: StoreForecast, zone: ZoneInfo) -> str | None:
-    """When the forecast was made. None without a forecast."""
-    return local_time(store.generated_at, zone) if store.generated_at else None
+def day_notes(day: ForecastDay, language: Language) -> list[str]:
+    """What is special about a day, and how its number was made if not by the model."""
+    return [*(_special(code, language) for code in day.special), *_method_note(day, language)]
 
 
-def local_time(moment: datetime, zone: ZoneInfo) -> str:
-    return f"{moment.astimezone(zone):%A %-d %B %Y, %H:%M}"
+def _method_note(day: ForecastDay, language: Language) -> list[str]:
+    if day.method in (None, Method.MODEL):
+        return []
+    key = _NOTED.get(str(day.method))
+    return [language.text(key) if key else str(day.method).replace("_", " ")]
+
+
+def _special(code: str, language: Language) -> str:
+    """A code of the release, as `promo`, `holiday` or `warmer=8.3`, in words."""
+    name, _, value = code.partition("=")
+    key = f"special_{name}"
+    if key not in language.texts:
+        return language.text("special_other", name=code.replace("_", " ").replace("=", " "))
+    try:
+        return language.text(key, value=language.number(float(value)) if value else "")
+    except ValueError:
+        return language.text(key, value=value)
+
+
+def store_name(store: StoreForecast) -> str:
+    """The store's name. An empty text if it has none."""
+    return str(store.description.get("name") or "")
 
 
 def store_label(store: StoreForecast) -> str:
-    """The store's name, else its region, else an empty text: for a list of stores."""
-    label = store.description.get("name") or store.description.get("region")
-    return "" if label is None else str(label)
+    """The store's name and region: for a list of stores."""
+    texts = (store.description.get("name"), store.description.get("region"))
+    return ", ".join(str(text) for text in texts if text)
 
 
 def store_description(store: StoreForecast) -> str:
     """All that was delivered about a store, as one line."""
     return ", ".join(
-        f"{name.replace('_', ' ')} {value}" for name, value in store.description.items() if value
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in store.description.items()
+        if value and name != "name"
     )
-
-
-def short_date(day: date) -> str:
-    return f"{day:%A %-d %b}"
-
-
-def percent(fraction: float | None) -> str:
-    return "–" if fraction is None else f"{fraction * 100:.0f} %"
-
-
-def number(value: float | None) -> str:
-    """A number for people: without decimals from 100 on, else with one."""
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:,.1f}"  # noqa: PLR2004

@@ -1,6 +1,6 @@
 """The plot of a store's days as shapes: forecasts, their intervals, and sales. Pure.
 
-Coordinates are those of an SVG of WIDTH × HEIGHT units. y grows downwards.
+Coordinates are those of an SVG of width × height units. y grows downwards.
 """
 
 from __future__ import annotations
@@ -8,14 +8,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
-from api.views.page_text import number
+from api.views.language import Language
 
-WIDTH, HEIGHT = 720, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 44
+_TOP, _BOTTOM = 12, 44
+_CHARACTER = 7.5
+"""The width of a character of a label."""
 _TICKS = 4
 _WEEK = 7
+
+
+@dataclass(frozen=True, slots=True)
+class PlotSize:
+    """`label_days` are the days from one label of the axis of days to the next one."""
+
+    width: int
+    height: int
+    label_days: int
+
+
+WIDE = PlotSize(720, 280, _WEEK)
+NARROW = PlotSize(360, 260, 2 * _WEEK)
+"""For telephones, where a wide plot would be too small to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +54,12 @@ class Label:
 class StorePlot:
     """Lines and bands are texts for the attribute `points`. A missing day leaves a gap in them."""
 
+    width: int
+    height: int
+    left: float
+    right: float
+    top: float
+    bottom: float
     bands: tuple[str, ...]
     forecast: tuple[str, ...]
     actual: tuple[str, ...]
@@ -46,14 +67,12 @@ class StorePlot:
     today_x: float | None
     x_labels: tuple[Label, ...]
     y_labels: tuple[Label, ...]
-    left: float = _LEFT
-    right: float = WIDTH - _RIGHT
-    top: float = _TOP
-    bottom: float = HEIGHT - _BOTTOM
 
 
-def plot(days: Sequence[PlotDay], today: date) -> StorePlot | None:
-    """The shapes, with a line at `today`. None if no day has a number."""
+def plot(
+    days: Sequence[PlotDay], first: date, today: date, language: Language, size: PlotSize = WIDE
+) -> StorePlot | None:
+    """The shapes from the day `first` on, with a line at `today`. None if no day has a number."""
     values = [
         value
         for day in days
@@ -64,15 +83,17 @@ def plot(days: Sequence[PlotDay], today: date) -> StorePlot | None:
         return None
     step = _step(max(*values, 1e-9))
     highest = step * math.ceil(max(values) / step) or step
-    first = min(day.target_date for day in days)
-    span = max((max(day.target_date for day in days) - first).days, 1)
+    ticks = [step * tick for tick in range(round(highest / step) + 1)]
+    left = 14 + _CHARACTER * max(len(language.number(tick)) for tick in ticks)
+    right, bottom = size.width - 24, size.height - _BOTTOM
+    last = max(day.target_date for day in days)
+    span = max((last - first).days, 1)
 
     def x(day: date) -> float:
-        return round(_LEFT + (day - first).days / span * (WIDTH - _LEFT - _RIGHT), 1)
+        return round(left + (day - first).days / span * (right - left), 1)
 
     def y(value: float) -> float:
-        height = max(value, 0.0) / highest
-        return round(HEIGHT - _BOTTOM - height * (HEIGHT - _TOP - _BOTTOM), 1)
+        return round(bottom - max(value, 0.0) / highest * (bottom - _TOP), 1)
 
     def lines(values: Sequence[tuple[date, float | None]]) -> tuple[str, ...]:
         return tuple(
@@ -87,18 +108,21 @@ def plot(days: Sequence[PlotDay], today: date) -> StorePlot | None:
         )
         for stretch in _bounded_stretches([(day.target_date, day.lower, day.upper) for day in days])
     ]
+    labelled = [first + timedelta(days=back) for back in range(0, span + 1, size.label_days)]
     return StorePlot(
+        width=size.width,
+        height=size.height,
+        left=left,
+        right=right,
+        top=_TOP,
+        bottom=bottom,
         bands=tuple(bands),
         forecast=lines([(day.target_date, day.predicted) for day in days]),
         actual=lines([(day.target_date, day.actual) for day in days]),
         dots=tuple((x(day.target_date), y(day.actual)) for day in days if day.actual is not None),
-        today_x=x(today) if first <= today <= days[-1].target_date else None,
-        x_labels=tuple(
-            Label(f"{day.target_date:%a %-d %b}", x(day.target_date)) for day in days[::_WEEK]
-        ),
-        y_labels=tuple(
-            Label(number(step * tick), y(step * tick)) for tick in range(round(highest / step) + 1)
-        ),
+        today_x=x(today) if first <= today <= last else None,
+        x_labels=tuple(Label(language.plot_date(day), x(day)) for day in labelled),
+        y_labels=tuple(Label(language.number(tick), y(tick)) for tick in ticks),
     )
 
 

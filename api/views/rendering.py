@@ -7,25 +7,17 @@ from typing import Any
 
 import jinja2
 
-from api.views import page_text
-from api.views.forecasts import long_date
-
 _FOLDER = Path(__file__).parent / "templates"
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = page_text.number
-    environment.filters["short"] = page_text.short_date
-    environment.filters["day"] = long_date
-    environment.filters["percent"] = page_text.percent
-    return environment
 
 
 _TEMPLATES = _environment()

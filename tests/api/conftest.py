@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.api.fixtures.bucket import AS_OF, STORES, Bucket, StoreSpec
 from tests.api.fixtures.serving import RunningApi, serve
@@ -27,3 +29,16 @@ def running_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApi
     bucket.publish(STORES, parts_per_run=2)
     with serve(str(folder)) as api:
         yield api
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        chromium_browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield chromium_browser
+        chromium_browser.close()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from tests.api.fixtures.bucket import AS_OF, STORES, Bucket, StoreSpec
 from tests.api.fixtures.records import DAY, score_row, write_scores
@@ -113,19 +111,6 @@ def test_a_caller_sees_only_the_granted_stores(tmp_path):
         assert api.get("/").status_code == 401
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("chromium is not installed")
-    with sync_playwright() as playwright:
-        chromium_browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield chromium_browser
-        chromium_browser.close()
-
-
 def test_in_a_browser(page_api, browser):
     page = browser.new_page(viewport={"width": 1100, "height": 900})
     console: list[str] = []
@@ -176,7 +161,7 @@ def test_a_screen_reader_gets_names_and_roles(page_api, browser):
         assert page.locator("h1").count() == 1
         unnamed = page.evaluate(
             """() => [...document.querySelectorAll(
-                'a,button,input,svg,table,[role=region]')].filter(
+                'a,button,input:not([type=hidden]),select,svg,table,[role=region]')].filter(
                 e => !(e.textContent.trim() || e.labels?.length || e.ariaLabel
                        || e.getAttribute('aria-labelledby'))).map(e => e.outerHTML)"""
         )

@@ -6,8 +6,11 @@ from datetime import date
 
 import pytest
 
-from api.views.plot import PlotDay, plot
+from api.views.language import language
+from api.views.plot import NARROW, PlotDay, plot
 from tests.api.fixtures.records import DAY
+
+ENGLISH = language("en")
 
 
 def test_shapes():
@@ -17,7 +20,7 @@ def test_shapes():
         PlotDay(first + DAY, 100.0, 90.0, 110.0, None),
         PlotDay(first + 3 * DAY, 80.0, None, None, 70.0),
     ]
-    drawn = plot(days, first + DAY)
+    drawn = plot(days, first, first + DAY, ENGLISH)
     assert drawn is not None
     # The axis ends at 150 in steps of 50. A step is (280 − 12 − 44) / 3 = 74.7 units high.
     assert [(label.text, label.at) for label in drawn.y_labels] == [
@@ -29,8 +32,21 @@ def test_shapes():
     # The third day is missing, so the line has a gap.
     assert [len(points.split()) for points in drawn.forecast] == [2, 1]
     assert len(drawn.bands[0].split()) == 4
-    assert drawn.today_x == pytest.approx(56 + (720 - 56 - 12) / 3, abs=0.1)
+    # The labels have three characters of 7.5 units, and 14 beside them.
+    assert drawn.left == 14 + 3 * 7.5
+    assert drawn.today_x == pytest.approx(36.5 + (720 - 24 - 36.5) / 3, abs=0.1)
     assert len(drawn.dots) == 2
-    assert plot([], first) is None
-    zero = plot([PlotDay(first, 0.0, 0.0, 0.0, 0.0)], first)
+    assert plot([], first, first, ENGLISH) is None
+    zero = plot([PlotDay(first, 0.0, 0.0, 0.0, 0.0)], first, first, ENGLISH)
     assert zero is not None
+
+
+def test_the_axis_of_days_begins_with_the_first_day_although_nothing_is_known_of_it():
+    first = date(2026, 11, 1)
+    days = [PlotDay(first + back * DAY, 5.0, 4.0, 6.0, None) for back in range(28, 35)]
+    drawn = plot(days, first, first + 28 * DAY, ENGLISH, NARROW)
+    assert drawn is not None
+    assert [label.text for label in drawn.x_labels] == ["Sun 1 Nov", "Sun 15 Nov", "Sun 29 Nov"]
+    assert drawn.today_x == pytest.approx(
+        drawn.left + (drawn.right - drawn.left) * 28 / 34, abs=0.1
+    )
