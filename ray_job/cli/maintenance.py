@@ -23,7 +23,7 @@ def rollback(
     release: Annotated[
         str | None,
         typer.Argument(
-            help="As `storecast releases` names it. Default: the one before the current.",
+            help="As `storecast releases` names it. Default: the one before the newest, once.",
             show_default=False,
         ),
     ] = None,
@@ -48,6 +48,11 @@ def _print_rollback(report: Rollback) -> None:
     from ray_job.cli.output import print_line
 
     print_line(f"Release {report.release} is current, as of {report.as_of:%A %-d %B %Y}.")
+    if report.repeated:
+        print_line(
+            "A rollback has made it current already. `storecast rollback RELEASE` goes further"
+            " back; `storecast releases` lists the releases."
+        )
     for name in report.abandoned:
         print_line(f"  {name} is marked as bad")
     if report.hold_through is not None:
@@ -85,6 +90,10 @@ def clean_up(
             f"Deleted {report.objects:,} objects ({report.bytes:,} bytes) that nothing refers to,"
             f" and {report.table_files:,} files of histories and context."
         )
+        if report.leftovers:
+            print_line(
+                f"Deleted {report.leftovers:,} temporary files of commands that were killed."
+            )
         if report.foreign_files:
             print_line(
                 f"Left alone {report.foreign_files:,} files that storecast did not write:"

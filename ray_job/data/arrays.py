@@ -20,3 +20,30 @@ def matrix(column: pa.ChunkedArray) -> Floats:
     padded = np.full((len(lengths), width), np.nan)
     padded[np.arange(width) < lengths[:, None]] = flat
     return padded
+
+
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column in the one type that this program uses for what Arrow has several types for.
+
+    Text becomes string, also from dictionaries; numbers and flags become double, dates date32.
+    Columns of other types are returned as they are.
+    """
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = pa.chunked_array(
+            [chunk.dictionary_decode() for chunk in column.chunks], type=kind.value_type
+        )
+        kind = column.type
+    is_number = (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+    )
+    if pa.types.is_string(kind) or kind == pa.float64() or pa.types.is_date32(kind):
+        return column
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return column.cast(pa.string())
+    if is_number:
+        return column.cast(pa.float64())
+    return column.cast(pa.date32()) if pa.types.is_date64(kind) else column

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +27,7 @@ from ray_job.bucket.errors import ConflictError, StorageError
 from ray_job.bucket.storage import Storage
 from ray_job.data.log_replay import FILES_SCHEMA, TableSnapshot, UnsupportedLogError
 from ray_job.data.log_replay import read as read_log
+from ray_job.data.table_features import TableFeatures, deletion_vector_error
 
 STORE = "store_id"
 APP_ID = "ingest"
@@ -236,8 +238,40 @@ def open_snapshot(storage: Storage, root: str) -> TableSnapshot | None:
     table = open_table(storage, root)
     if table is None:
         return None
+    features = features_of(table)
+    features.check_readable(root)
+    if "deletionVectors" in features.reader_features:
+        # The list of files of delta-rs does not say which of them have one.
+        raise deletion_vector_error(root, "a file")
     transactions = {APP_ID: transaction_version(table, APP_ID)}
-    return TableSnapshot(table.version(), arrow_schema(table), transactions, list_files(table))
+    files = list_files(table)
+    paths = pa.array([unquote(path) for path in files["path"].to_pylist()], pa.string())
+    files = files.set_column(files.column_names.index("path"), "path", paths)
+    return TableSnapshot(table.version(), arrow_schema(table), transactions, files, features)
+
+
+def check_table(storage: Storage, table: DeltaTable) -> None:
+    """Raise InputError, which names the feature, if the histories cannot be read or written."""
+    features = features_of(table)
+    features.check_readable(keys.BATCH_DATA)
+    features.check_writable(keys.BATCH_DATA)
+    if "deletionVectors" in features.reader_features:
+        # This refuses the table if a file has one.
+        open_snapshot(storage, keys.BATCH_DATA)
+
+
+def features_of(table: DeltaTable) -> TableFeatures:
+    """The features of a snapshot that delta-rs has opened."""
+    protocol, described = table.protocol(), table.metadata()
+    return TableFeatures(
+        protocol.min_reader_version,
+        protocol.min_writer_version,
+        protocol.reader_features or (),
+        protocol.writer_features or (),
+        described.configuration,
+        table.schema().to_json(),
+        described.partition_columns,
+    )
 
 
 def list_files(table: DeltaTable) -> pa.Table:

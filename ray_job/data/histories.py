@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job import plan
 from ray_job.bucket import keys
-from ray_job.bucket.errors import InputError
+from ray_job.bucket.errors import CorruptError, InputError, NotFoundError
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.storage import Storage
 from ray_job.data import delta, manifest, partition
-from ray_job.data.table_files import MOST_LISTED, NO_FOREIGN_FILES, ForeignFiles, not_ingested
+from ray_job.data.log_replay import TableSnapshot
+from ray_job.data.store_days import read_store_days
+from ray_job.data.table_files import (
+    MOST_LISTED,
+    NO_FOREIGN_FILES,
+    ForeignFiles,
+    not_ingested,
+    own_names,
+)
 
 _DAY = timedelta(days=1)
+_EPOCH = date(1970, 1, 1)
+_READ_FOR_NEWEST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,7 @@ def open_histories(storage: Storage) -> Histories:
             f"{storage.url}: there are no histories; "
             + (foreign or "`storecast ingest` brings them in")
         )
+    _check_stores(table)
     for name in partition.REQUIRED:
         if name not in table.columns.names:
             raise InputError(f"{storage.url}/{keys.BATCH_DATA}: the table has no column {name!r}")
@@ -76,16 +87,55 @@ def open_histories(storage: Storage) -> Histories:
         version=table.version,
         files=files,
         columns=table.columns,
-        newest_sales=manifest.newest_sales(storage, transaction),
+        newest_sales=_newest_sales(storage, files, transaction),
         foreign_files=_foreign_files(storage, paths, transaction),
     )
+
+
+def _check_stores(table: TableSnapshot) -> None:
+    """Raise InputError unless each file is of one store, whose id can be a part of a key."""
+    root = keys.BATCH_DATA
+    if list(table.features.partition_columns) != [delta.STORE]:
+        raise InputError(
+            f"{root}: the table is partitioned by {list(table.features.partition_columns)}: it has"
+            " to be partitioned by store_id"
+        )
+    stores = table.files["store_id"]
+    is_id = pc.fill_null(pc.match_substring_regex(stores, f"^{keys.STORE_ID_PATTERN}$"), False)
+    if not pc.all(is_id).as_py():
+        bad = table.files.filter(pc.invert(is_id)).slice(0, 1).to_pylist()[0]
+        raise InputError(
+            f"{root}/{bad['path']}: {bad['store_id']!r} is no store id: ids have letters, digits,"
+            " _ and -, at most 64; remove the partition, or write it under another id"
+        )
+
+
+def _newest_sales(storage: Storage, files: pa.Table, transaction: int) -> date | None:
+    """The last date that has sales, in ingests and in what other writers committed.
+
+    Of the files of others those are read whose dates end last, as long as one of them may have
+    newer sales; at most _READ_FOR_NEWEST of them, since others may know many days ahead.
+    """
+    newest = manifest.newest_sales(storage, transaction)
+    foreign = files.filter(pc.invert(own_names(files["path"])))
+    foreign = foreign.sort_by([("last_date", "descending"), ("path", "ascending")])
+    for file in foreign.slice(0, _READ_FOR_NEWEST).to_pylist():
+        last = file["last_date"]
+        if last is not None and newest is not None and last <= newest:
+            break
+        with suppress(CorruptError, NotFoundError):
+            delivered = read_store_days(storage, [file["path"]]).delivered
+            if len(delivered):
+                day = _EPOCH + timedelta(days=int(delivered[-1]))
+                newest = day if newest is None else max(newest, day)
+    return newest
 
 
 def _foreign_files(storage: Storage, paths: pa.ChunkedArray, transaction: int) -> ForeignFiles:
     """The foreign files, of tables that are not too large to list."""
     if len(paths) > MOST_LISTED:
         return ForeignFiles()
-    return not_ingested(storage, {unquote(path) for path in paths.to_pylist()}, transaction)
+    return not_ingested(storage, set(paths.to_pylist()), transaction)
 
 
 def resolve_as_of(

@@ -3,9 +3,9 @@
 delta-rs takes 0.7 kB of memory for each file, and half of that again to list them: 1.5 GB for
 100,000 stores with 16 files each. Here a file takes its path and six small values. The protocol is
 Delta's (PROTOCOL.md, "Action Reconciliation"): the newest action on a path decides; an `add` puts
-the file in, a `remove` takes it out. Features that our own tables never use (reader features,
-checkpoints of version 2, parsed statistics) raise UnsupportedLogError, and the caller uses
-delta-rs.
+the file in, a `remove` takes it out. Logs that our own tables never have (checkpoints of version 2,
+parsed statistics) raise UnsupportedLogError, and the caller uses delta-rs. `table_features` says
+which features of other writers are read.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from deltalake import Schema
 
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.storage import Storage
+from ray_job.data.table_features import NewestHeader, TableFeatures, deletion_vector_error
 
 FILES_SCHEMA = pa.schema(
     [
@@ -40,7 +42,6 @@ FILES_SCHEMA = pa.schema(
 
 COMMIT = re.compile(r"(\d{20})\.json")
 CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
-_READER_VERSION = 1
 _BLOCK_BYTES = 16 * 2**20
 """The longest line of a log that can be read, in bytes."""
 _CHECKPOINT_ROWS = 100_000
@@ -59,6 +60,7 @@ _ACTIONS = pa.schema(
                     ("partitionValues", pa.struct([("store_id", pa.string())])),
                     ("size", pa.int64()),
                     ("stats", pa.string()),
+                    ("deletionVector", pa.struct([("storageType", pa.string())])),
                 ]
             ),
         ),
@@ -83,24 +85,28 @@ class TableSnapshot:
     transactions: dict[str, int]
     """The newest version of each application transaction."""
     files: pa.Table
+    features: TableFeatures = TableFeatures()  # noqa: RUF009 - it is frozen
 
 
 def read(storage: Storage, root: str) -> TableSnapshot | None:
     """The newest snapshot of the table under `root`, None where there is no table.
 
-    Raises UnsupportedLogError, and CorruptError for a log that cannot be read.
+    Raises UnsupportedLogError, CorruptError for a log that cannot be read, and InputError for a
+    table with a feature that cannot be read.
     """
     log = _Log.of(storage, root)
     if log is None:
         return None
-    replay = _Replay()
+    replay = _Replay(root)
     for version in reversed(log.commits):
-        replay.take(version, read_commit(storage, f"{log.folder}/{version:020d}.json"))
+        key = f"{log.folder}/{version:020d}.json"
+        data = storage.read(key)
+        replay.take(version, _json(pa.BufferReader(data), _ACTIONS, key), data)
     if log.checkpoint is not None:
         for key in log.parts:
             for actions in _checkpoint(storage, key):
                 replay.take(log.checkpoint, actions)
-    return replay.snapshot(log.newest, root)
+    return replay.snapshot(log.newest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,39 +153,52 @@ class _Log:
 class _Replay:
     """Collects the actions of one version after the other, the newest version first."""
 
+    root: str
     added: list[pa.Table] = field(default_factory=list)
     removed: list[pa.ChunkedArray] = field(default_factory=list)
     """Paths that the versions so far remove."""
-    schema: str | None = None
+    header: NewestHeader = field(default_factory=NewestHeader)
     transactions: dict[str, int] = field(default_factory=dict)
 
-    def take(self, version: int, actions: pa.Table) -> None:
-        for protocol in present(actions, "protocol").to_pylist():
-            if protocol["minReaderVersion"] > _READER_VERSION:
-                raise UnsupportedLogError(f"reader version {protocol['minReaderVersion']}")
-        for described in present(actions, "metaData").to_pylist():
-            self.schema = self.schema or described["schemaString"]
+    def take(self, version: int, actions: pa.Table, lines: bytes = b"") -> None:
+        """The actions of a commit, with its `lines`, or of a checkpoint."""
+        self.header.take(
+            {kind: present(actions, kind).to_pylist() for kind in ("protocol", "metaData")}, lines
+        )
         for transaction in present(actions, "txn").to_pylist():
             self.transactions.setdefault(transaction["appId"], transaction["version"])
         adds = present(actions, "add")
+        if len(adds):
+            adds = _decoded_paths(adds)
         if len(adds) and self.removed:
             paths = pa.chunked_array([chunk for array in self.removed for chunk in array.chunks])
             is_removed = pc.is_in(pc.struct_field(adds, "path"), paths)
             adds = adds.filter(pc.invert(is_removed))
         if len(adds):
+            self._refuse_deletion_vectors(adds)
             self.added.append(_files(adds, version))
         removes = present(actions, "remove")
         if len(removes):
-            self.removed.append(pc.struct_field(removes, "path"))
+            self.removed.append(_unquoted(pc.struct_field(removes, "path")))
 
-    def snapshot(self, version: int, root: str) -> TableSnapshot:
-        if self.schema is None:
-            raise CorruptError(f"{root}: the table's log describes no columns")
-        columns = pa.schema(Schema.from_json(self.schema).to_arrow())
+    def snapshot(self, version: int) -> TableSnapshot:
+        features = self.header.features()
+        if not features.schema:
+            raise CorruptError(f"{self.root}: the table's log describes no columns")
+        features.check_readable(self.root)
+        columns = pa.schema(Schema.from_json(features.schema).to_arrow())
         empty = FILES_SCHEMA.append(_VERSION).empty_table()
         # Each small table frees its memory as soon as it is copied into the sorted one.
         files = _newest_of_each(pa.concat_tables([empty, *self.added]))
-        return TableSnapshot(version, columns, self.transactions, files)
+        return TableSnapshot(version, columns, self.transactions, files, features)
+
+    def _refuse_deletion_vectors(self, adds: pa.ChunkedArray) -> None:
+        """Also for a file that a later version adds again: it has been read, so it is live."""
+        if "deletionVector" in {each.name for each in adds.type}:
+            vectors = pc.struct_field(adds, "deletionVector")
+            if vectors.null_count < len(vectors):
+                path = pc.struct_field(adds, "path").filter(pc.is_valid(vectors))[0].as_py()
+                raise deletion_vector_error(self.root, path)
 
 
 _VERSION = pa.field("version", pa.int64())
@@ -198,6 +217,24 @@ def _newest_of_each(files: pa.Table) -> pa.Table:
     return files.drop_columns(["version"])
 
 
+def _unquoted(paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The paths of files. The log has them as parts of a URL."""
+    if not pc.any(pc.match_substring(paths, "%")).as_py():
+        return paths
+    return pa.chunked_array([pa.array([unquote(path) for path in paths.to_pylist()], pa.string())])
+
+
+def _decoded_paths(adds: pa.ChunkedArray) -> pa.ChunkedArray:
+    paths = pc.struct_field(adds, "path")
+    if not pc.any(pc.match_substring(paths, "%")).as_py():
+        return adds
+    whole = adds.combine_chunks()
+    names = [each.name for each in whole.type]
+    columns = [whole.field(name) for name in names]
+    columns[names.index("path")] = _unquoted(paths).combine_chunks()
+    return pa.chunked_array([pa.StructArray.from_arrays(columns, names)])
+
+
 def read_commit(storage: Storage, key: str) -> pa.Table:
     """The actions of a commit, one row each. Raises CorruptError."""
     return _json(pa.BufferReader(storage.read(key)), _ACTIONS, key)
@@ -209,12 +246,8 @@ def _checkpoint(storage: Storage, key: str) -> Iterator[pa.Table]:
         with pq.ParquetFile(pa.BufferReader(storage.read(key))) as file:
             if "stats" not in {child.name for child in file.schema_arrow.field("add").type}:
                 raise UnsupportedLogError(f"{key}: statistics only in columns of their own")
-            columns = [
-                *(f"add.{name}" for name in ("path", "partitionValues", "size", "stats")),
-                "metaData.schemaString",
-                "protocol.minReaderVersion",
-                "txn",
-            ]
+            fields = ("path", "partitionValues", "size", "stats", "deletionVector.storageType")
+            columns = [*(f"add.{name}" for name in fields), "metaData", "protocol", "txn"]
             for batch in file.iter_batches(_CHECKPOINT_ROWS, columns=columns, use_threads=False):
                 yield pa.table(batch)
     except (pa.ArrowException, KeyError, OSError) as error:
@@ -243,8 +276,6 @@ def present(actions: pa.Table, name: str) -> pa.ChunkedArray:
 
 def _files(adds: pa.ChunkedArray, version: int) -> pa.Table:
     paths = pc.struct_field(adds, "path")
-    if pc.any(pc.match_substring(paths, "%")).as_py():
-        raise UnsupportedLogError("a path with escaped characters")
     partition = pc.struct_field(adds, "partitionValues")
     if pa.types.is_map(partition.type):
         stores = pc.map_lookup(partition, pa.scalar("store_id"), "first")

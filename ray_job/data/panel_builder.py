@@ -212,15 +212,20 @@ def set_cells(
 def fold_cells(
     dense: Floats, cells: Ints, values: Floats, adds: npt.NDArray[np.bool_], delivered: Ints
 ) -> None:
-    """Apply deliveries one after the other. Within one delivery a cell occurs at most once."""
+    """Apply deliveries one after the other.
+
+    Within one of our deliveries a cell occurs at most once. Of other writers' rows without a time
+    of delivery the last one that sets a cell counts, and all that add to it.
+    """
     known = np.flatnonzero(~np.isnan(values))
     known = known[np.argsort(delivered[known], kind="stable")]
     edges = np.flatnonzero(np.diff(delivered[known])) + 1
     for rows in np.split(known, edges):
         setting, adding = rows[~adds[rows]], rows[adds[rows]]
         dense[cells[setting]] = values[setting]
-        before = dense[cells[adding]]
-        dense[cells[adding]] = np.where(np.isnan(before), 0.0, before) + values[adding]
+        begun = cells[adding][np.isnan(dense[cells[adding]])]
+        dense[begun] = 0.0
+        np.add.at(dense, cells[adding], values[adding])
 
 
 def _series(

@@ -1,7 +1,10 @@
 """RowMeaning partitions: the files of one store, in the order of their delivery.
 
-A stored row has what was delivered for an (item, date), when (`delivered_at`) and how (`op`). In
-most files some of the columns item_id, delivered_at and op have the same value in every row. The
+A stored row has what was delivered for an (item, date), when (`delivered_at`) and how (`op`). Other
+writers may leave these empty: a row without `op` is a `set`, a row without `delivered_at` is older
+than all others, a row without `item_id` is of the item "". See decision 0092.
+
+In most files some of the columns item_id, delivered_at and op have the same value in every row. The
 file's footer holds this value, so that the column need not be decoded. This saves a third of the
 time that reading a small file takes.
 """
@@ -22,6 +25,7 @@ import pyarrow.parquet as pq
 
 from ray_job.bucket.errors import CorruptError, InputError
 from ray_job.bucket.storage import Storage
+from ray_job.data.arrays import plain
 from ray_job.data.parquet import RangedFile, fetch_row_groups, open_part
 from ray_job.plan import ItemRange, RowGroup
 
@@ -30,11 +34,23 @@ IN_STOCK = "in_stock"
 """The column that says whether a series was in stock, as 0 or 1 or as the quantity on hand."""
 ROW_COLUMNS = {ITEM: pa.string(), DELIVERED: pa.timestamp("us", "UTC"), OP: pa.string()}
 REQUIRED = (ITEM, "date", "sales", DELIVERED, OP)
+OLDEST = -(2**62)
+"""The time of delivery of a row that has none, in µs since 1970."""
+_OPERATIONS = ("set", "add")
 _TYPE_CHECKS: Mapping[str, Callable[[pa.DataType], bool]] = {
     ITEM: pa.types.is_string,
     "date": pa.types.is_date32,
-    "sales": lambda kind: pa.types.is_floating(kind) or pa.types.is_integer(kind),
+    "sales": pa.types.is_floating,
+    DELIVERED: pa.types.is_timestamp,
+    OP: pa.types.is_string,
 }
+_MAY_BE_ABSENT = (DELIVERED, OP)
+_WHEN_NULL = {
+    ITEM: pa.scalar(""),
+    OP: pa.scalar("set"),
+    DELIVERED: pa.scalar(OLDEST, pa.int64()).cast(ROW_COLUMNS[DELIVERED]),
+}
+"""What an empty value means, by column."""
 FOOTER_KEY = b"storecast.constant"
 _TWO = 2
 
@@ -185,6 +201,7 @@ def _decode(
 ) -> FileRows:
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            is_own = FOOTER_KEY in (file.metadata.metadata or {})
             constant = _constant(file.metadata, key)
             required = [name for name in REQUIRED if name not in constant]
             groups = list(range(file.num_row_groups))
@@ -196,23 +213,68 @@ def _decode(
             )
     except (pa.ArrowException, OSError) as error:
         raise CorruptError(f"{key}: the file cannot be read: {_first_line(error)}") from error
+    table = _with_absent(table, required)
     present = table.column_names
     if missing := [name for name in required if name not in present]:
         raise InputError(f"{key}: the column {missing[0]!r} is missing")
-    _check_types(table, key)
+    table = _plain(table, key)
     for name in columns.names:
         if name not in present:
             is_text = name in (columns.categories or {})
             nulls = pa.nulls(table.num_rows, pa.string() if is_text else pa.float64())
             table = table.append_column(name, nulls)
+    if not is_own:
+        table = _in_order_of_delivery(table, key)
     rows = FileRows(table, constant)
     return rows if items is None else _within(rows, items)
 
 
-def _check_types(table: pa.Table, key: str) -> None:
-    for name, kind in zip(table.column_names, table.schema.types, strict=True):
-        if name in _TYPE_CHECKS and not _TYPE_CHECKS[name](kind):
-            raise InputError(f"{key}: column {name!r} is of type {kind}")
+def _with_absent(table: pa.Table, required: Sequence[str]) -> pa.Table:
+    """The table with the columns that another writer left out, since all their values are null."""
+    for name in required:
+        if name in _MAY_BE_ABSENT and name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, ROW_COLUMNS[name]))
+    return table
+
+
+def _plain(table: pa.Table, key: str) -> pa.Table:
+    """The rows in the types that this program uses, with what empty values mean.
+
+    Raises InputError for another type than expected, and for a row without a date.
+    """
+    for place, name in enumerate(table.column_names):
+        stored = table.column(place)
+        column = stored
+        if name == DELIVERED:
+            if pa.types.is_timestamp(stored.type):
+                column = stored.cast(pa.timestamp("us")).cast(ROW_COLUMNS[DELIVERED])
+        else:
+            column = plain(stored)
+        if name in _TYPE_CHECKS and not _TYPE_CHECKS[name](column.type):
+            raise InputError(f"{key}: column {name!r} is of type {stored.type}")
+        if column.null_count and name == "date":
+            raise InputError(f"{key}: column 'date' is empty in {column.null_count:,} rows")
+        if column.null_count and name in _WHEN_NULL:
+            column = pc.fill_null(column, _WHEN_NULL[name])
+        if column is not stored:
+            table = table.set_column(place, name, column)
+    return table
+
+
+def _in_order_of_delivery(table: pa.Table, key: str) -> pa.Table:
+    """The rows of another writer, the oldest delivery first; rows of one time stay as they are.
+
+    Raises InputError for an operation that does not exist.
+    """
+    for operation in pc.unique(table[OP]).to_pylist() if OP in table.column_names else ():
+        if operation not in _OPERATIONS:
+            raise InputError(f"{key}: column 'op' has {operation!r}: it can be 'set' or 'add'")
+    if DELIVERED not in table.column_names:
+        return table
+    times = table[DELIVERED].cast(pa.int64()).to_numpy()
+    if (np.diff(times) >= 0).all():
+        return table
+    return table.take(pa.array(np.argsort(times, kind="stable")))
 
 
 def _overlapping(file: pq.ParquetFile, items: ItemRange) -> list[int]:
@@ -220,6 +282,10 @@ def _overlapping(file: pq.ParquetFile, items: ItemRange) -> list[int]:
     groups = []
     for k in range(file.num_row_groups):
         statistics = file.metadata.row_group(k).column(column).statistics
+        if statistics is None or not statistics.has_min_max or statistics.null_count:
+            # Another writer's rows may be without an item, or without statistics.
+            groups.append(k)
+            continue
         before = items.end is not None and statistics.min >= items.end
         after = items.first is not None and statistics.max < items.first
         if not before and not after:

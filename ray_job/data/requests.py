@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from ray_job.bucket.storage import Storage
 from ray_job.bucket.storage.directory import DirectoryStorage
 
 _CONNECTIONS = 16
+WORKING_FOLDER = "storecast-work-"
+"""How the names of commands' working folders in the system's temporary directory begin."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+@contextmanager
+def working_folder() -> Iterator[Path]:
+    """A folder for local files of a command, deleted afterwards.
+
+    Clean-up deletes it if the process, whose id its name has, is killed.
+    """
+    suffix = f"-{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix=WORKING_FOLDER, suffix=suffix) as name:
+        yield Path(name)
 
 
 def is_local(storage: Storage) -> bool:

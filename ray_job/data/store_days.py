@@ -14,10 +14,12 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.storage import Storage
+from ray_job.data.arrays import plain
 from ray_job.data.panel import Flags, Floats, Floats32
 from ray_job.data.parquet import WHOLE_BYTES, fetch_row_groups, open_part
 
@@ -152,7 +154,9 @@ def _batches(
             for groups in _slabs(file):
                 fetch_row_groups(source, file, groups)
                 table = file.read_row_groups(groups, columns=columns, use_threads=False)
-                days = table["date"].cast(pa.int32()).to_numpy().astype(np.int64)
+                # The chunk of the store refuses a row without a date.
+                table = table.filter(pc.is_valid(table["date"]))
+                days = plain(table["date"]).cast(pa.int32()).to_numpy().astype(np.int64)
                 inside = (days >= 0) & (days < _MOST_DAYS)
                 sales = _floats(table["sales"])
                 is_open = _floats(table["open"]) if has_open else np.full(len(days), np.nan)
@@ -177,7 +181,8 @@ def _slabs(file: pq.ParquetFile) -> Iterator[list[int]]:
 
 
 def _floats(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+    column = plain(column)
+    if not pa.types.is_floating(column.type):
         return np.full(len(column), np.nan)
-    values = column.cast(pa.float64()).to_numpy()
+    values = column.to_numpy()
     return np.asarray(values, dtype=np.float64)

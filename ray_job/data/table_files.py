@@ -41,6 +41,11 @@ def new_file_name() -> str:
     return f"storecast-{uuid4().hex}"
 
 
+def own_names(paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Flags of the files that have a name which this program, or version 0.1 of it, gives."""
+    return pc.match_substring_regex(paths, r"/(storecast-)?[0-9a-f]{32}(-[0-9]+)?\.parquet$")
+
+
 @dataclass(frozen=True, slots=True)
 class ForeignFiles:
     """Files below a table that neither this program wrote nor the table's log names."""
@@ -132,7 +137,8 @@ def _listed(storage: Storage, root: str) -> Iterator[ObjectInfo]:
 
 def _referenced(storage: Storage, root: str) -> set[str]:
     snapshot = delta.open_snapshot(storage, root)
-    return set() if snapshot is None else _keys(root, snapshot.files["path"].to_pylist())
+    paths = [] if snapshot is None else snapshot.files["path"].to_pylist()
+    return {f"{root}/{path}" for path in paths}
 
 
 def _keys(root: str, paths: Collection[str]) -> set[str]:

@@ -22,6 +22,7 @@ from ray_job.data.delta import (
     DataFile,
     add_columns,
     arrow_schema,
+    check_table,
     commit,
     list_files,
     open_or_create,
@@ -246,6 +247,7 @@ class IngestAttempt:
         Raises LostRaceError if it is another one.
         """
         table = open_or_create(self.storage, keys.BATCH_DATA, SALES_SCHEMA, [STORE])
+        check_table(self.storage, table)
         if become_text := batch.become_text.get(SALES):
             with self.progress.stage("make text", unit="files") as stage:
                 make_text(self.storage, self.settings, become_text, stage, self.now)

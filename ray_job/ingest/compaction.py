@@ -26,7 +26,7 @@ from ray_job.data.delta import (
 )
 from ray_job.data.parquet import read_batches
 from ray_job.data.requests import map_in_order
-from ray_job.data.table_files import new_file_name
+from ray_job.data.table_files import new_file_name, own_names
 from ray_job.ingest.reading.workspace import open_workspace
 from ray_job.ingest.writing.partitions import PartitionWriter
 from ray_job.progress import Progress, SilentProgress
@@ -100,7 +100,11 @@ def compact(
 
 
 def _files_to_join(files: pa.Table, scope: CompactScope, above: int) -> list[DataFile]:
-    """All files of the scope's stores that have more than `above` files."""
+    """All files of ours of the scope's stores that have more than `above` of them.
+
+    The rows of other writers have no order among rows of one time, so their files stay.
+    """
+    files = files.filter(own_names(files["path"]))
     counts = files.group_by(STORE).aggregate([([], "count_all")])
     crowded = counts.filter(pc.greater(counts["count_all"], above))[STORE].to_pylist()
     stores = [store for store in crowded if scope.includes(store)]

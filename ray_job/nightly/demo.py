@@ -7,7 +7,6 @@ there are forecasts to compare with what was then sold.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -19,6 +18,7 @@ from ray_job.bucket import pointer, releases
 from ray_job.bucket.errors import InputError
 from ray_job.bucket.receipts import Receipt
 from ray_job.bucket.storage import Storage
+from ray_job.data.requests import working_folder
 from ray_job.execution.inline import InlineExecutor
 from ray_job.ingest import IngestReport, ingest
 from ray_job.model.train import TrainingReport, train_model
@@ -114,8 +114,7 @@ def _deliver(
         big_store_items=_BIG_STORE_ITEMS,
         days_ahead=settings.horizon,
     )
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with working_folder() as folder:
         files = sample_files.write(sample.generate(spec), folder, format="csv.gz")
         for kind in ("sales", "weather", "holidays", "stores"):
             parent = folder if kind == "sales" else folder / kind

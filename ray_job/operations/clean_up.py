@@ -10,9 +10,14 @@ a run is about to use.
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pyarrow.compute as pc
 
@@ -20,6 +25,7 @@ from ray_job.bucket import keys, pointer, releases
 from ray_job.bucket.errors import ConflictError, CorruptError, InputError, NotFoundError
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.storage import ObjectInfo, Storage
+from ray_job.data.requests import WORKING_FOLDER
 from ray_job.data.table_files import ForeignFiles, vacuum
 
 FLOOR = timedelta(days=7)
@@ -40,6 +46,8 @@ class CleanUp:
     table_files: int
     foreign_files: int = 0
     foreign_examples: tuple[str, ...] = ()
+    leftovers: int = 0
+    """Temporary files and working folders of commands that were killed, which were deleted."""
 
 
 def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> CleanUp:
@@ -69,6 +77,7 @@ def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> 
         table_files=sum(len(table.deleted) for table in vacuums),
         foreign_files=len(foreign),
         foreign_examples=ForeignFiles.of(foreign).examples,
+        leftovers=storage.remove_leftovers(now - older_than) + _remove_folders(now - older_than),
     )
 
 
@@ -90,6 +99,32 @@ def reachable(storage: Storage, current: Pointer) -> set[str]:
         reached.update(_parts(release.stores["parts"]))
         reached.add(keys.widths(release.header.as_of, release.header.model_version))
     return reached
+
+
+def _remove_folders(before: datetime) -> int:
+    """Delete the working folders that killed commands left on this machine; their number.
+
+    Their names end with the id of their process, which must have ended.
+    """
+    removed = 0
+    for path in Path(tempfile.gettempdir()).glob(f"{WORKING_FOLDER}*"):
+        process = path.name.rpartition("-")[2]
+        if process.isdecimal() and not _is_alive(int(process)):
+            with suppress(OSError):
+                if path.stat().st_mtime < before.timestamp():
+                    shutil.rmtree(path)
+                    removed += 1
+    return removed
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _parts(column: object) -> Iterator[str]:

@@ -21,7 +21,8 @@ from ray_job.bucket.storage import Storage
 class Rollback:
     """`release` is current now; `abandoned` were given up for it, newest first.
 
-    `abandoned_model_version` is that of the newest of them.
+    `abandoned_model_version` is that of the newest of them. `repeated`: an earlier rollback had
+    done all of this already.
     """
 
     release: str
@@ -30,6 +31,7 @@ class Rollback:
     hold_through: date | None
     model_version: str
     abandoned_model_version: str | None
+    repeated: bool = False
 
     @property
     def changes_model(self) -> bool:
@@ -42,11 +44,13 @@ class Rollback:
 
 
 def rollback(storage: Storage, release: str | None = None) -> Rollback:
-    """Make `release` current; None is the one before the current one.
+    """Make `release` current; None is the one before the newest publication.
 
-    Idempotent for a named release. The release is decided once: neither another writer nor a lost
-    acknowledgement makes the call go further back. Raises InputError if there is no such release or
-    if it is marked bad. Raises CorruptError, and changes nothing, if its object is damaged.
+    Idempotent: without a name it gives up what was published last, and does nothing if a rollback
+    has done so already. Only a named release leads further back. The release is decided once:
+    neither another writer nor a lost acknowledgement makes the call go further back. Raises
+    InputError if there is no such release or if it is marked bad. Raises CorruptError, and changes
+    nothing, if its object is damaged.
     """
     report: Rollback | None = None
 
@@ -55,7 +59,9 @@ def rollback(storage: Storage, release: str | None = None) -> Rollback:
         # If all are bad already, the move was made and only its acknowledgement was lost.
         if report is not None and report.abandoned and set(report.abandoned) <= set(current.bad):
             return None
-        target = _target(current, release if report is None else report.release)
+        is_repeated = release is None and report is None and is_rolled_back(current)
+        wanted = release if report is None else report.release
+        target = _target(current, current.current if is_repeated else wanted)
         given_up = abandoned(current, target)
         after = rolled_back(current, target, given_up)
         report = Rollback(
@@ -67,6 +73,7 @@ def rollback(storage: Storage, release: str | None = None) -> Rollback:
             abandoned_model_version=(
                 _model_if_readable(storage, given_up[0]) if given_up else None
             ),
+            repeated=is_repeated,
         )
         return after
 
@@ -74,6 +81,15 @@ def rollback(storage: Storage, release: str | None = None) -> Rollback:
     if report is None:
         raise AssertionError("pointer.move did not call for a decision")
     return report
+
+
+def is_rolled_back(current: Pointer) -> bool:
+    """Whether a rollback made the current release current, and nothing replaced it since."""
+    entry = current.current_entry
+    if entry is None:
+        return False
+    newer = current.history[: current.history.index(entry)]
+    return any(each.as_of >= entry.as_of and each.release in current.bad for each in newer)
 
 
 def abandoned(current: Pointer, target: Published) -> list[Published]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,9 @@ from ray_job.bucket.storage.interface import ObjectInfo, Versioned
 
 _TEMPORARY = ".storecast-"
 _LOCK = f"{_TEMPORARY}folder.lock"
+_DEMO = f"{_TEMPORARY}demo"
+"""The mark of a demo's bucket; see `ray_job.nightly.demo`."""
+_DELTA_TEMPORARY = re.compile(r"#\d+$|^_commit_.*\.json\.tmp$")
 _BLOCK = 4 * 2**20
 _SMALL = 64 * 2**10
 
@@ -157,6 +161,17 @@ class DirectoryStorage:
     def sync(self) -> None:
         os.sync()
 
+    def remove_leftovers(self, before: datetime) -> int:
+        removed = 0
+        with _translated_errors(str(self.root)):
+            for parent, _, names in os.walk(self.root, onerror=_raise):
+                for name in names:
+                    path = Path(parent, name)
+                    if _is_temporary(path) and path.stat().st_mtime < before.timestamp():
+                        path.unlink(missing_ok=True)
+                        removed += 1
+        return removed
+
     def delete(self, key: str, generation: str) -> None:
         path = self.root / key
         with _translated_errors(key), suppress(FileNotFoundError), self._folder_lock(key):
@@ -225,6 +240,17 @@ def _temporary(folder: Path) -> Iterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
+
+
+def _is_temporary(path: Path) -> bool:
+    """Whether a file is a writer's temporary one: ours, or one of delta-rs in a log."""
+    if path.name.startswith(_TEMPORARY):
+        return path.name not in (_LOCK, _DEMO)
+    return path.parent.name == "_delta_log" and _DELTA_TEMPORARY.search(path.name) is not None
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _content_differs(path: Path, other_path: Path) -> bool:

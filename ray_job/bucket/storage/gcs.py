@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,10 @@ class GcsStorage:
 
     def sync(self) -> None:
         """Does nothing: an acknowledged object is durable."""
+
+    def remove_leftovers(self, before: datetime) -> int:  # noqa: ARG002 - the interface
+        """Does nothing: an object exists as a whole, and an upload that was left ends by itself."""
+        return 0
 
     def delete(self, key: str, generation: str) -> None:
         with _translated_errors(key):

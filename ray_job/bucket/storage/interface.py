@@ -81,6 +81,12 @@ class Storage(Protocol):
     def sync(self) -> None:
         """Make all objects of `write_unseen` durable."""
 
+    def remove_leftovers(self, before: datetime) -> int:
+        """Delete what writers that were killed before this moment left of their temporary files.
+
+        Returns their number. No `list` shows these files.
+        """
+
     def delete(self, key: str, generation: str) -> None:
         """Delete the object of `generation`. Does nothing if there is no object.
 

@@ -8,7 +8,6 @@ it has no memory for that.
 from __future__ import annotations
 
 import errno
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from ray_job.bucket.errors import StorageError
+from ray_job.data.requests import working_folder
 from ray_job.progress import Stage
 from ray_job.settings import Settings
 
@@ -80,12 +80,12 @@ def open_workspace(settings: Settings) -> Iterator[Workspace]:
     Tables keep the order of the rows in their file, since row numbers in messages depend on it.
     Raises StorageError if memory or the disk are full.
     """
-    with tempfile.TemporaryDirectory(prefix="storecast-ingest-") as folder:
+    with working_folder() as folder:
         try:
-            with _connected(settings, folder) as workspace:
+            with _connected(settings, str(folder)) as workspace:
                 yield workspace
         except Exception as error:
-            if (storage_error := shortage(Path(folder), error)) is not None:
+            if (storage_error := shortage(folder, error)) is not None:
                 raise storage_error from error
             raise
 

@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 from ray_job.data.delta import DataFile, list_files, partition_key
 from ray_job.data.manifest import KnownFile
 from ray_job.data.parquet import read_batches
+from ray_job.data.partition import OLDEST
 from ray_job.ingest.reading.batch import LoadedGroup
 from ray_job.ingest.reading.groups import FILE
 from ray_job.ingest.reading.workspace import Workspace
@@ -41,7 +42,7 @@ class ReplacedDays:
     def stays(self, rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
         """Flags of the rows that stay: rows of other days, and rows that were delivered later."""
         days = _integers(rows.column("date").cast(pa.int32()))
-        delivered = _integers(rows.column("delivered_at").cast(pa.int64()))
+        delivered = _delivered(rows)
         indices = np.minimum(np.searchsorted(self.days, days), len(self.days) - 1)
         flags: npt.NDArray[np.bool_] = (self.days[indices] != days) | (
             delivered >= self.delivered[indices]
@@ -63,7 +64,7 @@ class Withdrawal:
 
     def stays(self, rows: pa.RecordBatch) -> npt.NDArray[np.bool_]:
         days = _integers(rows.column("date").cast(pa.int32()))
-        delivered = _integers(rows.column("delivered_at").cast(pa.int64()))
+        delivered = _delivered(rows)
         is_day = (days >= (self.first - _EPOCH).days) & (days <= (self.last - _EPOCH).days)
         flags: npt.NDArray[np.bool_] = ~(is_day & np.isin(delivered, self.delivered))
         return flags
@@ -193,6 +194,11 @@ def _staying_pieces(writer: PartitionWriter, file: DataFile, removal: Removal) -
 
 def _read(writer: PartitionWriter, file: DataFile) -> Iterator[pa.RecordBatch]:
     return read_batches(writer.storage, partition_key(file.path), file.size, writer.stored)
+
+
+def _delivered(rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """When each row was delivered, in microseconds since 1970; another writer may not have said."""
+    return _integers(pc.fill_null(rows.column("delivered_at").cast(pa.int64()), OLDEST))
 
 
 def _integers(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:

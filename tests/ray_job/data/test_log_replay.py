@@ -105,11 +105,22 @@ def test_a_checkpoint_spares_the_commits_before_it(local_storage):
     assert snapshot.files.equals(delta.list_files(delta.open_table(local_storage, ROOT)))
 
 
-def test_what_is_not_replayed_is_left_to_delta_rs(local_storage):
+def test_features_that_no_file_uses_are_read(local_storage):
     create(local_storage, **{"delta.enableDeletionVectors": "true"})
-    with pytest.raises(log_replay.UnsupportedLogError, match="reader version 3"):
+    snapshot = log_replay.read(local_storage, ROOT)
+    assert snapshot.columns == SALES_SCHEMA
+    assert "deletionVectors" in snapshot.features.reader_features
+
+
+def test_what_is_not_replayed_is_left_to_delta_rs(local_storage):
+    table = create(local_storage)
+    for number in range(2):
+        delta.commit(table, [new_file(Random(1), number)], now=NOW)
+        table = delta.open_table(local_storage, ROOT)
+    # A checkpoint of the second version has such a name. Delta-rs ignores this one.
+    local_storage.create(f"{LOG}/{1:020d}.checkpoint.{'0' * 8}-aaaa.json", b"{}")
+    with pytest.raises(log_replay.UnsupportedLogError, match="a checkpoint of another kind"):
         log_replay.read(local_storage, ROOT)
-    assert delta.open_snapshot(local_storage, ROOT).columns == SALES_SCHEMA
 
 
 def test_missing_commit_is_not_passed_over(local_storage):

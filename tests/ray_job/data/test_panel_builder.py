@@ -184,8 +184,8 @@ def test_what_cannot_be_read(put, storage):
             partition.read_store(storage, ["rubbish"], COLUMNS, items)
     with pytest.raises(CorruptError, match="^rubbish: "):
         partition.row_groups(storage, "rubbish")
-    key = put("short", rows(("", 1, 1.0)).drop_columns(["op"]))
-    with pytest.raises(InputError, match="^short: the column 'op' is missing"):
+    key = put("short", rows(("", 1, 1.0)).drop_columns(["sales"]))
+    with pytest.raises(InputError, match="^short: the column 'sales' is missing"):
         partition.read_store(storage, [key], COLUMNS)
 
 

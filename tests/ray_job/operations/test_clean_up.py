@@ -1,6 +1,11 @@
 """Clean-up: old orphans are deleted; reachable objects and young orphans stay."""
 
+import dataclasses
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -65,8 +70,9 @@ def test_there_is_something_to_go_back_to(publisher):
     publisher.publish({"a": OK}, version=1)
     publisher.publish({"a": OK}, version=2)
     clean_up(publisher.storage, LATER)
+    oldest = publisher.pointer.history[-1].release
     rollback(publisher.storage)
-    rollback(publisher.storage)
+    rollback(publisher.storage, oldest)
     publisher.views()
 
 
@@ -83,7 +89,36 @@ def test_nothing_is_deleted_while_a_release_is_damaged(publisher):
 
 
 def test_an_empty_bucket(storage):
-    assert clean_up(storage, LATER) == CleanUp(0, 0, 0)
+    report = clean_up(storage, LATER)
+    assert dataclasses.replace(report, leftovers=0) == CleanUp(0, 0, 0)
+
+
+def test_temporary_files_of_killed_commands_go_once_they_are_old(shop, tmp_path, monkeypatch):
+    """In the bucket, in delta-rs' logs, and in the system's temporary directory."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    root = Path(shop.storage.url)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = [
+        root / "raw_data" / ".storecast-abc",
+        root / "results" / ".storecast-def",
+        root / "batch_data" / "_delta_log" / "_commit_0123.json.tmp",
+        root / "batch_data" / "_delta_log" / "00000000000000000009.json#1",
+        tmp_path / f"storecast-work-x-{ended.pid}" / "rows.duckdb",
+    ]
+    stay = [
+        root / ".storecast-demo",
+        root / "results" / ".storecast-folder.lock",
+        tmp_path / f"storecast-work-y-{os.getpid()}" / "rows.duckdb",
+        tmp_path / "storecast-api" / "cache.arrow",
+    ]
+    for path in (*left, *stay):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    assert clean_up(shop.storage, SOON).leftovers == 0
+    assert clean_up(shop.storage, LATER).leftovers == len(left)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in stay)
 
 
 def test_histories_are_vacuumed(shop):

@@ -39,13 +39,40 @@ def test_further_back(publisher, nights):
     assert current.hold_through == A
 
 
-def test_twice_goes_further(publisher, nights):
+def test_given_again_it_does_what_was_asked_once(publisher, nights):
+    """Whoever gives it again may not know whether it was killed before or after its move."""
     rollback(publisher.storage)
-    assert rollback(publisher.storage).release == nights[1]
-    assert rollback(publisher.storage).release == nights[0]
+    before = publisher.pointer
+    for _ in range(2):
+        report = rollback(publisher.storage)
+        assert (report.release, report.repeated) == (nights[2], True)
+        assert (report.abandoned, report.changes_model) == ((), False)
+        assert publisher.pointer == before
+    publisher.publish({"a": OK}, A - 9 * DAY)  # a backfill changes nothing of it
+    assert rollback(publisher.storage).repeated
+
+
+def test_a_name_leads_further_back(publisher, nights):
+    rollback(publisher.storage)
+    for back in (1, 0):
+        report = rollback(publisher.storage, nights[back])
+        assert (report.release, report.repeated) == (nights[back], False)
     assert publisher.pointer.hold_through == A
+    assert rollback(publisher.storage).repeated
+
+
+def test_there_is_nothing_before_the_first_release(publisher):
+    publisher.publish({"a": OK})
     with pytest.raises(InputError, match="no good release before"):
         rollback(publisher.storage)
+
+
+def test_the_next_publication_can_be_rolled_back_again(publisher, nights):
+    rollback(publisher.storage)
+    again = publisher.publish({"a": OK, "b": OK}, version=9, force=True)
+    assert publisher.pointer.current == again.release
+    report = rollback(publisher.storage)
+    assert (report.release, report.abandoned) == (nights[2], (again.release,))
 
 
 def test_to_the_same_again_changes_nothing(publisher, nights):
@@ -107,7 +134,7 @@ def test_away_from_a_damaged_release(publisher, nights, gone):
     assert publisher.rows()["a"]["as_of"] == A
     publisher.views()
     # Its objects are orphans now, and clean-up works again.
-    publisher.storage.create(keys.part(A, "feed", 0), b"x")
+    publisher.storage.create(keys.part(A, "feed" * 8, 0), b"x")
     views = publisher.views()
     assert clean_up(publisher.storage, datetime.now(UTC) + timedelta(days=8)).objects >= 1
     assert publisher.views() == views
