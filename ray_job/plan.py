@@ -34,6 +34,9 @@ FILES_SCHEMA = pa.schema(
 )
 """The files of the histories; `path` is a key of the bucket. Dates are null where unknown."""
 
+NO_FILE = ""
+"""The path of a new store of which nothing was delivered yet."""
+
 _MEMORY_PER_ROW = 160
 _MEMORY_PER_BYTE = 3
 
@@ -60,6 +63,8 @@ class Basis:
     """Weekdays (Monday is 0) on which the stores of the chain do not sell: for new stores."""
     widths: str = ""
     """The digest of the factors of the intervals; empty where these are as they were calibrated."""
+    similar: Mapping[str, str] = field(default_factory=dict)
+    """The digest of what each new store is forecast by; only its own chunk depends on it."""
 
     @property
     def first_day(self) -> date:
@@ -270,6 +275,23 @@ def _cut(
         yield replace(chunk, rows=rows // (len(bounds) + 1), bytes=size // (len(bounds) + 1))
 
 
+def with_new_stores(files: pa.Table, stores: Sequence[str]) -> pa.Table:
+    """The files, with a row without a path for each of the stores that has no file."""
+    missing = sorted(set(stores) - set(pc.unique(files["store_id"]).to_pylist()))
+    rows = [{"store_id": store, "path": NO_FILE, "bytes": 0, "rows": 0} for store in missing]
+    return pa.concat_tables([files, pa.Table.from_pylist(rows, schema=FILES_SCHEMA)]).sort_by(
+        [("store_id", "ascending"), ("path", "ascending")]
+    )
+
+
+def _similar(files: pa.Table, basis: Basis) -> dict[str, str]:
+    """What the new stores of a chunk are forecast by."""
+    if not basis.similar:
+        return {}
+    stores = pc.unique(files["store_id"]).to_pylist()
+    return {store: basis.similar[store] for store in stores if store in basis.similar}
+
+
 def _chunk(files: pa.Table, basis: Basis, items: ItemRange | None) -> Chunk:
     inputs = {
         "as_of": basis.as_of.isoformat(),
@@ -283,6 +305,7 @@ def _chunk(files: pa.Table, basis: Basis, items: ItemRange | None) -> Chunk:
         "closed_weekdays": basis.closed_weekdays,
         "undelivered": [day.isoformat() for day in basis.undelivered],
         "widths": basis.widths,
+        "similar": _similar(files, basis),
     }
     digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode())
     digest.update("\n".join(files["path"].to_pylist()).encode())

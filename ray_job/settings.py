@@ -150,6 +150,8 @@ class Run(_Section):
     """Sales that end more than this many days before the as-of are too old for the model."""
     minimum_history_days: PositiveInt = 28
     """A series with fewer observed days gets the simple rule."""
+    similar_stores: bool = True
+    """Whether a new store is forecast by similar ones until it has `minimum_history_days`."""
 
 
 class Gates(_Section):

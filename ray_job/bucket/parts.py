@@ -29,7 +29,7 @@ PART_SCHEMA = pa.schema(
         ("predicted_sales", pa.float64()),
         ("lower_80", pa.float64()),
         ("upper_80", pa.float64()),
-        ("method", pa.string()),  # model, closed, fallback or ended
+        ("method", pa.string()),  # model, closed, fallback, similar or ended
         ("data_through", pa.date32()),
         ("model_version", pa.string()),
     ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ray_job.forecasting.task import Task
-from ray_job.plan import Chunk
+from ray_job.plan import NO_FILE, Chunk
 
 _MAX_CHUNKS = 8
 _BLOCKS_PER_CPU = 1.5
@@ -101,5 +101,4 @@ def memory_request(chunk: Chunk, largest_node: int) -> int:
 
 
 def _paths(chunk: Chunk) -> list[str]:
-    paths: list[str] = chunk.files["path"].to_pylist()
-    return paths
+    return [path for path in chunk.files["path"].to_pylist() if path != NO_FILE]

@@ -7,14 +7,12 @@ alone.
 
 from __future__ import annotations
 
-import os
 import resource
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import pyarrow as pa
 from threadpoolctl import ThreadpoolController
 
@@ -30,6 +28,7 @@ from ray_job.data.requests import map_in_order
 from ray_job.data.store_days import RowMeaning, StoreDays, read_store_days
 from ray_job.forecasting.part_files import merge_outputs, write_part
 from ray_job.forecasting.predict import predict_days, widened
+from ray_job.forecasting.similar import with_new_series
 from ray_job.forecasting.store_outcomes import ChunkOutput, StoreOutcomes
 from ray_job.forecasting.task import (
     ChunkCost,
@@ -39,6 +38,7 @@ from ray_job.forecasting.task import (
     failed_part,
     outcomes_without_forecast,
 )
+from ray_job.forecasting.worker_process import keep_freed_memory, thread_limit
 from ray_job.model.model import Model
 from ray_job.model.model import load as load_model
 from ray_job.model.registry import Artifact
@@ -71,7 +71,7 @@ def read_chunk(task: Task, spec: RunSpec) -> ChunkHistories:
     reads the chunk again in pieces. Raises what is wrong with the bucket or the model as such.
     """
     began, cpu = time.monotonic(), time.process_time()
-    _keep_freed_memory()
+    keep_freed_memory()
     try:
         storage = _open_storage(spec.bucket)
         columns = _columns(_load_model(_ArtifactKey(spec.artifact)), spec)
@@ -95,7 +95,7 @@ def forecast_histories(task: Task, spec: RunSpec, histories: ChunkHistories) -> 
     began, cpu = time.monotonic(), time.process_time()
     try:
         storage = _open_storage(spec.bucket)
-        with _thread_pools(_ArtifactKey(spec.artifact)).limit(limits=_threads()):
+        with _thread_pools(_ArtifactKey(spec.artifact)).limit(limits=thread_limit()):
             output = _forecast_or_halve(storage, task.chunk, spec, histories)
         part = write_part(storage, task, spec, output)
     except _ABOUT_THE_RUN:
@@ -163,6 +163,9 @@ def _forecast(
     else:
         histories, unread = chunk_histories.histories, chunk_histories.unread
         days = chunk_histories.store_days
+    # A store without rows is lost on its way through a block.
+    missing = {*chunk.store_ids} - {s for s, _ in histories} - {s.store_id for s in unread}
+    histories = sorted([*histories, *((store, ()) for store in missing)], key=lambda pair: pair[0])
     output = _predict_or_halve(histories, days, model, spec)
     if not unread:
         return output
@@ -244,9 +247,13 @@ def _predict(
     basis = spec.basis
     reading = RowMeaning(spec.settings.sales.missing_is_zero, basis.undelivered)
     stores = [store for store, _ in histories]
-    outcomes = StoreOutcomes(stores, basis, model.description.version)
+    outcomes = StoreOutcomes(stores, basis, model.description.version, spec.similar)
     dates = (basis.first_day, basis.as_of, basis.last_day)
-    for panel in panels(histories, _columns(model, spec), *dates, reading, days):
+    columns = _columns(model, spec)
+    read = panels(histories, columns, *dates, reading, days)
+    # A chunk with some of a store's items cannot say which items the store lacks.
+    similar = spec.similar if days is None else {}
+    for panel in with_new_series(read, stores, similar, dates, columns.known_ahead):
         predictions = predict_days(
             panel,
             basis.as_of,
@@ -255,6 +262,7 @@ def _predict(
             model,
             spec.settings,
             basis.closed_weekdays,
+            spec.similar,
         )
         outcomes.add(panel, widened(predictions, spec.widths))
     return outcomes.output()
@@ -271,27 +279,8 @@ def _paths_by_store(chunk: Chunk) -> list[tuple[str, list[str]]]:
     for store, path in zip(
         chunk.files["store_id"].to_pylist(), chunk.files["path"].to_pylist(), strict=True
     ):
-        grouped.setdefault(store, []).append(path)
+        grouped.setdefault(store, []).extend([path] if path != plan.NO_FILE else [])
     return sorted(grouped.items())
-
-
-def _threads() -> int:
-    return int(os.environ.get("OMP_NUM_THREADS", "1"))
-
-
-@lru_cache(maxsize=1)
-def _keep_freed_memory() -> None:
-    """Let the heap of this process keep freed memory for the next chunk.
-
-    glibc returns freed memory to the system above a threshold of twice the largest block that was
-    ever freed, at most 64 MiB (mallopt(3), M_MMAP_THRESHOLD). To free one large block raises this
-    threshold. Without it each chunk faults 5,000 pages in again, a twentieth of its time. With
-    another C library this does nothing.
-    """
-    np.empty(_LARGEST_BLOCK, np.uint8)
-
-
-_LARGEST_BLOCK = 31 * 2**20
 
 
 @lru_cache(maxsize=4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -15,12 +15,13 @@ from ray_job.data.context import Context, Flags, Ints
 from ray_job.data.panel import Floats, Panel
 from ray_job.features import features_at, summarise
 from ray_job.features.trading import closed_weekdays, ended, with_weekdays_of_chain
+from ray_job.forecasting.similar import SimilarSales, by_similar_sales, is_new
 from ray_job.model.adaptive import by_days_ahead, widen
 from ray_job.model.model import Model
 from ray_job.settings import Settings
 
-METHODS = ("model", "closed", "fallback", "ended")
-MODEL, CLOSED, FALLBACK, ENDED = range(len(METHODS))
+METHODS = ("model", "closed", "fallback", "ended", "similar")
+MODEL, CLOSED, FALLBACK, ENDED, SIMILAR = range(len(METHODS))
 
 _RULE_DAYS = 8
 _RULE_SCALES = 2.0
@@ -61,12 +62,14 @@ def predict_days(
     model: Model,
     settings: Settings,
     closed_in_chain: Collection[int] = (),
+    similar: Mapping[str, SimilarSales] | None = None,
 ) -> Predictions:
     """The model's predictions at the end of `as_of`, for every series of the panel.
 
     Of the days after `as_of` only what is known ahead is used. A series is closed on a target date
     if `open` is 0, or if `open` is unknown and its store does not sell on this weekday; for new
-    stores `closed_in_chain` has the weekdays (Monday is 0) on which no other store sells. Raises
+    stores `closed_in_chain` has the weekdays (Monday is 0) on which no other store sells, and
+    `similar` what they are forecast by until they have enough days for the model. Raises
     InputError for a target date beyond the model's horizon.
     """
     inputs = model.description.inputs
@@ -79,6 +82,9 @@ def predict_days(
     known = panel.window(as_of, settings.lookback_days, inputs.reach)
     summary = summarise(known, context, inputs)
     enough = summary.enough(settings.run.minimum_history_days, settings.run.fallback_after_days)
+    new = np.zeros(panel.n_series, dtype=np.bool_)
+    if similar and not enough.all():
+        new = ~enough & is_new(known, similar, settings.run.minimum_history_days)
     stores = known.store_sold()
     weekdays = with_weekdays_of_chain(
         closed_weekdays(stores.sold), stores.sold, as_of, closed_in_chain
@@ -118,9 +124,12 @@ def predict_days(
             made.lower[rows, place], made.upper[rows, place] = model.interval(matrix, predicted)
             made.spread[rows, place] = model.scale(matrix)
             made.method[rows, place] = MODEL
-        rows = np.flatnonzero(is_open & ~enough)
+        rows = np.flatnonzero(is_open & ~enough & ~new)
         if len(rows):
             _apply_simple_rule(made, rows, place, known, model)
+        rows = np.flatnonzero(is_open & new)
+        if similar and len(rows):
+            _apply_similar_sales(made, rows, place, known, model, similar)
         if inputs.weather:
             missing = context.weather_missing_at(target)
             made.weather_missing[:, place] = missing[summary.regions]
@@ -151,6 +160,25 @@ def _apply_simple_rule(
     made.lower[rows, place], made.upper[rows, place] = calibration.interval(predicted, scale, days)
     made.spread[rows, place] = scale
     made.method[rows, place] = FALLBACK
+
+
+def _apply_similar_sales(
+    made: Predictions,
+    rows: npt.NDArray[np.int64],
+    place: int,
+    known: Panel,
+    model: Model,
+    similar: Mapping[str, SimilarSales],
+) -> None:
+    """Write the predictions of new series, by the usual sales of similar ones, into `made`."""
+    description = model.description
+    target, horizon = made.target_dates[place], description.inputs.horizon
+    computed = by_similar_sales(known, rows, target, similar, description.intervals, horizon)
+    for array, values in zip(
+        (made.predicted, made.lower, made.upper, made.spread), computed, strict=True
+    ):
+        array[rows, place] = values
+    made.method[rows, place] = SIMILAR
 
 
 def simple_rule(known: Panel, rows: npt.NDArray[np.int64], target: date) -> tuple[Floats, Floats]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -17,16 +17,24 @@ from ray_job.data.panel import Floats, Panel
 from ray_job.evaluation.scoring import SOLD_DAYS
 from ray_job.features.trading import closed_weekday_sentence
 from ray_job.forecasting.data_through import data_through
-from ray_job.forecasting.predict import CLOSED, ENDED, FALLBACK, METHODS, MODEL, Predictions
+from ray_job.forecasting.predict import (
+    CLOSED,
+    ENDED,
+    FALLBACK,
+    METHODS,
+    MODEL,
+    SIMILAR,
+    Predictions,
+)
+from ray_job.forecasting.recent_means import last_sales, recent_weekday_mean
+from ray_job.forecasting.similar import SimilarSales
 from ray_job.model.intervals import interval_terms
 from ray_job.plan import Basis
 
 ABSURD_FACTOR = 100.0
 """A prediction above this many times the most that the series ever sold in a day is refused."""
 
-_WEEK = 7
-_RECENT_WEEKS = 4
-_ODD = 8.0
+_ROW_ORDER = ("store_id", "item_id", "target_date")
 _METHODS = np.array(METHODS, dtype=np.object_)
 _NEVER = np.iinfo(np.int64).min
 """The integer that numpy uses for NaT."""
@@ -50,8 +58,15 @@ class StoreOutcomes:
     Each array that is collected has a row for each of `stores`, which are sorted.
     """
 
-    def __init__(self, stores: Sequence[str], basis: Basis, model_version: str) -> None:
+    def __init__(
+        self,
+        stores: Sequence[str],
+        basis: Basis,
+        model_version: str,
+        similar: Mapping[str, SimilarSales] | None = None,
+    ) -> None:
         self.stores = list(stores)
+        self.similar = similar or {}
         self.basis = basis
         self.model_version = model_version
         self.place = {store: index for index, store in enumerate(self.stores)}
@@ -77,7 +92,8 @@ class StoreOutcomes:
         sold_ever: Flags = np.asarray(observed.any(axis=1), dtype=np.bool_)
         # If the simple rule has no value for one day, the series was never open.
         never_open = (np.isnan(made.predicted) & (made.method != MODEL)).any(axis=1)
-        known: Flags = np.asarray(sold_ever & ~never_open, dtype=np.bool_)
+        by_similar = made.method == SIMILAR
+        known: Flags = (sold_ever & ~never_open) | by_similar.any(axis=1)
         edges = _edges(panel)
         at = np.array([self.place[store] for store in panel.store_ids[edges]], dtype=np.int64)
         self.items[at] += np.add.reduceat(known, edges, dtype=np.int64)
@@ -93,9 +109,10 @@ class StoreOutcomes:
             total[at] += np.add.reduceat(term * known[:, None], edges)
         is_open = known[:, None] & (made.method != CLOSED) & (made.method != ENDED)
         means = recent_weekday_mean(panel, self.basis.target_dates)
+        means = np.where(by_similar, made.predicted, means)
         open_means = np.where(is_open, np.nan_to_num(means), 0.0)
         self.recent_weekday_mean[at] += np.add.reduceat(open_means, edges)
-        self._add_sold(_last_sales(panel, SOLD_DAYS), at, edges)
+        self._add_sold(last_sales(panel, SOLD_DAYS), at, edges)
         for method, of_stores in enumerate(self.methods):
             used = known[:, None] & (made.method == method)
             of_stores[at] |= np.logical_or.reduceat(used, edges)
@@ -116,6 +133,9 @@ class StoreOutcomes:
             refused = np.array([self.stores[place] for place in self.refusals], dtype=np.object_)
             keep = ~np.isin(rows["store_id"].to_numpy(), refused)
             rows = rows.filter(pa.array(keep))
+        if self.similar:
+            # The series that new stores lack come last.
+            rows = rows.sort_by([(name, "ascending") for name in _ROW_ORDER])
         return ChunkOutput(rows, self._outcomes())
 
     def _add_sold(self, sold: Floats, at: Ints, edges: Ints) -> None:
@@ -202,7 +222,7 @@ class StoreOutcomes:
         refused = np.zeros(len(self.stores), dtype=np.bool_)
         refused[list(self.refusals)] = True
         by_model = self.methods[MODEL].any(axis=1)
-        by_rule = self.methods[FALLBACK].any(axis=1)
+        by_rule = self.methods[[FALLBACK, SIMILAR]].any(axis=(0, 2))
         return np.select(
             [refused, self.items == 0, by_model, by_rule],
             [Outcome.FAILED, Outcome.NO_DATA, Outcome.OK, Outcome.FALLBACK],
@@ -230,15 +250,22 @@ class StoreOutcomes:
                 )
             else:
                 codes[index] = ReasonCode.LITTLE_HISTORY
-                through = self.through[index].astype("datetime64[D]").astype(date)
-                reasons[index] = (
-                    "every series has too little or too old history for the model:"
-                    f" {self.observations[index]} observations, sales through {through}"
-                )
+                reasons[index] = self._little_history(index)
         return {
             "reason_code": pa.array(codes, pa.string()),
             "reason": pa.array(reasons, pa.string()),
         }
+
+    def _little_history(self, index: int) -> str:
+        """Why a store has no forecast of the model, and by what it is forecast instead."""
+        known = f"{self.observations[index]} observations"
+        if self.through[index] != _NEVER:
+            known += f", sales through {self.through[index].astype('datetime64[D]').astype(date)}"
+        reason = f"every series has too little or too old history for the model: {known}"
+        if self.methods[SIMILAR, index].any():
+            source = self.similar[self.stores[index]].source
+            reason += f"; it is forecast by the usual sales of {source}"
+        return reason
 
     def _closed_weekdays(self, index: int) -> str:
         """The sentences about a store's target dates that are closed weekdays, each once."""
@@ -254,8 +281,8 @@ class StoreOutcomes:
         return "; ".join(dict.fromkeys(sentences))
 
     def _methods_by_day(self) -> npt.NDArray[np.object_]:
-        """(stores, days): the first of model, simple rule, ended that any series has, or closed."""
-        places = [MODEL, FALLBACK, ENDED]
+        """(stores, days): the first of these methods that any series has, or closed."""
+        places = [MODEL, SIMILAR, FALLBACK, ENDED]
         place = np.select([self.methods[place] for place in places], places, CLOSED)
         return np.asarray(_METHODS[place])
 
@@ -287,42 +314,6 @@ def _is_absurd(panel: Panel, made: Predictions) -> npt.NDArray[np.bool_]:
     most = np.fmax.reduce(np.where(np.isnan(panel.sales), 0.0, panel.sales), axis=1, initial=1.0)
     with np.errstate(invalid="ignore"):
         out_of_range = (made.predicted < 0) | (made.predicted > ABSURD_FACTOR * most[:, None])
+    out_of_range &= made.method != SIMILAR
     by_model = made.method == MODEL
     return np.asarray(out_of_range | (by_model & ~np.isfinite(made.predicted)))
-
-
-def recent_weekday_mean(panel: Panel, targets: Sequence[date]) -> Floats:
-    """(n, h): the mean sales of the target's weekday in the last four weeks, over days with sales.
-
-    NaN where the series sold nothing on this weekday. A day above 8 times the median of these days
-    does not count: one mistyped day would hide what is usual for four weeks.
-    """
-    days = panel.sales.shape[1]
-    means = np.full((panel.n_series, len(targets)), np.nan)
-    for place, target in enumerate(targets):
-        ahead = panel.column(target) - (days - 1)
-        newest = days - 1 + ahead - _WEEK * (-(-ahead // _WEEK))
-        columns = [k for k in range(newest, newest - _WEEK * _RECENT_WEEKS, -_WEEK) if k >= 0]
-        values = panel.sales[:, columns]
-        counted = values > 0
-        if columns:
-            ordered = np.sort(np.where(counted, values, np.inf), axis=1)
-            odd = np.flatnonzero(
-                values.max(axis=1, where=counted, initial=0) > _ODD * ordered[:, 0]
-            )
-            middle, last = counted[odd].sum(axis=1) // 2, (counted[odd].sum(axis=1) - 1) // 2
-            medians = (ordered[odd, middle] + ordered[odd, last]) / 2
-            counted[odd] &= values[odd] <= _ODD * medians[:, None]
-        number = counted.sum(axis=1)
-        total = np.where(counted, values, 0.0).sum(axis=1)
-        means[:, place] = np.where(number > 0, total / np.maximum(number, 1), np.nan)
-    return means
-
-
-def _last_sales(panel: Panel, days: int) -> Floats:
-    """(n, days): the sales of the last days, oldest first; NaN before the panel begins."""
-    last = panel.sales[:, -days:]
-    if last.shape[1] == days:
-        return last
-    missing = np.full((panel.n_series, days - last.shape[1]), np.nan)
-    return np.concatenate([missing, last], axis=1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from ray_job.bucket.parts import OUTCOME_SCHEMA, WrittenPart
 from ray_job.bucket.reasons import Outcome, ReasonCode
 from ray_job.bucket.widths import CALIBRATED, IntervalWidths
 from ray_job.data.context import Context
+from ray_job.forecasting.similar import SimilarSales
 from ray_job.model.registry import Artifact
 from ray_job.plan import Basis, Chunk
 from ray_job.settings import Settings
@@ -29,6 +30,8 @@ class RunSpec:
     run_id: str
     generated_at: datetime
     widths: IntervalWidths = CALIBRATED
+    similar: Mapping[str, SimilarSales] = field(default_factory=dict)
+    """What new stores are forecast by."""
     stock: bool = False
     """Whether the histories have the column `in_stock`."""
 

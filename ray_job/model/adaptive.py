@@ -48,9 +48,9 @@ _STEP, _FIRST_STEP = 0.2, 2.0
 So a new model's widths are right within days (decaying step sizes: Angelopoulos, Barber and Bates,
 Online conformal prediction with decaying step sizes, 2024).
 """
-_GAIN, _KEPT = 1.0, 0.93
+_GAIN, _KEPT = 1.3, 0.93
 """K and λ: the excess of a day counts half after ten days."""
-_FEW = 30
+_FEW = 10
 """A day with so many forecasts moves the factors half as far as one with very many."""
 _DIGITS = 6
 """Rounded, the factors are the same on every processor."""

@@ -30,13 +30,16 @@ from ray_job.data import partition
 from ray_job.data.context import Context
 from ray_job.data.context.tables import ContextTables, open_context
 from ray_job.data.histories import Histories, open_histories, resolve_as_of
+from ray_job.data.store_days import RowMeaning
 from ray_job.execution import execute
 from ray_job.features.trading import closed_weekdays_of_chain, weekly_data
+from ray_job.forecasting.similar import SimilarSales
 from ray_job.forecasting.task import RunSpec
 from ray_job.model import registry
 from ray_job.model.model import Model
 from ray_job.model.model import load as load_model
 from ray_job.nightly.recent_sales import holiday_flags, read_recent_sales, undelivered_days
+from ray_job.nightly.similar_stores import new_stores, similar_sales
 from ray_job.nightly.widths import widths_of_night
 from ray_job.settings import Settings
 
@@ -143,11 +146,27 @@ def prepare(
         widths = widths_of_night(
             storage, current, as_of, version, settings.horizon, keep=keep_widths
         )
+    expected = tables.expected(histories.store_ids)
+    undelivered = undelivered_days(recent, holiday_flags(recent, context, settings.country))
+    stock = partition.IN_STOCK in histories.columns.names
+    similar: dict[str, SimilarSales] = {}
+    if settings.run.similar_stores:
+        days = settings.run.minimum_history_days
+        similar = similar_sales(
+            storage,
+            histories.files,
+            tables,
+            new_stores(histories.files, expected, as_of, days),
+            as_of,
+            RowMeaning(settings.sales.missing_is_zero, undelivered),
+            partition.Columns(_trading_columns(model), stock=stock),
+        )
     basis = replace(
         _basis(settings, as_of, artifact, context, model.description.inputs.reach),
-        undelivered=undelivered_days(recent, holiday_flags(recent, context, settings.country)),
+        undelivered=undelivered,
         closed_weekdays=closed_weekdays_of_chain(recent.sold, as_of),
         widths="" if widths.widths.is_neutral else sha256(widths.widths.to_bytes()),
+        similar={store: sales.digest() for store, sales in similar.items()},
     )
     spec = RunSpec(
         bucket=storage.url,
@@ -158,7 +177,8 @@ def prepare(
         run_id=new_run_id(as_of, now),
         generated_at=now,
         widths=widths.widths,
-        stock=partition.IN_STOCK in histories.columns.names,
+        stock=stock,
+        similar=similar,
     )
     chunks = _plan_chunks(storage, settings, histories, basis, request.stores)
     planned_chunks = execute.with_existing_parts(
@@ -174,7 +194,7 @@ def prepare(
         model=model,
         spec=spec,
         planned_chunks=planned_chunks,
-        expected=tables.expected(store_ids),
+        expected=expected,
         current=current,
         warnings=_warnings(histories),
         widths=widths,
@@ -252,9 +272,18 @@ def _plan_chunks(
 ) -> list[plan.Chunk]:
     """The chunks of a run."""
     files = plan.relevant(histories.files, basis, stores)
+    new = [store for store in basis.similar if stores is None or store in stores]
+    files = plan.with_new_stores(files, new) if new else files
     oversized = plan.oversized(files, settings.plan)
     groups = {store: _row_groups(storage, path) for store, path in oversized.items()}
     return plan.make(files, basis, settings.plan, groups)
+
+
+def _trading_columns(model: Model) -> tuple[str, ...]:
+    """`open` and `promo`, if the model reads them: similar stores are read as their chunks are."""
+    inputs = model.description.inputs
+    numbers = [name for name in inputs.known_ahead if name not in inputs.categories]
+    return tuple(name for name in numbers if name in ("open", "promo"))
 
 
 def _row_groups(storage: Storage, path: str) -> list[plan.RowGroup]:

@@ -29,6 +29,9 @@ Flags = npt.NDArray[np.bool_]
 HOLIDAY_REACH = 35
 """Holidays are known for so many days before the first day and after the last day, too."""
 
+LIKE = "like"
+"""The column of the stores table that names a similar store. It is no feature."""
+
 _NO_STORE = -1
 
 
@@ -161,7 +164,7 @@ def _stores(
     numbers_of: dict[str, Floats] = {}
     texts_of: dict[str, Texts] = {}
     for name in table.column_names:
-        if name in ("store_id", "region"):
+        if name in ("store_id", "region", LIKE):
             continue
         if is_number(table.schema.field(name).type):
             numbers_of[name] = np.append(numbers(table[name]), np.nan)
