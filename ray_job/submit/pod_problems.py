@@ -25,7 +25,9 @@ def problem(rayjob: Resource, pods: Iterable[Resource], warnings: Iterable[Resou
     name = rayjob["metadata"]["name"]
     status = rayjob.get("status") or {}
     cluster = status.get("rayClusterName") or ""
-    events = list(warnings)
+    # An earlier RayJob may have had the same name.
+    created = str(rayjob["metadata"].get("creationTimestamp") or "")[:19]
+    events = [event for event in warnings if _moment(event) >= created]
     own = sorted(
         (pod for pod in pods if _belongs(pod, name, cluster)),
         key=lambda pod: (_rank(pod), pod["metadata"]["name"]),
@@ -100,6 +102,7 @@ def _moment(event: Mapping[str, Any]) -> str:
         event.get("lastTimestamp"),
         event.get("eventTime"),
         event.get("firstTimestamp"),
+        (event.get("metadata") or {}).get("creationTimestamp"),
     )
     return next((str(moment)[:19] for moment in moments if moment), "")
 

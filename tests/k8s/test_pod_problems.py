@@ -9,7 +9,8 @@ CLUSTER = f"{NAME}-abcde"
 
 
 def rayjob(**status):
-    return {"metadata": {"name": NAME}, "status": {"rayClusterName": CLUSTER, **status}}
+    metadata = {"name": NAME, "creationTimestamp": "2026-11-23T00:00:00Z"}
+    return {"metadata": metadata, "status": {"rayClusterName": CLUSTER, **status}}
 
 
 def pod(kind="head", *, phase="Pending", waiting=None, init=None, cluster=CLUSTER, **status):
@@ -106,12 +107,14 @@ MOUNT = event("Pod", f"{CLUSTER}-head", "FailedMount", 'secret "missing" not fou
         (
             [],
             [
-                event("RayCluster", CLUSTER, "FailedToCreate", "old", "2026-11-23T00:00:00Z"),
+                event("RayCluster", CLUSTER, "FailedToCreate", "old", "2026-11-23T00:00:30Z"),
                 event("RayCluster", CLUSTER, "FailedToCreate", "violates PodSecurity"),
                 event("RayCluster", "storecast-20261121-x", "FailedToCreate", "another"),
             ],
             f"RayCluster {CLUSTER}: FailedToCreate: violates PodSecurity",
         ),
+        # Of an earlier RayJob of this name.
+        ([], [event("RayJob", NAME, "InvalidRayJobSpec", "old", "2026-11-22T23:59:59Z")], None),
         (
             [],
             [event("Job", NAME, "FailedCreate", "exceeded quota")],
