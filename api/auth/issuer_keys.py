@@ -45,7 +45,8 @@ class IssuerKeys:
     async def find(self, issuer: Issuer, key_id: str | None, now: datetime) -> jwt.PyJWK:
         """Raises SignInError for an unknown key, SignInUnavailableError without any keys."""
         key_set = self._key_sets.setdefault(issuer.jwks, _KeySet())
-        if self._must_fetch(key_set, key_id, now):
+        is_fetched_now = key_set.lock.locked() and key_id not in key_set.keys
+        if is_fetched_now or self._must_fetch(key_set, key_id, now):
             async with key_set.lock:
                 if self._must_fetch(key_set, key_id, now):
                     await self._fetch(issuer, key_set, now)
