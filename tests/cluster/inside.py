@@ -56,7 +56,12 @@ def put_project() -> None:
 
 def overlay() -> str:
     """The overlay that setup would choose for the cluster's KubeRay."""
-    return "prod" if _KUBERAY.read_text().startswith("1.5.") else "prod-kuberay-1.6"
+    return "prod" if kuberay().startswith("1.5.") else "prod-kuberay-1.6"
+
+
+def kuberay() -> str:
+    """The version of the cluster's KubeRay."""
+    return _KUBERAY.read_text()
 
 
 def kubectl(*arguments: object) -> None:

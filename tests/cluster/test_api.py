@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 
 import httpx
 
@@ -10,7 +11,6 @@ from tests.cluster.places import NAMESPACE
 from tests.cluster.processes import wait_until
 
 CALLERS = 4
-WORST_SECONDS = 1.0
 
 
 class Callers:
@@ -40,9 +40,9 @@ class Callers:
             while not self._stopped.is_set():
                 began = time.monotonic()
                 try:
-                    status = client.get(url).status_code
-                    if status != httpx.codes.OK:
-                        self.lost.append(f"status {status}")
+                    response = client.get(url)
+                    if response.status_code != httpx.codes.OK:
+                        self.lost.append(f"{response.status_code}: {response.text[:300]}")
                 except httpx.HTTPError as error:
                     self.lost.append(f"{type(error).__name__} kept={keep}: {error}")
                 self.seconds.append(time.monotonic() - began)
@@ -85,7 +85,7 @@ def test_a_rolling_update_loses_no_request(clean_night, ask):
         )
     figures = {
         "requests": len(callers.seconds),
-        "lost": len(callers.lost),
+        "lost": dict(Counter(callers.lost)),
         "worst": f"{max(callers.seconds):.2f} s",
     }
     nightly_job.report("rolling update", [f"{name}: {value}" for name, value in figures.items()])

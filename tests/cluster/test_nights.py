@@ -1,0 +1,67 @@
+"""Nights that nothing disturbs: two submitters, the end of the cluster; and no KubeRay at all."""
+
+import pytest
+
+from tests.cluster import inside, nightly_job, objects, project
+from tests.cluster.control_plane import kubectl
+from tests.cluster.nightly_job import RAYJOB
+from tests.cluster.places import BIN, NAMESPACE
+from tests.cluster.processes import succeeds, wait_until
+
+
+def test_two_submitters_make_one_night(clean_night, published_receipts):
+    nights = [nightly_job.start(name) for name in ("first", "second")]
+    for night in nights:
+        nightly_job.finish(night)
+        assert (night.condition, night.exit_codes) == ("Complete", [0]), night.log
+    assert objects.names("rayjobs") == {RAYJOB, "storecast-template"}
+    assert len(published_receipts()) == 1
+    started = [
+        event["attached"]
+        for night in nights
+        for event in night.events
+        if event["event"] == "submit_started"
+    ]
+    assert sorted(started) == [False, True]
+
+
+def test_the_cluster_of_a_night_goes_and_its_status_stays(clean_night):
+    night = nightly_job.finish(nightly_job.start())
+    assert night.exit_codes == [0], night.log
+    cluster = objects.get("rayjob", RAYJOB)["status"]["rayClusterName"]
+    assert objects.get("raycluster", cluster) is not None
+    gone = "the cluster's end, two minutes after the night's"
+    wait_until(300, gone, lambda: objects.get("raycluster", cluster) is None, 2)
+    pods = f"ray.io/cluster={cluster}"
+    wait_until(120, "the pods' end", lambda: not objects.names("pods", pods), 2)
+    assert objects.get("rayjob", RAYJOB)["status"]["jobStatus"] == "SUCCEEDED"
+
+
+def test_the_template_itself_never_starts(set_up):
+    status = objects.get("rayjob", "storecast-template")["status"]
+    assert not status.get("jobStatus")
+    pods = objects.names("pods", "ray.io/cluster")
+    assert not any(name.startswith("storecast-template") for name in pods)
+
+
+@pytest.fixture
+def without_kuberay(clean_night):
+    """The custom resource definitions of KubeRay are gone, and with them every RayJob."""
+    definitions = BIN / f"crds-{inside.kuberay()}"
+    objects.call("delete", "--filename", definitions, "--timeout=100s")
+    yield
+    inside.kubectl("apply", "--server-side", "--filename", definitions)
+    ready = kubectl("wait", "--for=condition=Established", "crd/rayjobs.ray.io", "--timeout=1s")
+    wait_until(60, "KubeRay's definitions", lambda: succeeds(*ready))
+    applied = project.apply(project.write_overlay(inside.overlay()))
+    assert applied.returncode == 0, applied.stderr
+    objects.patch("cronjob", "storecast-hourly", {"spec": {"suspend": True}})
+
+
+def test_a_cluster_without_kuberay_is_told(without_kuberay):
+    result = nightly_job.submit_here("--wait", STORECAST_NAMESPACE=NAMESPACE)
+    assert result.returncode == 2
+    assert "install KubeRay's operator" in result.stderr
+    applied = project.apply(project.write_overlay(inside.overlay()))
+    assert applied.returncode != 0
+    assert "RayJob" in applied.stderr
