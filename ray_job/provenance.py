@@ -79,6 +79,11 @@ def settings_digest(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
 
+def all_settings_digest(settings: Settings) -> str:
+    """The sha256 of all settings but the bucket."""
+    return hashlib.sha256(settings.model_dump_json(exclude={"bucket"}).encode()).hexdigest()
+
+
 def _imported(path: Path) -> Iterator[str]:
     """The top-level packages that a module imports."""
     for node in ast.walk(ast.parse(path.read_bytes())):

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from ray_job.bucket import keys
+from ray_job.bucket.errors import ConflictError
 from ray_job.bucket.records import Record
 from ray_job.bucket.storage import Storage
 from ray_job.bucket.widths import IntervalWidths
@@ -192,6 +193,11 @@ class Receipt(Record):
     table_version: int = 0
     context_digest: str = ""
     settings_digest: str = ""
+    all_settings_digest: str = ""
+    """Of all settings, also of those that decide no prediction; empty in receipts of 0.2.0."""
+    written_by: str | None = None
+    """The run that wrote this receipt in the name of the one that published, since it found none.
+    The run that published replaces it, if it lives."""
     versions: dict[str, str] = Field(default_factory=dict)
     revision: str | None = None
 
@@ -199,6 +205,22 @@ class Receipt(Record):
 def write(storage: Storage, receipt: Receipt) -> None:
     """Write a receipt. Idempotent. Raises ConflictError if the run id has a different receipt."""
     storage.create(keys.receipt(receipt.as_of, receipt.run_id), receipt.to_bytes())
+
+
+def write_own(storage: Storage, receipt: Receipt) -> None:
+    """Write the receipt of the run that calls. Idempotent.
+
+    A receipt that a later run has written in its name meanwhile is replaced. Raises ConflictError
+    if the run id has a receipt of another run.
+    """
+    try:
+        write(storage, receipt)
+    except ConflictError:
+        key = keys.receipt(receipt.as_of, receipt.run_id)
+        stored = storage.read_versioned(key)
+        if Receipt.from_bytes(stored.data, key).written_by is None:
+            raise
+        storage.replace(key, receipt.to_bytes(), stored.generation)
 
 
 def read(storage: Storage, as_of: date, run_id: str) -> Receipt:

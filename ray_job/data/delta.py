@@ -23,11 +23,11 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, StorageError
+from ray_job.bucket.errors import ConflictError, CorruptError, StorageError
 from ray_job.bucket.storage import Storage
 from ray_job.data.log_replay import FILES_SCHEMA, TableSnapshot, UnsupportedLogError
 from ray_job.data.log_replay import read as read_log
-from ray_job.data.table_features import TableFeatures, deletion_vector_error
+from ray_job.data.table_features import deletion_vector_error, features_of
 
 STORE = "store_id"
 APP_ID = "ingest"
@@ -85,13 +85,24 @@ def _sentence(error: BaseException) -> str:
 
 
 def open_table(storage: Storage, root: str) -> DeltaTable | None:
-    """The newest snapshot of the table under `root`, None where there is no table."""
+    """The newest snapshot of the table under `root`, None where there is no table.
+
+    Raises CorruptError where there is a log of which delta-rs sees no table.
+    """
     address, options = storage.delta(root)
     with _translated_errors(root):
         try:
             return DeltaTable(address, storage_options=options)
         except TableNotFoundError:
-            return None
+            pass
+    # Delta-rs says the same of a log that it cannot list, and a new table would be made on top.
+    first = next(iter(storage.list(f"{root}/_delta_log/")), None)
+    if first is not None:
+        raise CorruptError(
+            f"{root}: there is a log ({first.key}, …), but no table can be read from it: its first"
+            " commit or a checkpoint is missing; restore the objects of the log"
+        )
+    return None
 
 
 def open_or_create(
@@ -258,20 +269,6 @@ def check_table(storage: Storage, table: DeltaTable) -> None:
     if "deletionVectors" in features.reader_features:
         # This refuses the table if a file has one.
         open_snapshot(storage, keys.BATCH_DATA)
-
-
-def features_of(table: DeltaTable) -> TableFeatures:
-    """The features of a snapshot that delta-rs has opened."""
-    protocol, described = table.protocol(), table.metadata()
-    return TableFeatures(
-        protocol.min_reader_version,
-        protocol.min_writer_version,
-        protocol.reader_features or (),
-        protocol.writer_features or (),
-        described.configuration,
-        table.schema().to_json(),
-        described.partition_columns,
-    )
 
 
 def list_files(table: DeltaTable) -> pa.Table:

@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deltalake import DeltaTable
+
 from ray_job.bucket.errors import InputError
 
 _READABLE = {
@@ -120,6 +122,20 @@ class NewestHeader:
             described.get("schemaString") or "",
             described.get("partitionColumns") or (),
         )
+
+
+def features_of(table: DeltaTable) -> TableFeatures:
+    """The features of a snapshot that delta-rs has opened."""
+    protocol, described = table.protocol(), table.metadata()
+    return TableFeatures(
+        protocol.min_reader_version,
+        protocol.min_writer_version,
+        protocol.reader_features or (),
+        protocol.writer_features or (),
+        described.configuration,
+        table.schema().to_json(),
+        described.partition_columns,
+    )
 
 
 def deletion_vector_error(root: str, path: str) -> InputError:

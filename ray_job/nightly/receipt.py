@@ -101,6 +101,7 @@ def make_receipt(
         table_version=run_plan.table_version,
         context_digest=spec.context.digest,
         settings_digest=spec.basis.settings,
+        all_settings_digest=provenance.all_settings_digest(spec.settings),
         versions=provenance.versions(),
         revision=provenance.revision(),
     )
@@ -137,6 +138,7 @@ def receipt_without_plan(
         bad_deliveries=request.bad_deliveries,
         horizon=settings.horizon,
         settings_digest=provenance.settings_digest(settings),
+        all_settings_digest=provenance.all_settings_digest(settings),
         versions=provenance.versions(),
         revision=provenance.revision(),
     )

@@ -169,7 +169,7 @@ def _run(
     ).model_copy(update={"scored": {day: table.num_rows for day, table in scores.items()}})
     if publication.state == "unchanged" and did_nothing:
         return _earlier(storage, run_plan.current, receipt)
-    receipts.write(storage, receipt)
+    receipts.write_own(storage, receipt)
     return receipt
 
 
@@ -268,29 +268,40 @@ def _publish(
 def _earlier(storage: Storage, current: Pointer, receipt: Receipt) -> Receipt:
     """The receipt of the run that published the current release of the as-of.
 
-    If that run died before it wrote a receipt, this run's `receipt` is written under its run id. If
-    other deliveries are bad than the earlier receipt names, this run's own receipt is written.
+    If there is none, this run's `receipt` is written in its name. If this run has other bad
+    deliveries, warnings or settings than that receipt, its own receipt is written, and returned.
     """
     entry = None if receipt.release is None else current.entry(receipt.release)
     if entry is None:
         # Another run published it a moment ago.
-        receipts.write(storage, receipt)
+        receipts.write_own(storage, receipt)
         return receipt
-    with suppress(NotFoundError):
+    try:
         earlier = receipts.read(storage, entry.as_of, entry.run_id)
-        if set(earlier.bad_deliveries) == set(receipt.bad_deliveries):
-            return earlier
-        receipts.write(storage, receipt)
-        return receipt
-    status: Status = "published_with_failures" if receipt.exit_code else "published"
-    substitute = receipt.model_copy(
-        update={
-            "run_id": entry.run_id,
-            "status": status,
-            "published": True,
-            "message": "written by a later run, as the one that published died before it could",
-        }
+    except NotFoundError:
+        status: Status = "published_with_failures" if receipt.exit_code else "published"
+        substitute = receipt.model_copy(
+            update={
+                "run_id": entry.run_id,
+                "status": status,
+                "published": True,
+                "message": "written by a later run, which found no receipt of this one",
+                "written_by": receipt.run_id,
+            }
+        )
+        with suppress(ConflictError):
+            receipts.write(storage, substitute)
+        earlier = receipts.read(storage, entry.as_of, entry.run_id)
+    if _describes(earlier, receipt):
+        return earlier
+    receipts.write_own(storage, receipt)
+    return receipt
+
+
+def _describes(earlier: Receipt, receipt: Receipt) -> bool:
+    """Whether a receipt says what the one of a run that did nothing would say."""
+    return (
+        set(earlier.bad_deliveries) == set(receipt.bad_deliveries)
+        and earlier.warnings == receipt.warnings
+        and earlier.all_settings_digest in ("", receipt.all_settings_digest)
     )
-    with suppress(ConflictError):
-        receipts.write(storage, substitute)
-    return receipts.read(storage, entry.as_of, entry.run_id)

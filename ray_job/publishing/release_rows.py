@@ -17,6 +17,7 @@ from ray_job.bucket.parts import OUTCOME_SCHEMA, WrittenPart
 from ray_job.bucket.reasons import COVERED, Outcome
 from ray_job.bucket.releases import PART_REFERENCE, RELEASE_SCHEMA
 from ray_job.data.arrays import Floats, matrix
+from ray_job.evaluation.sales import SOLD_DECIMALS
 
 Interval = Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]
 """Computes the bounds of totals from four arrays (stores, days): the three sums of
@@ -83,11 +84,15 @@ def release_rows(
 
 
 def sold(outcomes: pa.Table, as_of: date) -> tuple[list[str], npt.NDArray[np.datetime64], Floats]:
-    """Past sales: store ids (n), days (d), oldest first, and totals (n, d), NaN where unknown."""
+    """Past sales: store ids (n), days (d), oldest first, and totals (n, d), NaN where unknown.
+
+    Totals are rounded to SOLD_DECIMALS: the last digits of a sum depend on how a store was cut,
+    and sales of the same value must be the same bits each night.
+    """
     known = outcomes.filter(pc.greater(pc.list_value_length(outcomes["sold"]), 0))
     if known.num_rows == 0:
         return [], np.array([], dtype="datetime64[D]"), np.empty((0, 0))
-    totals = matrix(known["sold"])
+    totals = np.round(matrix(known["sold"]), SOLD_DECIMALS)
     days = np.datetime64(as_of, "D") - np.arange(totals.shape[1])[::-1]
     return known["store_id"].to_pylist(), days, totals
 

@@ -114,7 +114,7 @@ class DirectoryStorage:
         with _translated_errors(prefix):
             paths = sorted(
                 (Path(parent) / name).relative_to(self.root).as_posix()
-                for parent, _, names in os.walk(folder)
+                for parent, names in _walk(folder)
                 for name in names
                 if not name.startswith(_TEMPORARY)
             )
@@ -164,7 +164,7 @@ class DirectoryStorage:
     def remove_leftovers(self, before: datetime) -> int:
         removed = 0
         with _translated_errors(str(self.root)):
-            for parent, _, names in os.walk(self.root, onerror=_raise):
+            for parent, names in _walk(self.root):
                 for name in names:
                     path = Path(parent, name)
                     if _is_temporary(path) and path.stat().st_mtime < before.timestamp():
@@ -249,8 +249,28 @@ def _is_temporary(path: Path) -> bool:
     return path.parent.name == "_delta_log" and _DELTA_TEMPORARY.search(path.name) is not None
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder at and below `folder`, with the names of its files.
+
+    Linked folders are followed, each folder once. A folder that is deleted meanwhile has no files;
+    one that cannot be read raises OSError, since what cannot be read is not empty.
+    """
+
+    def check(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, onerror=check, followlinks=True):
+        try:
+            status = os.stat(parent)  # noqa: PTH116 - a bucket has hundreds of thousands of folders
+        except FileNotFoundError:
+            continue
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        yield parent, names
 
 
 def _content_differs(path: Path, other_path: Path) -> bool:

@@ -79,11 +79,11 @@ def open_context(storage: Storage) -> ContextTables:
 
 def _context_table(storage: Storage, kind: str) -> pa.Table | None:
     root = keys.context(kind)
-    table = delta.open_table(storage, root)
-    if table is None:
+    snapshot = delta.open_snapshot(storage, root)
+    if snapshot is None:
         return None
     pieces = []
-    for file in delta.list_files(table).select(["path", "size"]).to_pylist():
+    for file in snapshot.files.select(["path", "size"]).to_pylist():
         piece = read_table(storage, f"{root}/{file['path']}", file["size"])
         pieces.append(piece.drop_columns(["delivered_at"]))
     return pa.concat_tables(pieces, promote_options="default") if pieces else None

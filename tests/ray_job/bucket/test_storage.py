@@ -1,8 +1,12 @@
 """Every kind of bucket: a directory, the fake storage, and a real bucket if one is configured."""
 
+import os
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +15,7 @@ from ray_job.bucket.errors import (
     ConflictError,
     InputError,
     NotFoundError,
+    StorageError,
     StorecastError,
 )
 from ray_job.bucket.storage import open_bucket
@@ -246,3 +251,51 @@ def test_a_body_that_is_never_whole_is_an_error(gcs, read):
     gcs.faults.add(Fault("corrupt", op="get", times=None))
     with pytest.raises(StorecastError, match=r"^a: .*(checksum|mismatched hashes)"):
         getattr(storage, read)("a")
+
+
+@contextmanager
+def as_nobody():
+    """The rights of a user who owns nothing: tests may run as root, who may read everything."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_that_cannot_be_read_is_not_empty():
+    """Neither is one below it; a folder that does not exist is."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        storage = open_bucket(name)
+        storage.create("raw_data/locked/a.csv", b"x")
+        locked = Path(name) / "raw_data" / "locked"
+        locked.chmod(0)
+        try:
+            with as_nobody():
+                for prefix in ("raw_data/", "raw_data/locked/", "raw_data/locked/a"):
+                    with pytest.raises(StorageError, match="Permission denied"):
+                        list(storage.list(prefix))
+                with pytest.raises(StorageError, match="Permission denied"):
+                    storage.read("raw_data/locked/a.csv")
+                with pytest.raises(StorageError, match="Permission denied"):
+                    storage.stat("raw_data/locked/a.csv")
+                assert list(storage.list("elsewhere/")) == []
+        finally:
+            locked.chmod(0o755)
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    outside, root = tmp_path / "disk", tmp_path / "bucket"
+    (outside / "march").mkdir(parents=True)
+    root.mkdir()
+    (outside / "march" / "a.csv").write_bytes(b"x")
+    (root / "raw_data").mkdir()
+    (root / "raw_data" / "linked").symlink_to(outside)
+    (outside / "march" / "round").symlink_to(outside)
+    storage = open_bucket(str(root))
+    assert [info.key for info in storage.list("raw_data/")] == ["raw_data/linked/march/a.csv"]
+    assert storage.read("raw_data/linked/march/a.csv") == b"x"

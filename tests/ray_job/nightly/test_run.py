@@ -1,16 +1,19 @@
 """Whole nights without Ray: what is in the bucket afterwards."""
 
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from ray_job.bucket import keys, receipts
-from ray_job.bucket.errors import CorruptError, InputError
+from ray_job.bucket.errors import ConflictError, CorruptError, InputError, StorecastError
+from ray_job.bucket.storage.directory import DirectoryStorage
 from ray_job.data.histories import open_histories
-from ray_job.settings import Plan, Run
-from tests.support.shop import BIG, DAY, LAST, STORES, generations, midnight
+from ray_job.settings import Gates, Plan, Run
+from tests.support.shop import BIG, DAY, LAST, STORES, Shop, generations, midnight, sales_row
 
 
 def test_a_night(shop):
@@ -169,6 +172,79 @@ def test_a_restart_after_the_receipt_was_lost_writes_one(shop):
     before = generations(shop.storage)
     assert shop.run() == again
     assert generations(shop.storage) == before
+
+
+@dataclass(frozen=True)
+class Interrupted(DirectoryStorage):
+    """A bucket in which something happens right before the first receipt is written."""
+
+    events: list = field(default_factory=list)
+
+    def create(self, key, data):
+        if key.startswith(keys.RECEIPTS) and self.events:
+            self.events.pop()()
+        super().create(key, data)
+
+
+def test_a_run_whose_receipt_another_one_wrote_is_no_error(shop):
+    """The other run finds the publication, and no receipt. The one that published is alive."""
+    others = []
+    root = Path(shop.storage.url)
+    slow = Interrupted(root, [lambda: others.append(shop.run())])
+    receipt = Shop(slow).run()
+    assert (receipt.status, receipt.exit_code) == ("published", 0)
+    (other,) = others
+    assert (other.run_id, other.status, other.exit_code) == (receipt.run_id, "published", 0)
+    assert "died" not in other.message
+    assert receipts.read(shop.storage, LAST, receipt.run_id) == receipt
+    assert receipt.written_by is None
+    before = generations(shop.storage)
+    assert shop.run() == receipt
+    assert generations(shop.storage) == before
+
+
+@pytest.mark.parametrize("table", [keys.BATCH_DATA, *map(keys.context, keys.CONTEXT_KINDS)])
+@pytest.mark.parametrize("left", [0, 40])
+def test_a_damaged_newest_commit_is_an_error_and_not_an_empty_table(shop, table, left):
+    log = f"{table}/_delta_log/"
+    newest = max(info.key for info in shop.storage.list(log) if info.key.endswith(".json"))
+    shop.tamper(newest, lambda data: data[:left])
+    with pytest.raises(CorruptError, match=f"^{newest}: "):
+        shop.run()
+    assert shop.pointer.current is None
+
+
+@pytest.mark.parametrize("table", [keys.BATCH_DATA, keys.context("stores")])
+def test_a_log_without_its_first_commit_is_an_error_and_not_a_new_table(shop, table):
+    first = f"{table}/_delta_log/{0:020d}.json"
+    shop.storage.delete(first, shop.storage.stat(first).generation)
+    with pytest.raises(StorecastError, match=table):
+        shop.run()
+    before = generations(shop.storage)
+    with pytest.raises(StorecastError, match=table):
+        shop.deliver([sales_row("s002", LAST)])
+    assert generations(shop.storage) == before
+
+
+def test_a_receipt_of_another_run_is_never_replaced(shop):
+    receipt = shop.run()
+    with pytest.raises(ConflictError):
+        receipts.write_own(shop.storage, receipt.model_copy(update={"message": "other"}))
+
+
+def test_a_run_with_other_settings_leaves_a_receipt_of_its_own(shop):
+    """It changes nothing, as all parts are there, but whoever reads it learns of the settings."""
+    first = shop.run()
+    other = shop.having(gates=Gates(mean_factor=3.0))
+    again = other.run()
+    assert (again.status, again.published) == ("unchanged", False)
+    assert again.run_id != first.run_id
+    assert again.all_settings_digest != first.all_settings_digest
+    assert receipts.read(shop.storage, LAST, again.run_id) == again
+    key = keys.receipt(LAST, first.run_id)
+    shop.storage.delete(key, shop.storage.stat(key).generation)
+    assert other.run().run_id == first.run_id  # it is written in the name of the one that published
+    assert receipts.read(shop.storage, LAST, first.run_id).published
 
 
 @pytest.mark.parametrize("as_of", [LAST + DAY, date(2026, 12, 24)])
