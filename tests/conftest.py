@@ -13,6 +13,7 @@ import pytest
 from ray_job.bucket.storage import Storage, open_bucket
 from tests.fake_gcs import FakeGcs
 from tests.support.drafts import Publisher
+from tests.support.gcloud import GcloudParser
 from tests.support.shop import Shop, filled, objects
 
 BUCKET = "chain"
@@ -70,6 +71,12 @@ def gcs_shop(gcs: FakeGcs) -> Shop:
     """The same on the fake storage."""
     fill(gcs, objects())
     return Shop(open_bucket(f"gs://{BUCKET}"))
+
+
+@pytest.fixture(scope="session")
+def parse_gcloud(tmp_path_factory: pytest.TempPathFactory) -> GcloudParser:
+    """gcloud's own parser. Skips the test where gcloud is not installed."""
+    return GcloudParser(tmp_path_factory.mktemp("gcloud"))
 
 
 @pytest.fixture(scope="session")

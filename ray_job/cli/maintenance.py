@@ -1,4 +1,4 @@
-"""The commands that keep the bucket in order: rollback, clean-up."""
+"""The commands that keep the bucket in order: rollback, restore-pointer, clean-up."""
 
 from __future__ import annotations
 
@@ -66,6 +66,41 @@ def _print_rollback(report: Rollback) -> None:
             f" {report.model_version} made this one. `storecast promote {report.model_version}`"
             " makes the next night use the latter."
         )
+
+
+@app.command("restore-pointer")
+def restore_pointer(
+    release: Annotated[
+        str | None,
+        typer.Argument(
+            help="The release that becomes current. Default: the newest that was published.",
+            show_default=False,
+        ),
+    ] = None,
+    bucket: Bucket = None,
+    settings: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make a pointer that is missing or damaged again, from releases and receipts.
+
+    It refuses where the pointer is good. See docs/restore.md.
+    """
+    from ray_job.cli.output import print_line
+    from ray_job.publishing.restore import restore_pointer as restore
+
+    command = open_command(bucket, settings, as_json=as_json)
+    report = restore(command.storage(), command.settings, release)
+    command.print_json(asdict(report))
+    if as_json:
+        return
+    print_line(
+        f"Release {report.release} is current, as of {report.as_of:%A %-d %B %Y};"
+        f" {report.publications} publications are known again."
+    )
+    for name in report.abandoned:
+        print_line(f"  {name} is marked as bad")
+    for reason in report.unreadable:
+        print_line(f"  left out: {reason}")
 
 
 @app.command("clean-up")

@@ -96,36 +96,6 @@ def operator(fake):
         thread.join()
 
 
-@pytest.fixture(scope="session")
-def parse_gcloud(tmp_path_factory):
-    """Parses lists of arguments with gcloud's parser, in one process of its own Python."""
-    gcloud = shutil.which("gcloud")
-    if gcloud is None:
-        pytest.skip("gcloud is not installed, and it is what reads its commands")
-    root = Path(gcloud).resolve().parents[1]
-    python = root / "platform" / "bundledpythonunix" / "bin" / "python3"
-    if not (root / "lib" / "googlecloudsdk").is_dir() or not python.exists():
-        pytest.skip(f"{root} is no Google Cloud SDK with a Python of its own")
-
-    def parse(lines):
-        process = subprocess.run(
-            [python, Path(__file__).parent / "support" / "gcloud_parser.py", root],
-            input=json.dumps(lines),
-            env={
-                **os.environ,
-                "CLOUDSDK_CONFIG": str(tmp_path_factory.mktemp("gcloud")),
-                "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
-            },
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        return json.loads(process.stdout)
-
-    return parse
-
-
 class ScriptRunner:
     """Runs setup and teardown in a copy of k8s/, with fakes of the programs that they call."""
 

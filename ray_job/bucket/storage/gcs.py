@@ -252,7 +252,8 @@ class GcsStorage:
 
     def _info(self, blob: Any) -> ObjectInfo:
         key = blob.name.removeprefix(self.prefix)
-        return ObjectInfo(key, int(blob.size), str(blob.generation), blob.time_created)
+        # Some servers leave the size of an empty object out.
+        return ObjectInfo(key, int(blob.size or 0), str(blob.generation), blob.time_created)
 
 
 def _emulator() -> str | None:
