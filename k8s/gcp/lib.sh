@@ -135,17 +135,17 @@ confirmed() {
 # be limited to a prefix.
 grants() {
   cat <<'G'
-storecast-job objectViewer raw_data/ models/ batch_data/ context/ results/
-storecast-job objectCreator batch_data/ context/ results/
-storecast-job objectUser batch_data/_delta_log/ context/weather/_delta_log/ context/holidays/_delta_log/ context/stores/_delta_log/ results/current.json
+storecast-job objectViewer raw_data/ models/ batch_data/ packs/ context/ results/
+storecast-job objectCreator batch_data/ packs/ context/ results/
+storecast-job objectUser packs/v1/index.json batch_data/_delta_log/ context/weather/_delta_log/ context/holidays/_delta_log/ context/stores/_delta_log/ results/current.json
 storecast-trainer objectViewer models/ batch_data/ context/
 storecast-trainer objectCreator models/
 storecast-trainer objectUser models/current.json
 storecast-submitter objectViewer results/receipts/
 storecast-api objectViewer results/ access/
-storecast-cleaner objectViewer models/ batch_data/ context/ results/
-storecast-cleaner objectUser batch_data/ context/ results/
-storecast-adhoc objectViewer raw_data/ models/ batch_data/ context/ results/
+storecast-cleaner objectViewer models/ batch_data/ packs/ context/ results/
+storecast-cleaner objectUser batch_data/ packs/ context/ results/
+storecast-adhoc objectViewer raw_data/ models/ batch_data/ packs/ context/ results/
 storecast-adhoc objectCreator results/parts/ results/receipts/
 G
 }

@@ -9,6 +9,11 @@ RAW_DATA = "raw_data/"
 BATCH_DATA = "batch_data"
 CONTEXT_KINDS = ("weather", "holidays", "stores")
 
+PACKS = "packs/"
+PACKS_OF_FORMAT = f"{PACKS}v1/"
+"""Programs that write packs of another form have another folder."""
+PACK_INDEX = f"{PACKS_OF_FORMAT}index.json"
+
 PARTS = "results/parts/"
 RECEIPTS = "results/receipts/"
 RELEASES = "results/releases/"
@@ -22,20 +27,21 @@ STORE_ID_PATTERN = "[A-Za-z0-9_-]{1,64}"
 """A regular expression that a whole store id matches. An id becomes a part of keys and URLs."""
 
 
-_OWN_RESULT = re.compile(
+_OWN_OBJECT = re.compile(
     r"results/(parts/as_of=DATE/[0-9a-f]{32}-\d+\.parquet"
     r"|receipts/as_of=DATE/RUN\.json"
     r"|releases/RUN-\d+\.parquet"
     r"|accuracy/target_date=DATE/RUN\.parquet"
-    r"|widths/as_of=DATE/[^/]+\.json)".replace("DATE", r"\d{4}-\d\d-\d\d").replace(
+    r"|widths/as_of=DATE/[^/]+\.json)"
+    r"|packs/v1/(index\.json|[0-9a-f]{32}\.arrows)".replace("DATE", r"\d{4}-\d\d-\d\d").replace(
         "RUN", r"\d{8}-\d{8}T\d{6}-[0-9a-f]{6}"
     )
 )
 
 
-def is_own_result(key: str) -> bool:
-    """Whether the key has the form of a part, receipt, release, scores or widths of a run."""
-    return _OWN_RESULT.fullmatch(key) is not None
+def is_own_object(key: str) -> bool:
+    """Whether the key is as that of a part, receipt, release, scores, widths or packs of ours."""
+    return _OWN_OBJECT.fullmatch(key) is not None
 
 
 def raw(kind: str, name: str, *, replace: bool = False) -> str:
@@ -64,6 +70,11 @@ def context(kind: str) -> str:
 def manifest(version: int) -> str:
     """The list of the raw files that ingest number `version` read."""
     return f"{BATCH_DATA}/_ingest/{version:020d}.json"
+
+
+def pack(name: str) -> str:
+    """Packed histories of some stores."""
+    return f"{PACKS_OF_FORMAT}{name}.arrows"
 
 
 def model_artifact(version: str) -> str:

@@ -179,6 +179,8 @@ class Receipt(Record):
     bytes_read: int = 0
     cpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    packed_stores: int = 0
+    """Stores whose histories were read from packs; 0: there were none, or no chunk was done."""
     chunk_times: ChunkTimes = ChunkTimes()
     cost: Cost | None = None
     """None if the settings have no prices."""

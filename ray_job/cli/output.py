@@ -108,6 +108,8 @@ def print_ingest_problems(report: IngestReport) -> None:
     """What an ingest before a run could not do, on standard error."""
     if report.not_compacted is not None:
         print_error_line(f"not compacted: {report.not_compacted}")
+    if report.not_packed is not None:
+        print_error_line(f"not packed: {report.not_packed}; the next runs read slower")
     for warning in report.warnings:
         print_error_line(f"warning: {warning}")
     for delivery in report.bad:

@@ -8,15 +8,17 @@ was encoded without copying the rows.
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.reasons import ReasonCode
+from ray_job.data.packs.packed_rows import PackedRows
 from ray_job.data.partition import ROW_COLUMNS, FileRows
 from ray_job.data.store_days import StoreDays
 
@@ -42,7 +44,8 @@ class ChunkHistories:
 
     `seconds` and `cpu_seconds` are what reading took. `error` is set where the chunk could not be
     read as a whole, for example for want of memory; there are no histories then. `store_days` has
-    the days of each store of a chunk with a range of items; it is None for other chunks.
+    the days of each store of a chunk with a range of items; it is None for other chunks. `packed`
+    has those rows of the stores that came from packs; they were delivered before the others.
     """
 
     digest: str
@@ -52,19 +55,31 @@ class ChunkHistories:
     cpu_seconds: float = 0.0
     error: str | None = None
     store_days: Mapping[str, StoreDays] | None = None
+    packed: PackedRows | None = None
+
+    def of_stores(self, places: slice) -> ChunkHistories:
+        """The histories of some of the stores only, by their places in `histories`."""
+        histories = self.histories[places]
+        packed = self.packed
+        if packed is not None:
+            kept = {store for store, _ in histories}
+            packed = packed.without(packed.stores - kept)
+        return replace(self, histories=histories, packed=packed)
 
 
 @dataclass(frozen=True, slots=True)
 class _ChunkExtent:
-    """What the metadata has of a chunk; `files` are (store, number of rows, constants)."""
+    """What the metadata has of a chunk; of each store's files the number of rows, and constants."""
 
     digest: str
-    files: list[tuple[str, int, dict[str, object]]] = field(default_factory=list)
+    stores: list[tuple[str, list[tuple[int, dict[str, object]]]]] = field(default_factory=list)
     unread: list[UnreadStore] = field(default_factory=list)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     error: str | None = None
     store_days: Mapping[str, StoreDays] | None = None
+    packed: PackedRows | None = None
+    """Without its rows."""
 
 
 def encode(chunks: Sequence[ChunkHistories]) -> pa.Table:
@@ -72,8 +87,8 @@ def encode(chunks: Sequence[ChunkHistories]) -> pa.Table:
 
     A block without any row gets one row of nulls, since Ray Data drops empty blocks.
     """
-    files = [rows for chunk in chunks for _, of_store in chunk.histories for rows in of_store]
-    table = _concatenated(files) if files else _NO_ROWS
+    tables = list(itertools.chain.from_iterable(_tables(chunk) for chunk in chunks))
+    table = _concatenated(tables) if tables else _NO_ROWS
     if not table.num_rows:
         nulls = [pa.nulls(1, column.type) for column in table.schema]
         table = pa.table(nulls, schema=table.schema)
@@ -81,15 +96,15 @@ def encode(chunks: Sequence[ChunkHistories]) -> pa.Table:
         _ChunkExtent(
             chunk.digest,
             [
-                (store, rows.table.num_rows, dict(rows.constant))
+                (store, [(rows.table.num_rows, dict(rows.constant)) for rows in of_store])
                 for store, of_store in chunk.histories
-                for rows in of_store
             ],
             list(chunk.unread),
             chunk.seconds,
             chunk.cpu_seconds,
             chunk.error,
             chunk.store_days,
+            None if chunk.packed is None else replace(chunk.packed, table=_NO_ROWS),
         )
         for chunk in chunks
     ]
@@ -102,15 +117,15 @@ def decode(table: pa.Table) -> Iterator[ChunkHistories]:
     if metadata is None:
         raise CorruptError("the block has no metadata of histories")
     extents: list[_ChunkExtent] = pickle.loads(metadata)  # noqa: S301 - made by `encode`
-    rows_of_files = _split(table, [count for extent in extents for _, count, _ in extent.files])
+    pieces = _split(table, [count for extent in extents for count in _counts(extent)])
     for extent in extents:
-        histories: list[tuple[str, list[FileRows]]] = []
-        for store, _, constant in extent.files:
-            rows = FileRows(next(rows_of_files), constant)
-            if histories and histories[-1][0] == store:
-                histories[-1][1].append(rows)
-            else:
-                histories.append((store, [rows]))
+        packed = extent.packed
+        if packed is not None:
+            packed = replace(packed, table=next(pieces))
+        histories = [
+            (store, [FileRows(next(pieces), constant) for _, constant in files])
+            for store, files in extent.stores
+        ]
         yield ChunkHistories(
             extent.digest,
             histories,
@@ -119,7 +134,25 @@ def decode(table: pa.Table) -> Iterator[ChunkHistories]:
             extent.cpu_seconds,
             extent.error,
             extent.store_days,
+            packed,
         )
+
+
+def _tables(chunk: ChunkHistories) -> Iterator[pa.Table]:
+    if chunk.packed is not None:
+        yield chunk.packed.table
+    for _, files in chunk.histories:
+        for rows in files:
+            yield rows.table
+
+
+def _counts(extent: _ChunkExtent) -> Iterator[int]:
+    """The rows of each table that `_tables` gave for the chunk."""
+    if extent.packed is not None:
+        yield int(extent.packed.entry_rows.sum())
+    for _, files in extent.stores:
+        for count, _ in files:
+            yield count
 
 
 def _split(table: pa.Table, counts: Sequence[int]) -> Iterator[pa.Table]:
@@ -142,20 +175,20 @@ def _split(table: pa.Table, counts: Sequence[int]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(pieces, schema=table.schema)
 
 
-def _concatenated(files: Sequence[FileRows]) -> pa.Table:
-    """The rows of all files; nothing is copied."""
+def _concatenated(tables: Sequence[pa.Table]) -> pa.Table:
+    """The rows of all tables; nothing is copied."""
     try:
-        return pa.concat_tables(rows.table for rows in files)
+        return pa.concat_tables(tables)
     except pa.ArrowInvalid:
-        return pa.concat_tables(_with_equal_columns(files))
+        return pa.concat_tables(_with_equal_columns(tables))
 
 
-def _with_equal_columns(files: Sequence[FileRows]) -> list[pa.Table]:
-    """The tables of files with the columns of all of them; a column that is constant is null."""
-    columns = list({name: None for rows in files for name in rows.table.column_names})
+def _with_equal_columns(given: Sequence[pa.Table]) -> list[pa.Table]:
+    """The tables with the columns of all of them; a column that is constant is null."""
+    columns = list({name: None for table in given for name in table.column_names})
     tables = []
-    for rows in files:
-        table = rows.table
+    for original in given:
+        table = original
         for name in columns:
             if name not in table.column_names:
                 table = table.append_column(name, pa.nulls(table.num_rows, ROW_COLUMNS[name]))

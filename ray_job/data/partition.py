@@ -169,7 +169,7 @@ def read_store(
 
 
 def _in_order(files: list[FileRows]) -> list[FileRows]:
-    spans = [_span(rows) for rows in files]
+    spans = [delivery_span(rows) for rows in files]
     order = sorted(range(len(files)), key=lambda k: spans[k])
     if all(spans[a][1] <= spans[b][0] for a, b in itertools.pairwise(order)):
         return [files[k] for k in order]
@@ -178,7 +178,7 @@ def _in_order(files: list[FileRows]) -> list[FileRows]:
     return [FileRows(whole.sort_by(DELIVERED))]
 
 
-def _span(rows: FileRows) -> tuple[int, int]:
+def delivery_span(rows: FileRows) -> tuple[int, int]:
     """The first and the last time of delivery, in µs since 1970."""
     if DELIVERED in rows.constant:
         return rows.constant[DELIVERED], rows.constant[DELIVERED]

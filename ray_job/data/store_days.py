@@ -94,6 +94,11 @@ class ChunkDays:
                 flags[kind, place, columns[(columns >= 0) & (columns < n_days)]] = True
         return cls(flags[0], flags[1])
 
+    def add_sold(self, stores: Ints, columns: Ints) -> None:
+        """Add days on which stores sold something; columns that are not there are passed over."""
+        inside = (columns >= 0) & (columns < self.sold.shape[1])
+        self.sold[stores[inside], columns[inside]] = True
+
     def of_series(self, stores: Ints) -> tuple[ChunkDays, Ints]:
         """The days of the stores of some series, and the row of each series' store in them.
 

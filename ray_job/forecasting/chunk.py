@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import pyarrow as pa
@@ -18,18 +18,18 @@ from threadpoolctl import ThreadpoolController
 
 from ray_job import plan
 from ray_job.bucket import parts
-from ray_job.bucket.errors import CorruptError, InputError, NotFoundError, StorageError
-from ray_job.bucket.reasons import Outcome, ReasonCode
+from ray_job.bucket.errors import CorruptError, InputError, NotFoundError
+from ray_job.bucket.reasons import Outcome
 from ray_job.bucket.storage import Storage, open_bucket
-from ray_job.data.history_block import ChunkHistories, StoreHistory, UnreadStore
+from ray_job.data.history_block import ChunkHistories
 from ray_job.data.panel_builder import panels
-from ray_job.data.partition import Columns, FileRows, read_store
-from ray_job.data.requests import map_in_order
-from ray_job.data.store_days import RowMeaning, StoreDays, read_store_days
+from ray_job.data.partition import Columns
+from ray_job.data.store_days import RowMeaning
 from ray_job.forecasting.part_files import merge_outputs, write_part
 from ray_job.forecasting.predict import predict_days, widened
 from ray_job.forecasting.similar import with_new_series
 from ray_job.forecasting.store_outcomes import ChunkOutput, StoreOutcomes
+from ray_job.forecasting.store_reading import failure_reason, read_histories
 from ray_job.forecasting.task import (
     ChunkCost,
     ChunkResult,
@@ -47,11 +47,6 @@ from ray_job.plan import Chunk
 _ABOUT_THE_RUN = (InputError, CorruptError, NotFoundError, SystemError)
 """Errors that concern no single store, where a run raises them: the bucket or the model is wrong,
 or the process is damaged."""
-
-_StoreDays = Mapping[str, StoreDays] | None
-
-_SLOW_SECONDS = 60.0
-"""After a chunk has waited this long for requests that failed, its other stores are not tried."""
 
 
 def forecast_chunk(task: Task, spec: RunSpec) -> ChunkResult:
@@ -75,16 +70,13 @@ def read_chunk(task: Task, spec: RunSpec) -> ChunkHistories:
     try:
         storage = _open_storage(spec.bucket)
         columns = _columns(_load_model(_ArtifactKey(spec.artifact)), spec)
-        histories, unread, days = _read_histories(storage, task.chunk, columns)
+        histories = read_histories(storage, task.chunk, columns, spec.packs, spec.basis)
     except _ABOUT_THE_RUN:
         raise
     except Exception as error:  # noqa: BLE001 - no chunk ends the night of the others
-        return ChunkHistories(task.chunk.digest, (), error=_reason(error)[1])
-    return ChunkHistories(
-        digest=task.chunk.digest,
-        histories=histories,
-        unread=unread,
-        store_days=days,
+        return ChunkHistories(task.chunk.digest, (), error=failure_reason(error)[1])
+    return replace(
+        histories,
         seconds=time.monotonic() - began,
         cpu_seconds=time.process_time() - cpu,
     )
@@ -101,7 +93,7 @@ def forecast_histories(task: Task, spec: RunSpec, histories: ChunkHistories) -> 
     except _ABOUT_THE_RUN:
         raise
     except Exception as error:  # noqa: BLE001 - no chunk ends the night of the others
-        part = failed_part(task.chunk.store_ids, *_reason(error), spec, task.attempt + 1)
+        part = failed_part(task.chunk.store_ids, *failure_reason(error), spec, task.attempt + 1)
     return ChunkResult(
         digest=task.chunk.digest,
         part=part,
@@ -112,26 +104,9 @@ def forecast_histories(task: Task, spec: RunSpec, histories: ChunkHistories) -> 
             rows=task.chunk.rows,
             bytes=task.chunk.bytes,
             ended_at=time.time(),
+            packed_stores=0 if histories.packed is None else len(histories.packed.stores),
         ),
     )
-
-
-_REASON_CODES: tuple[tuple[type[Exception], ReasonCode], ...] = (
-    (NotFoundError, ReasonCode.GONE),
-    (CorruptError, ReasonCode.CORRUPT),
-    (InputError, ReasonCode.BAD_COLUMN),
-    (StorageError, ReasonCode.STORAGE),
-    (MemoryError, ReasonCode.MEMORY),
-)
-"""The first class that fits decides."""
-
-
-def _reason(error: Exception) -> tuple[ReasonCode, str]:
-    """The reason code and the reason of a store that met this error."""
-    for kind, code in _REASON_CODES:
-        if isinstance(error, kind):
-            return code, str(error) or f"the worker had no memory left ({type(error).__name__})"
-    return ReasonCode.ERROR, f"{type(error).__name__}: {error}"
 
 
 def _forecast_or_halve(
@@ -154,24 +129,18 @@ def _forecast_or_halve(
 
 
 def _forecast(
-    storage: Storage, chunk: Chunk, spec: RunSpec, chunk_histories: ChunkHistories | None
+    storage: Storage, chunk: Chunk, spec: RunSpec, histories: ChunkHistories | None
 ) -> ChunkOutput:
     model = _load_model(_ArtifactKey(spec.artifact))
     columns = _columns(model, spec)
-    if chunk_histories is None or chunk_histories.error is not None:
-        histories, unread, days = _read_histories(storage, chunk, columns)
-    else:
-        histories, unread = chunk_histories.histories, chunk_histories.unread
-        days = chunk_histories.store_days
-    # A store without rows is lost on its way through a block.
-    missing = {*chunk.store_ids} - {s for s, _ in histories} - {s.store_id for s in unread}
-    histories = sorted([*histories, *((store, ()) for store in missing)], key=lambda pair: pair[0])
-    output = _predict_or_halve(histories, days, model, spec)
-    if not unread:
+    if histories is None or histories.error is not None:
+        histories = read_histories(storage, chunk, columns, spec.packs, spec.basis)
+    output = _predict_or_halve(histories, model, spec)
+    if not histories.unread:
         return output
     failures = [
         outcomes_without_forecast([store.store_id], Outcome.FAILED, store.reason_code, store.reason)
-        for store in unread
+        for store in histories.unread
     ]
     outcomes = pa.concat_tables([output.outcomes, *failures]).sort_by("store_id")
     return ChunkOutput(output.rows, outcomes)
@@ -183,77 +152,36 @@ def _columns(model: Model, spec: RunSpec) -> Columns:
     return Columns(inputs.known_ahead, inputs.categories, spec.stock)
 
 
-def _read_histories(
-    storage: Storage, chunk: Chunk, columns: Columns
-) -> tuple[Sequence[StoreHistory], Sequence[UnreadStore], _StoreDays]:
-    """The histories of the chunk's stores, the stores that cannot be read, and `store_days`.
-
-    See ChunkHistories.
-    """
-    histories: list[StoreHistory] = []
-    days: dict[str, StoreDays] = {}
-    unread: list[UnreadStore] = []
-    waited_seconds = 0.0
-
-    def read(store: tuple[str, list[str]]) -> tuple[Sequence[FileRows] | Exception, float]:
-        began = time.monotonic()
-        paths = store[1]
-        try:
-            if waited_seconds > _SLOW_SECONDS:
-                raise StorageError(f"{paths[0]}: not read, since the storage did not answer")
-            if chunk.items is not None:
-                days[store[0]] = read_store_days(storage, paths)
-            return read_store(storage, paths, columns, chunk.items), 0.0
-        except MemoryError:
-            # Another store, which was read before, may be the one that is too large.
-            raise
-        except tuple(kind for kind, _ in _REASON_CODES) as error:
-            return error, time.monotonic() - began
-
-    stores = _paths_by_store(chunk)
-    answers = map_in_order(storage, read, stores)
-    for (store_id, _), (files, seconds) in zip(stores, answers, strict=True):
-        if isinstance(files, Exception):
-            unread.append(UnreadStore(store_id, *_reason(files)))
-            waited_seconds += seconds if isinstance(files, StorageError) else 0.0
-        else:
-            histories.append((store_id, files))
-    return histories, unread, None if chunk.items is None else days
-
-
-def _predict_or_halve(
-    histories: Sequence[StoreHistory], days: _StoreDays, model: Model, spec: RunSpec
-) -> ChunkOutput:
+def _predict_or_halve(read: ChunkHistories, model: Model, spec: RunSpec) -> ChunkOutput:
     """Predict all stores together; if this raises, each half by itself, down to one store."""
     try:
-        return _predict(histories, days, model, spec)
+        return _predict(read, model, spec)
     except Exception as error:
-        if not histories or (isinstance(error, MemoryError) and len(histories) > 1):
+        stores = [store for store, _ in read.histories]
+        if not stores or (isinstance(error, MemoryError) and len(stores) > 1):
             raise
-        if len(histories) == 1:
-            return _failed_output([histories[0][0]], error)
-    middle = len(histories) // 2
+        if len(stores) == 1:
+            return _failed_output(stores, error)
+    middle = len(stores) // 2
     return merge_outputs(
         [
-            _predict_or_halve(half, days, model, spec)
-            for half in (histories[:middle], histories[middle:])
+            _predict_or_halve(read.of_stores(half), model, spec)
+            for half in (slice(middle), slice(middle, None))
         ]
     )
 
 
-def _predict(
-    histories: Sequence[StoreHistory], days: _StoreDays, model: Model, spec: RunSpec
-) -> ChunkOutput:
+def _predict(read: ChunkHistories, model: Model, spec: RunSpec) -> ChunkOutput:
     basis = spec.basis
     reading = RowMeaning(spec.settings.sales.missing_is_zero, basis.undelivered)
-    stores = [store for store, _ in histories]
+    stores = [store for store, _ in read.histories]
     outcomes = StoreOutcomes(stores, basis, model.description.version, spec.similar)
     dates = (basis.first_day, basis.as_of, basis.last_day)
     columns = _columns(model, spec)
-    read = panels(histories, columns, *dates, reading, days)
+    built = panels(read.histories, columns, *dates, reading, read.store_days, read.packed)
     # A chunk with some of a store's items cannot say which items the store lacks.
-    similar = spec.similar if days is None else {}
-    for panel in with_new_series(read, stores, similar, dates, columns.known_ahead):
+    similar = spec.similar if read.store_days is None else {}
+    for panel in with_new_series(built, stores, similar, dates, columns.known_ahead):
         predictions = predict_days(
             panel,
             basis.as_of,
@@ -269,18 +197,8 @@ def _predict(
 
 
 def _failed_output(stores: Sequence[str], error: Exception) -> ChunkOutput:
-    outcomes = outcomes_without_forecast(stores, Outcome.FAILED, *_reason(error))
+    outcomes = outcomes_without_forecast(stores, Outcome.FAILED, *failure_reason(error))
     return ChunkOutput(parts.PART_SCHEMA.empty_table(), outcomes)
-
-
-def _paths_by_store(chunk: Chunk) -> list[tuple[str, list[str]]]:
-    """Each store of the chunk with the keys of its files, sorted by store."""
-    grouped: dict[str, list[str]] = {}
-    for store, path in zip(
-        chunk.files["store_id"].to_pylist(), chunk.files["path"].to_pylist(), strict=True
-    ):
-        grouped.setdefault(store, []).extend([path] if path != plan.NO_FILE else [])
-    return sorted(grouped.items())
 
 
 @lru_cache(maxsize=4)

@@ -12,6 +12,7 @@ from ray_job.bucket.parts import OUTCOME_SCHEMA, WrittenPart
 from ray_job.bucket.reasons import Outcome, ReasonCode
 from ray_job.bucket.widths import CALIBRATED, IntervalWidths
 from ray_job.data.context import Context
+from ray_job.data.packs.index import NO_PACKS, PackIndex
 from ray_job.forecasting.similar import SimilarSales
 from ray_job.model.registry import Artifact
 from ray_job.plan import Basis, Chunk
@@ -34,6 +35,8 @@ class RunSpec:
     """What new stores are forecast by."""
     stock: bool = False
     """Whether the histories have the column `in_stock`."""
+    packs: PackIndex = NO_PACKS
+    """Where the histories may be read faster. It decides nothing that is in a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class ChunkCost:
     rows: int = 0
     bytes: int = 0
     ended_at: float = 0.0
+    packed_stores: int = 0
+    """Stores of which at least some files were read from packs."""
 
 
 @dataclass(frozen=True, slots=True)

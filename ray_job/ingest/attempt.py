@@ -38,6 +38,7 @@ from ray_job.data.manifest import (
     read_past,
     write_manifest,
 )
+from ray_job.data.packs.writing import PackWriter
 from ray_job.data.table_files import ForeignFiles, foreign_files, new_file_name
 from ray_job.ingest.ingest_report import IngestReport
 from ray_job.ingest.plausibility.meaning import check_meaning
@@ -220,7 +221,9 @@ class IngestAttempt:
         table = self._table(past, batch)
         attempt_name = new_file_name()
         withdrawals = find_withdrawals(self.workspace, batch.groups_of(SALES), past.files)
-        added, removed = self._write_files(table, batch, withdrawals, attempt_name)
+        packs = PackWriter(self.storage)
+        added, removed = self._write_files(table, batch, withdrawals, attempt_name, packs)
+        packs.finish()
         self.workspace.close()
         self.storage.sync()
         stores = len({file.store_id for file in added})
@@ -233,12 +236,14 @@ class IngestAttempt:
             commit(table, added, removed, transaction=transaction, now=self.now)
         except (ConflictError, StorageError) as error:
             self._check_committed(manifest, error)
+        packs.publish()
         return IngestReport(
             files=len(stored.files),
             rows=manifest.rows,
             stores=stores,
             bytes=manifest.bytes,
             version=table_version(self.storage),
+            not_packed=packs.failure,
         )
 
     def _table(self, past: PastIngests, batch: RawBatch) -> DeltaTable:
@@ -284,6 +289,7 @@ class IngestAttempt:
         batch: RawBatch,
         withdrawals: Sequence[Withdrawal],
         file_name: str,
+        packs: PackWriter,
     ) -> tuple[list[DataFile], list[DataFile]]:
         """Write the files of the commit. Returns those that it adds, and those that it removes."""
         groups = batch.groups_of(SALES)
@@ -294,7 +300,7 @@ class IngestAttempt:
             rows = sorted_sales(self.workspace, self.settings, groups, schema)
         row_group_rows = self.settings.ingest.row_group_rows
         writer = PartitionWriter(
-            self.storage, stored_schema(schema), row_group_rows, self.workspace.folder
+            self.storage, stored_schema(schema), row_group_rows, self.workspace.folder, packs
         )
         with self.progress.stage("write", unit="stores") as stage:
             added = writer.write(rows, file_name, stage)

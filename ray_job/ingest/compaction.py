@@ -24,6 +24,7 @@ from ray_job.data.delta import (
     partition_key,
     stored_schema,
 )
+from ray_job.data.packs.writing import PackWriter
 from ray_job.data.parquet import read_batches
 from ray_job.data.requests import map_in_order
 from ray_job.data.table_files import new_file_name, own_names
@@ -77,8 +78,9 @@ def compact(
         workspace.connection.register(
             "rows_of_files", pa.RecordBatchReader.from_batches(schema, iter(rows))
         )
+        packs = PackWriter(storage)
         writer = PartitionWriter(
-            storage, stored_schema(schema), settings.ingest.row_group_rows, workspace.folder
+            storage, stored_schema(schema), settings.ingest.row_group_rows, workspace.folder, packs
         )
         try:
             ordered = workspace.stream(
@@ -87,15 +89,16 @@ def compact(
             added = writer.write(ordered, new_file_name(), stage)
         except (duckdb.Error, pa.ArrowException) as error:
             raise rows.failure or error from error
+        packs.finish()
     storage.sync()
     try:
         commit(table, added, files, changes_data=False, now=now)
     except (ConflictError, StorageError) as error:
-        if _is_committed(storage, added):
-            return stores
-        if isinstance(error, ConflictError):
-            return 0
-        raise
+        if not _is_committed(storage, added):
+            if isinstance(error, ConflictError):
+                return 0
+            raise
+    packs.publish()
     return stores
 
 

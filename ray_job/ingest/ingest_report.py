@@ -23,6 +23,8 @@ class IngestReport:
     compacted: int = 0
     not_compacted: str | None = None
     """Why compaction failed, None if it did not."""
+    not_packed: str | None = None
+    """Why there are no packs of the new rows, None if there are."""
     bad: tuple[BadDelivery, ...] = ()
     """The bad files that were left out."""
     warnings: tuple[str, ...] = ()

@@ -31,8 +31,9 @@ def ingest_fields(report: IngestReport) -> dict[str, Any]:
 
 
 def emit_ingest_finished(report: IngestReport) -> None:
-    """ERROR if a file was left out, WARNING if compaction failed or rows look odd, else INFO."""
-    severity = "WARNING" if report.not_compacted is not None or report.warnings else "INFO"
+    """ERROR if a file was left out, WARNING if something is missing or rows look odd, else INFO."""
+    failures = (report.not_compacted, report.not_packed)
+    severity = "WARNING" if any(failures) or report.warnings else "INFO"
     emit(
         "ingest_finished",
         severity="ERROR" if report.bad else severity,

@@ -84,6 +84,7 @@ def make_receipt(
         bytes_read=sum(result.cost.bytes for result in results),
         cpu_seconds=round(sum(result.cost.cpu_seconds for result in results), 3),
         peak_memory_bytes=max((result.cost.peak_memory_bytes for result in results), default=0),
+        packed_stores=sum(result.cost.packed_stores for result in results),
         chunk_times=chunk_times(results),
         cost=estimate_cost(results, seconds, spec.settings.prices),
         drift=drift(

@@ -1,11 +1,11 @@
-"""Clean-up: deletes orphans under results/, and vacuums the tables.
+"""Clean-up: deletes orphans under results/ and packs/, and vacuums the tables.
 
 An object is reachable if the pointer names it, or if a release that the pointer names refers to it.
 Every other object of a run under results/ that is older than seven days is an orphan: a part of a
 run that was never published, a release that lost its race, the receipt of a run that the pointer
-has forgotten. What this program has not written is left alone, wherever it lies. Runs adopt
-unreachable parts only while these are younger than six days, so that clean-up deletes nothing that
-a run is about to use.
+has forgotten. A pack is an orphan if the index of packs does not name it. What this program has not
+written is left alone, wherever it lies. Runs adopt unreachable parts only while these are younger
+than six days, so that clean-up deletes nothing that a run is about to use.
 """
 
 from __future__ import annotations
@@ -25,17 +25,25 @@ from ray_job.bucket import keys, pointer, releases
 from ray_job.bucket.errors import ConflictError, CorruptError, InputError, NotFoundError
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.storage import ObjectInfo, Storage
+from ray_job.data.packs.index import read_index
 from ray_job.data.requests import WORKING_FOLDER
 from ray_job.data.table_files import ForeignFiles, vacuum
 
 FLOOR = timedelta(days=7)
-_FOLDERS = (keys.PARTS, keys.RELEASES, keys.RECEIPTS, keys.ACCURACY, keys.WIDTHS)
+_FOLDERS = (
+    keys.PARTS,
+    keys.RELEASES,
+    keys.RECEIPTS,
+    keys.ACCURACY,
+    keys.WIDTHS,
+    keys.PACKS_OF_FORMAT,
+)
 _TABLES = (keys.BATCH_DATA, *(keys.context(kind) for kind in keys.CONTEXT_KINDS))
 
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """`objects` under results/ were deleted, of `bytes` in all, and `table_files` of the tables.
+    """Deleted: `objects` under results/ and packs/, of `bytes` in all, and `table_files` of tables.
 
     `foreign_files` were left alone, since this program did not write them. `foreign_examples` are
     the keys of some of them.
@@ -63,11 +71,11 @@ def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> 
     # Listing first, then the pointer: what is published in between is not old yet.
     listed = [info for folder in _FOLDERS for info in storage.list(folder)]
     old = [
-        info for info in listed if now - info.created > older_than and keys.is_own_result(info.key)
+        info for info in listed if now - info.created > older_than and keys.is_own_object(info.key)
     ]
-    foreign = [info for info in listed if not keys.is_own_result(info.key)]
+    foreign = [info for info in listed if not keys.is_own_object(info.key)]
     current, _ = pointer.read(storage)
-    kept = reachable(storage, current)
+    kept = reachable(storage, current) | _named_packs(storage)
     deleted = [info for info in old if info.key not in kept and _delete(storage, info)]
     vacuums = [vacuum(storage, root, now, older_than) for root in _TABLES]
     foreign += [info for table in vacuums for info in table.foreign]
@@ -129,6 +137,14 @@ def _is_alive(process: int) -> bool:
 
 def _parts(column: object) -> Iterator[str]:
     yield from pc.unique(pc.struct_field(pc.list_flatten(column), "part")).to_pylist()
+
+
+def _named_packs(storage: Storage) -> set[str]:
+    try:
+        packs = read_index(storage).packs
+    except CorruptError:
+        packs = ()
+    return {keys.PACK_INDEX, *(pack.key for pack in packs)}
 
 
 def _delete(storage: Storage, info: ObjectInfo) -> bool:

@@ -122,7 +122,7 @@ def test_a_big_store_is_carried_whole(shop, damage):
 def test_a_lost_file_costs_its_store(shop):
     shop.run(LAST - DAY)
     (key, *_) = shop.partition_files(BAD)
-    shop.storage.delete(key, shop.storage.stat(key).generation)
+    shop.delete(key)
     receipt = shop.run()
     check_bad(receipt, shop)
     assert receipt.failures[0].reason_code == "gone"

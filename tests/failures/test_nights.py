@@ -259,6 +259,7 @@ def test_a_lost_task_is_done_once_more(shop):
 def test_a_storage_that_fails_for_a_while(gcs_shop, gcs):
     """A part with a failure of the storage is made again, up to three attempts."""
     shop = gcs_shop
+    shop.delete(keys.PACKS)
     shop.run(LAST - DAY)
     gcs.faults.add(Fault("status", op="get", key="*store_id=s003/*", status=403, times=None))
     numbers_of_parts = []

@@ -171,6 +171,7 @@ def test_rights_are_the_least():
     assert deletes["storecast-trainer"] == {"models/current.json"}
     assert deletes["storecast-job"] == {
         "results/current.json",
+        "packs/v1/index.json",
         "batch_data/_delta_log/",
         *(f"context/{kind}/_delta_log/" for kind in ("weather", "holidays", "stores")),
     }

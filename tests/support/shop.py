@@ -249,15 +249,24 @@ class Shop:
         return [file["path"] for file in files if file["store_id"] == store]
 
     def tamper(self, key: str, change: Callable[[bytes], bytes]) -> None:
-        """Overwrite an object by what `change` makes of its bytes."""
+        """Overwrite an object by what `change` makes of its bytes.
+
+        Of a file of the histories no pack is left, from which it would be read as it was.
+        """
+        self._without_packs(key)
         current = self.storage.read_versioned(key)
         self.storage.replace(key, change(current.data), current.generation)
 
     def delete(self, *prefixes: str) -> None:
-        """Delete every object whose key begins with one of these prefixes."""
+        """Delete every object whose key begins with one of these prefixes; packs as in `tamper`."""
         for prefix in prefixes:
+            self._without_packs(prefix)
             for key in [info.key for info in self.storage.list(prefix)]:
                 self.storage.delete(key, self.storage.stat(key).generation)
+
+    def _without_packs(self, key: str) -> None:
+        if key.startswith(keys.BATCH_DATA):
+            self.delete(keys.PACKS)
 
     def part_keys(self, as_of: date = LAST) -> list[str]:
         return [info.key for info in self.storage.list(f"{keys.PARTS}as_of={as_of}/")]

@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from ray_job.bucket.storage import Storage
 from ray_job.data.delta import STORE, DataFile, parquet_writer, partition_key
+from ray_job.data.packs.sections import PackedFile, PackSource
+from ray_job.data.packs.writing import PackWriter
 from ray_job.data.parquet import conform
 from ray_job.data.partition import Constants
 from ray_job.data.requests import map_in_order
@@ -43,6 +45,8 @@ class PartitionWriter:
     stored: pa.Schema
     row_group_rows: int
     folder: Path
+    packs: PackWriter | None = None
+    """Gets what is written, except for stores that are too large for memory."""
 
     def write(
         self, batches: Iterable[pa.RecordBatch], file_name: str, stage: Stage
@@ -82,7 +86,8 @@ class PartitionWriter:
                 return self._encode_large_store(path, store_id, held, remaining)
         sink = pa.BufferOutputStream()
         with parquet_writer(sink, self.stored) as writer:
-            writer.write_table(_table(held, self.stored), row_group_size=self.row_group_rows)
+            table = _table(held, self.stored)
+            writer.write_table(table, row_group_size=self.row_group_rows)
             summary = _FileSummary()
             for piece in held:
                 summary.add(piece)
@@ -90,6 +95,9 @@ class PartitionWriter:
         content = sink.getvalue().to_pybytes()
         key = partition_key(path)
         file = summary.data_file(path, store_id, len(content))
+        if self.packs is not None:
+            days = (summary.first_day, summary.last_day)
+            self.packs.add(PackSource(store_id, [PackedFile(key, len(content), *days)], table))
         return EncodedFile(file, lambda: self.storage.write_unseen(key, content))
 
     def _encode_large_store(

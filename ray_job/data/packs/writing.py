@@ -1,0 +1,151 @@
+"""Writing packs, as a by-product of writing partitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import google_crc32c
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ray_job.bucket import keys
+from ray_job.bucket.storage import Storage
+from ray_job.data.packs.index import (
+    PackRecord,
+    Section,
+    change_index,
+    store_hash,
+    with_packs,
+)
+from ray_job.data.packs.sections import PackSource, can_be_packed, encode_section
+from ray_job.data.partition import DELIVERED
+
+_SECTION_ROWS = 32_768
+_SECTION_STORES = 512
+_BUFFER_ROWS = 1_000_000
+_PACK_BYTES = 32 * 2**20
+
+
+@dataclass(slots=True)
+class PackWriter:
+    """Collects stores and writes packs of them, which the index names only after `publish`.
+
+    Whatever goes wrong with packs ends no ingest: nothing more is written then, and `failure` says
+    why. The memory of a pack and of a million rows is needed.
+    """
+
+    storage: Storage
+    failure: str | None = None
+    written: list[PackRecord] = field(default_factory=list)
+    _buffer: list[tuple[int, PackSource]] = field(default_factory=list)
+    _buffered_rows: int = 0
+    _open: _OpenPack | None = None
+
+    def add(self, source: PackSource) -> None:
+        """Take a store's rows; those that cannot be packed are passed over."""
+        if self.failure is not None or not can_be_packed(source.rows):
+            return
+        self._buffer.append((store_hash(source.store_id), source))
+        self._buffered_rows += source.rows.num_rows
+        if self._buffered_rows >= _BUFFER_ROWS:
+            self._guarded_flush()
+
+    def finish(self) -> None:
+        """Write what is left."""
+        self._guarded_flush(is_last=True)
+
+    def publish(self) -> None:
+        """Name the written packs in the index, once a commit has their files."""
+        if self.failure is None and self.written:
+            try:
+                change_index(self.storage, lambda index: with_packs(index, tuple(self.written)))
+            except Exception as error:  # noqa: BLE001 - packs end no ingest
+                self.failure = _reason(error)
+
+    def _guarded_flush(self, *, is_last: bool = False) -> None:
+        if self.failure is not None:
+            return
+        try:
+            self._flush()
+            if is_last:
+                self._close()
+        except Exception as error:  # noqa: BLE001 - packs end no ingest
+            self.failure = _reason(error)
+            self._buffer, self._open = [], None
+
+    def _flush(self) -> None:
+        self._buffer.sort(key=lambda member: member[0])
+        members: list[tuple[int, PackSource]] = []
+        rows = 0
+        for member in self._buffer:
+            if members and (rows >= _SECTION_ROWS or len(members) >= _SECTION_STORES):
+                self._write_section(members)
+                members, rows = [], 0
+            members.append(member)
+            rows += member[1].rows.num_rows
+        if members:
+            self._write_section(members)
+        self._buffer, self._buffered_rows = [], 0
+
+    def _write_section(self, members: list[tuple[int, PackSource]]) -> None:
+        first, last = members[0][0], members[-1][0]
+        if self._open is not None and not self._open.takes(first):
+            self._close()
+        if self._open is None:
+            self._open = _OpenPack()
+        self._open.append(first, last, [source for _, source in members])
+
+    def _close(self) -> None:
+        if self._open is not None and self._open.sections:
+            self.written.append(self._open.write(self.storage))
+        self._open = None
+
+
+@dataclass(slots=True)
+class _OpenPack:
+    """A pack that is being filled."""
+
+    name: str = field(default_factory=lambda: uuid4().hex)
+    pieces: list[bytes] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+    bytes: int = 0
+    stores: int = 0
+    rows: int = 0
+    first_delivered: int = 2**63 - 1
+
+    def takes(self, first_hash: int) -> bool:
+        follows = not self.sections or first_hash >= self.sections[-1].last
+        return follows and self.bytes < _PACK_BYTES
+
+    def append(self, first: int, last: int, sources: list[PackSource]) -> None:
+        metadata = {"pack": self.name, "section": str(len(self.sections))}
+        data = encode_section(sources, metadata)
+        if data is None:
+            return
+        checksum = google_crc32c.value(data)
+        self.sections.append(Section(first, last, self.bytes, len(data), checksum))
+        self.pieces.append(data)
+        self.bytes += len(data)
+        self.stores += len(sources)
+        self.rows += sum(source.rows.num_rows for source in sources)
+        earliest = min(
+            pc.min(source.rows[DELIVERED].cast(pa.int64())).as_py() for source in sources
+        )
+        self.first_delivered = min(self.first_delivered, earliest)
+
+    def write(self, storage: Storage) -> PackRecord:
+        key = keys.pack(self.name)
+        storage.write_unseen(key, b"".join(self.pieces))
+        return PackRecord(
+            key=key,
+            sections=tuple(self.sections),
+            stores=self.stores,
+            rows=self.rows,
+            bytes=self.bytes,
+            first_delivered=self.first_delivered,
+        )
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,220 @@
+"""Whatever is in packs, and however it was delivered: what is read is what partitions give."""
+
+import itertools
+import tempfile
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ray_job import plan
+from ray_job.bucket.storage import open_bucket
+from ray_job.data.delta import parquet_writer
+from ray_job.data.packs.index import read_index
+from ray_job.data.packs.sections import PackedFile, PackSource
+from ray_job.data.packs.values import pack_numbers, unpack_numbers
+from ray_job.data.packs.writing import PackWriter
+from ray_job.data.partition import Constants
+from tests.support.packed import basis, both_ways, chunk_of
+
+FIRST = date(2026, 3, 1)
+DATES = basis(FIRST, FIRST + timedelta(days=9))
+EPOCH = date(1970, 1, 1)
+SCHEMA = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("date", pa.date32()),
+        ("sales", pa.float64()),
+        ("delivered_at", pa.timestamp("us", "UTC")),
+        ("op", pa.string()),
+        ("open", pa.float64()),
+        ("weather", pa.string()),
+    ]
+)
+
+wide_rows = st.tuples(
+    st.sampled_from(["", "a", "b"]),
+    st.integers(-3, 14),
+    st.sampled_from([None, 0.0, -0.0, 1.0, 2.5, 17.25, 0.1, 1e9, -3.0, 123456.789]),
+    st.sampled_from([None, 0.0, 1.0]),
+    st.sampled_from([None, "dry", "wet", "fog"]),
+)
+colliding_rows = st.tuples(
+    st.just(""),
+    st.integers(0, 1),
+    st.sampled_from([None, 0.0, 1.0, 2.5]),
+    st.sampled_from([None, 0.0, 1.0]),
+    st.sampled_from([None, "dry"]),
+)
+"""Most of them are corrections of each other."""
+
+
+@st.composite
+def deliveries(draw):
+    """Files of a store: each one delivery, or several that were compacted into it."""
+    rows = draw(st.sampled_from([wide_rows, colliding_rows, colliding_rows]))
+    operations = draw(st.sampled_from([("set",), ("set", "add")]))
+    files = []
+    for _ in range(draw(st.integers(1, 4))):
+        parts = []
+        for _ in range(draw(st.integers(1, 2))):
+            minute = draw(st.integers(0, 6))
+            op = draw(st.sampled_from(operations))
+            unique = draw(
+                st.lists(rows, min_size=1, max_size=6, unique_by=lambda row: (row[0], row[1]))
+            )
+            parts += [(*row, minute, op) for row in unique]
+        ordered = draw(st.sampled_from([True, True, True, False]))
+        files.append(sorted(parts, key=lambda row: (row[0], row[1], row[5])) if ordered else parts)
+    return files
+
+
+def table(file):
+    moment = datetime(2026, 3, 20, tzinfo=UTC)
+    return pa.table(
+        [
+            [row[0] for row in file],
+            [FIRST + timedelta(days=row[1]) for row in file],
+            [row[2] for row in file],
+            [moment + timedelta(minutes=row[5]) for row in file],
+            [row[6] for row in file],
+            [row[3] for row in file],
+            [row[4] for row in file],
+        ],
+        schema=SCHEMA,
+    )
+
+
+def write(storage, store, number, delivered):
+    """A file of the histories; its line in the list of files, and what a pack may have of it."""
+    sink = pa.BufferOutputStream()
+    with parquet_writer(sink, SCHEMA) as writer:
+        writer.write_table(delivered)
+        constants = Constants()
+        for batch in delivered.to_batches():
+            constants.add(batch)
+        writer.add_key_value_metadata(constants.footer())
+    data = sink.getvalue().to_pybytes()
+    key = f"batch_data/store_id={store}/{number}.parquet"
+    storage.create(key, data)
+    dates = delivered["date"].to_pylist()
+    line = {
+        "store_id": store,
+        "path": key,
+        "bytes": len(data),
+        "rows": len(dates),
+        "first_date": min(dates),
+        "last_date": max(dates),
+    }
+    extent = ((min(dates) - EPOCH).days, (max(dates) - EPOCH).days)
+    return line, PackSource(store, [PackedFile(key, len(data), *extent)], delivered)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_packs_change_no_bit_of_what_is_read(data):
+    stores = data.draw(st.lists(deliveries(), min_size=1, max_size=3))
+    with tempfile.TemporaryDirectory() as folder:
+        storage = open_bucket(folder)
+        lines, sources = [], []
+        for store, files in enumerate(stores):
+            for number, file in enumerate(files):
+                line, source = write(storage, f"s{store}", number, table(file))
+                sources.append(source)
+                if data.draw(st.sampled_from([True, True, True, False]), label="is live"):
+                    lines.append(line)
+        packs = data.draw(
+            st.lists(st.lists(st.sampled_from(sources), max_size=4), max_size=4), label="packs"
+        )
+        for pack in packs:
+            Path(folder, "packs/v1").mkdir(parents=True, exist_ok=True)
+            writer = PackWriter(storage)
+            for source in pack:
+                writer.add(source)
+            writer.finish()
+            writer.publish()
+            assert writer.failure is None
+        chunk = chunk_of(pa.Table.from_pylist(lines, plan.FILES_SCHEMA), DATES)
+        if chunk is not None:
+            plain, packed, _ = both_ways(storage, chunk, DATES, read_index(storage))
+            assert packed == plain
+
+
+def test_ordinary_deliveries_are_read_from_packs(tmp_path):
+    storage = open_bucket(str(tmp_path))
+    lines = []
+    for number, minute in itertools.product(range(3), range(2)):
+        file = [("", day + minute, 2.5, 1.0, "dry", minute, "set") for day in range(5)]
+        line, source = write(storage, f"s{number}", minute, table(file))
+        lines.append(line)
+        writer = PackWriter(storage)
+        writer.add(source)
+        writer.finish()
+        writer.publish()
+    chunk = chunk_of(pa.Table.from_pylist(lines, plan.FILES_SCHEMA), DATES)
+    plain, read, packed = both_ways(storage, chunk, DATES, read_index(storage))
+    assert read == plain
+    assert packed == {"s0", "s1", "s2"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kind"),
+    [
+        ([0.0, 1.0, np.nan, 1.0], "int8"),
+        ([13.5, -12.0], "int16"),
+        ([3870.77, 0.0, np.nan], "int32"),
+        ([0.1234567], "double"),
+        ([-0.0], "double"),
+        ([np.inf], "double"),
+        ([1e300, 5e-324], "double"),
+        ([np.nan], "int8"),
+        ([-128.0], "int16"),
+        ([], "int8"),
+    ],
+)
+def test_numbers_have_the_smallest_type_that_keeps_every_bit(numbers, kind):
+    given_numbers = np.array(numbers, np.float64)
+    field, packed = pack_numbers("n", given_numbers)
+    assert str(packed.type) == kind
+    assert unpack_numbers(field, packed).tobytes() == given_numbers.tobytes()
+
+
+@given(st.lists(st.floats() | st.decimals(-(10**6), 10**6, places=2).map(float), max_size=200))
+def test_any_numbers_come_back(numbers):
+    given_numbers = np.array(numbers, np.float64)
+    given_numbers[np.isnan(given_numbers)] = np.nan
+    field, packed = pack_numbers("n", given_numbers)
+    back = unpack_numbers(field, packed)
+    assert back.tobytes() == given_numbers.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("minutes", "is_packed"),
+    [
+        ([(0, 4), (2,)], False),
+        ([(0, 2), (2,)], False),
+        ([(0, 2), (3,)], True),
+        ([(3,), (0, 2)], True),
+    ],
+)
+def test_deliveries_that_lie_between_each_other_are_read_from_the_partition(
+    tmp_path, minutes, is_packed
+):
+    storage = open_bucket(str(tmp_path))
+    lines = []
+    for number, times in enumerate(minutes):
+        rows = [("", 1, float(time), None, None, time, "set") for time in times]
+        line, source = write(storage, "s0", number, table(rows))
+        lines.append(line)
+        writer = PackWriter(storage)
+        writer.add(source)
+        writer.finish()
+        writer.publish()
+    chunk = chunk_of(pa.Table.from_pylist(lines, plan.FILES_SCHEMA), DATES)
+    plain, read, packed = both_ways(storage, chunk, DATES, read_index(storage))
+    assert read == plain
+    assert packed == ({"s0"} if is_packed else set())
