@@ -84,7 +84,7 @@ def compact(
         )
         try:
             ordered = workspace.stream(
-                "SELECT * FROM rows_of_files ORDER BY store_id, item_id, date, delivered_at"
+                "SELECT * FROM rows_of_files ORDER BY sha256(store_id), item_id, date, delivered_at"
             )
             added = writer.write(ordered, new_file_name(), stage)
         except (duckdb.Error, pa.ArrowException) as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -74,26 +75,44 @@ class PackSource:
     rows: pa.Table
 
 
-def can_be_packed(rows: pa.Table) -> bool:
-    """Whether the rows are as ingest writes them; others are read from their partition only."""
-    names = set(rows.column_names)
-    if not rows.num_rows or not names.issuperset(_REQUIRED):
+@lru_cache(maxsize=64)
+def has_packed_form(schema: pa.Schema) -> bool:
+    """Whether the columns are as ingest writes them; others are read from their partition only."""
+    if not set(schema.names).issuperset(_REQUIRED):
         return False
-    for name, column in zip(rows.column_names, rows.columns, strict=True):
-        if name in _REQUIRED:
-            if column.type != _REQUIRED[name] or (name != "sales" and column.null_count):
-                return False
-        elif column.type not in _FURTHER:
-            return False
-    return True
+    return all(
+        field.type == _REQUIRED[field.name] if field.name in _REQUIRED else field.type in _FURTHER
+        for field in schema
+    )
 
 
-def encode_section(sources: Sequence[PackSource], metadata: Mapping[str, str]) -> bytes | None:
-    """A section of these stores, in their order; each of them `can_be_packed`.
+def _is_whole(rows: pa.Table) -> bool:
+    """Whether no row lacks what every row has. Sales may be unknown."""
+    return bool(rows.num_rows) and not any(
+        rows[name].null_count for name in _REQUIRED if name != "sales"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSection:
+    """The bytes of a section, its numbers of entries and rows, and its first time of delivery."""
+
+    data: bytes
+    stores: int
+    rows: int
+    first_delivered: int
+
+
+def encode_section(
+    sources: Sequence[PackSource], metadata: Mapping[str, str]
+) -> EncodedSection | None:
+    """A section of these stores, in their order; the columns of each have `has_packed_form`.
 
     A store whose rows have no certain order is left out: two rows of one delivery for the same item
-    and date, or later rows before earlier ones. None where no store is left.
+    and date, or later rows before earlier ones. So is one with nulls where no row has any. None
+    where no store is left.
     """
+    sources = [source for source in sources if _is_whole(source.rows)]
     if not sources:
         return None
     rows = _SectionRows.of(sources)
@@ -109,8 +128,9 @@ def encode_section(sources: Sequence[PackSource], metadata: Mapping[str, str]) -
         sink, batch.schema.with_metadata(dict(metadata)), options=_OPTIONS
     ) as out:
         out.write_batch(batch)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    return EncodedSection(
+        sink.getvalue().to_pybytes(), len(sources), len(rows.days), int(first.min())
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +155,7 @@ class _SectionRows:
 
     @classmethod
     def of(cls, sources: Sequence[PackSource]) -> _SectionRows:
-        table = pa.concat_tables(
-            (source.rows for source in sources), promote_options="default"
-        ).combine_chunks()
+        table = _concatenated([source.rows for source in sources]).combine_chunks()
         stores = np.repeat(np.arange(len(sources)), [source.rows.num_rows for source in sources])
         series, items = _series(stores, _column(table, ITEM))
         days = _column(table, "date").cast(pa.int32()).to_numpy().astype(np.int64)
@@ -280,6 +298,13 @@ class _SectionRows:
 
 COLUMN_PREFIX = "column."
 """Before the names of columns of the table, so that none of them is that of another field."""
+
+
+def _concatenated(tables: Sequence[pa.Table]) -> pa.Table:
+    try:
+        return pa.concat_tables(tables)
+    except pa.ArrowInvalid:
+        return pa.concat_tables(tables, promote_options="default")
 
 
 def _column_field(field: pa.Field) -> pa.Field:

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from uuid import uuid4
 
 import google_crc32c
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from ray_job.bucket import keys
 from ray_job.bucket.storage import Storage
@@ -18,8 +16,7 @@ from ray_job.data.packs.index import (
     store_hash,
     with_packs,
 )
-from ray_job.data.packs.sections import PackSource, can_be_packed, encode_section
-from ray_job.data.partition import DELIVERED
+from ray_job.data.packs.sections import PackSource, encode_section, has_packed_form
 
 _SECTION_ROWS = 32_768
 _SECTION_STORES = 512
@@ -44,7 +41,7 @@ class PackWriter:
 
     def add(self, source: PackSource) -> None:
         """Take a store's rows; those that cannot be packed are passed over."""
-        if self.failure is not None or not can_be_packed(source.rows):
+        if self.failure is not None or not has_packed_form(source.rows.schema):
             return
         self._buffer.append((store_hash(source.store_id), source))
         self._buffered_rows += source.rows.num_rows
@@ -120,19 +117,17 @@ class _OpenPack:
 
     def append(self, first: int, last: int, sources: list[PackSource]) -> None:
         metadata = {"pack": self.name, "section": str(len(self.sections))}
-        data = encode_section(sources, metadata)
-        if data is None:
+        encoded = encode_section(sources, metadata)
+        if encoded is None:
             return
+        data = encoded.data
         checksum = google_crc32c.value(data)
         self.sections.append(Section(first, last, self.bytes, len(data), checksum))
         self.pieces.append(data)
         self.bytes += len(data)
-        self.stores += len(sources)
-        self.rows += sum(source.rows.num_rows for source in sources)
-        earliest = min(
-            pc.min(source.rows[DELIVERED].cast(pa.int64())).as_py() for source in sources
-        )
-        self.first_delivered = min(self.first_delivered, earliest)
+        self.stores += encoded.stores
+        self.rows += encoded.rows
+        self.first_delivered = min(self.first_delivered, encoded.first_delivered)
 
     def write(self, storage: Storage) -> PackRecord:
         key = keys.pack(self.name)

@@ -1,4 +1,4 @@
-"""The rows of all files of sales of an ingest, as one stream sorted by store, item and date."""
+"""The rows of all files of sales of an ingest, as one stream, store by store."""
 
 # `workspace` quotes all names and texts in SQL.
 # ruff: noqa: S608
@@ -24,10 +24,11 @@ def sorted_sales(
     groups: Sequence[LoadedGroup],
     schema: pa.Schema,
 ) -> pa.RecordBatchReader:
-    """The rows in the columns of `schema`, which is the table's.
+    """The rows in the columns of `schema`, which is the table's, by store, item, date and delivery.
 
-    Needs the table `deliveries` in DuckDB. A row is left out if a later file of this ingest
-    replaces its (store, date).
+    Stores are in the order of the sha256 of their ids, in which packs are written. Needs the table
+    `deliveries` in DuckDB. A row is left out if a later file of this ingest replaces its (store,
+    date).
     """
     is_transactions = settings.sales.rows == "transactions"
     rows = " UNION ALL BY NAME ".join(
@@ -44,10 +45,16 @@ def sorted_sales(
         added_columns.get(field.name) or _column(field, field.name in delivered_columns)
         for field in schema
     ]
+    stores = " UNION ".join(f"SELECT store_id FROM {group.files.table}" for group in groups)
+    workspace.run(
+        "CREATE OR REPLACE TEMP TABLE store_order AS SELECT store_id,"
+        f" row_number() OVER (ORDER BY sha256(store_id)) AS place FROM ({stores} UNION SELECT '')"
+    )
     return workspace.stream(
         f"SELECT {', '.join(columns)}"
-        f" FROM ({rows}) r JOIN deliveries USING ({FILE}) {_without_replaced(groups)}"
-        " ORDER BY r.store_id, r.item_id, r.date, deliveries.__delivered"
+        f" FROM ({rows}) r JOIN deliveries USING ({FILE})"
+        f" JOIN store_order ON store_order.store_id = r.store_id {_without_replaced(groups)}"
+        " ORDER BY store_order.place, r.item_id, r.date, deliveries.__delivered"
     )
 
 

@@ -53,7 +53,8 @@ def make_bucket(folder: Path) -> Path:
 
 
 def poison(bucket: Path, store: str) -> None:
-    """Overwrite a store's history by what is no Parquet file."""
+    """Overwrite a store's history by what is no Parquet file, and delete all packs of it."""
+    shutil.rmtree(bucket / "packs", ignore_errors=True)
     for path in (bucket / "batch_data" / f"store_id={store}").glob("*.parquet"):
         path.write_bytes(b"this is no Parquet file" * 100)
 
