@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_job.data.chunk_rows import ChunkRows, fold_cells, set_cells
 from ray_job.data.history_block import StoreHistory
+from ray_job.data.packs.chunk_rows import ChunkRows, fold_cells, set_cells
 from ray_job.data.partition import Columns
 
 _EPOCH = date(1970, 1, 1)

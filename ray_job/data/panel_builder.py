@@ -9,7 +9,7 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from ray_job.data.chunk_rows import ChunkRows, fold_cells, set_cells, store_places
+from ray_job.data.packs.chunk_rows import ChunkRows, fold_cells, set_cells, store_places
 from ray_job.data.packs.packed_rows import PackedRows
 from ray_job.data.panel import Floats, Floats32, Panel, StoreSold
 from ray_job.data.partition import IN_STOCK, Columns, FileRows

@@ -9,6 +9,7 @@ import google_crc32c
 
 from ray_job.bucket import keys
 from ray_job.bucket.storage import Storage
+from ray_job.data.packs.folding import PackSource, has_packed_form
 from ray_job.data.packs.index import (
     PackRecord,
     Section,
@@ -16,7 +17,7 @@ from ray_job.data.packs.index import (
     store_hash,
     with_packs,
 )
-from ray_job.data.packs.sections import PackSource, encode_section, has_packed_form
+from ray_job.data.packs.sections import encode_section
 
 _SECTION_ROWS = 32_768
 _SECTION_STORES = 512

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ray_job.bucket.storage import Storage
 from ray_job.data.delta import STORE, DataFile, parquet_writer, partition_key
-from ray_job.data.packs.sections import PackedFile, PackSource
+from ray_job.data.packs.folding import PackedFile, PackSource
 from ray_job.data.packs.writing import PackWriter
 from ray_job.data.parquet import conform
 from ray_job.data.partition import Constants

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from ray_job import plan
 from ray_job.bucket.storage import open_bucket
 from ray_job.data.delta import parquet_writer
+from ray_job.data.packs.folding import PackedFile, PackSource
 from ray_job.data.packs.index import read_index
-from ray_job.data.packs.sections import PackedFile, PackSource
 from ray_job.data.packs.values import pack_numbers, unpack_numbers
 from ray_job.data.packs.writing import PackWriter
 from ray_job.data.partition import Constants

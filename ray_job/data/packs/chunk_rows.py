@@ -1,4 +1,4 @@
-"""The delivered rows of a chunk's stores, flat, and how they are folded into cells.
+"""The delivered rows of a chunk's stores, from packs and files, and how they fold into cells.
 
 Rows are folded in the order of their delivery. The operation `set` replaces, column by column,
 where it is not null. The operation `add` adds to the sales and replaces the other columns.
