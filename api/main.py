@@ -28,6 +28,7 @@ from api.routes import (
     runs,
     stores,
 )
+from api.routes.page_tokens import PageTokenMiddleware
 from api.service import Clock, Service
 from api.settings import ServiceSettings
 from api.store.grants_keeper import GrantsKeeper
@@ -86,6 +87,7 @@ def compose(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
     )
     for module in (page, problem_types, stores, forecasts, history, me, runs, health):
         app.include_router(module.router)
+    app.add_middleware(PageTokenMiddleware)
     problems.install(app)
     openapi_document.install(app)
     return app
@@ -129,6 +131,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     task = asyncio.create_task(service.refresher.run(service.settings.refresh_seconds))
     service.refresh_task = task
+    service.sign_in.start(service.clock())
     try:
         yield
     finally:
@@ -136,6 +139,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await task
         service.access_log.flush()
+        service.sign_in.close()
         service.refresher.close()
         service.storage_pool.close()
         service.workers.close()

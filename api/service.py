@@ -68,6 +68,11 @@ class Service:
         if as_of is None:
             return current
         name = state.pointer.dates.get(as_of)
+        if name is None and as_of > current.entry.as_of:
+            # Another process may have seen a newer pointer already.
+            await self.refresher.refresh_soon()
+            state = self.state
+            name = state.pointer.dates.get(as_of)
         if name is None:
             known = sorted(state.pointer.dates)
             raise UnknownAsOfError(
@@ -77,8 +82,19 @@ class Service:
             )
         return await self.snapshot_of(state, name)
 
+    async def state_with(self, state: ServedState, release: str) -> ServedState:
+        """`state` if it knows the release, else what is served after a look at the pointer.
+
+        A token may come from another process, which has seen a newer pointer already.
+        """
+        if state.pointer.entry(release) is None:
+            await self.refresher.refresh_soon()
+            state = self.state
+        return state
+
     async def snapshot_of(self, state: ServedState, name: str) -> Snapshot:
         """The release `name`. Raises ReleaseGoneError, or an error of the storage."""
+        state = await self.state_with(state, name)
         is_bad = name in state.pointer.bad
         for loaded in (state.snapshot, self.refresher.previous):
             if loaded is not None and loaded.name == name and not is_bad:

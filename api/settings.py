@@ -25,6 +25,8 @@ class Issuer(BaseModel):
     `header` names the header that holds its tokens: Authorization with a bearer token, or the
     header that Identity-Aware Proxy sets. `trust_email`: its e-mail addresses are verified although
     its tokens have no `email_verified` claim, like those of Identity-Aware Proxy.
+    `authorized_parties`: what the claim `azp` of its tokens may be besides the audience.
+    `max_token_seconds`: the longest time for which a token may be valid in all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +37,8 @@ class Issuer(BaseModel):
     algorithms: tuple[str, ...] = ("RS256",)
     header: Literal["authorization", "x-goog-iap-jwt-assertion"] = "authorization"
     trust_email: bool = False
+    authorized_parties: tuple[str, ...] = ()
+    max_token_seconds: int = Field(default=86_400, ge=60)
 
     @field_validator("algorithms")
     @classmethod

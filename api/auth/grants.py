@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -54,6 +55,8 @@ class Access:
         return self.every_store or store_id in self.stores
 
 
+_LOWER_ASCII = {ord(upper): upper.lower() for upper in ascii_uppercase}
+
 EVERYTHING = Access(every_store=True, operator=True)
 NOTHING = Access()
 
@@ -69,7 +72,7 @@ class Grants:
         access = self.by_subject.get((issuer, subject), NOTHING)
         if verified_email is None:
             return access
-        return _union(access, self.by_email.get((issuer, verified_email.lower()), NOTHING))
+        return _union(access, self.by_email.get((issuer, _folded(verified_email)), NOTHING))
 
 
 DENY_ALL = Grants()
@@ -89,9 +92,18 @@ def compile_grants(file: GrantsFile) -> Grants:
             subject = (grant.issuer, grant.subject)
             by_subject[subject] = _union(by_subject.get(subject, NOTHING), access)
         elif grant.email is not None:
-            email = (grant.issuer, grant.email.lower())
+            email = (grant.issuer, _folded(grant.email))
             by_email[email] = _union(by_email.get(email, NOTHING), access)
     return Grants(by_subject, by_email)
+
+
+def _folded(email: str) -> str:
+    """The address in lower case, as far as it is ASCII.
+
+    Unicode has letters that become ASCII in lower case, such as the Kelvin sign: they would make
+    an address that somebody else owns equal to this one.
+    """
+    return email.translate(_LOWER_ASCII)
 
 
 def _union(first: Access, second: Access) -> Access:

@@ -1,82 +1,131 @@
-"""The public keys of issuers, fetched in a thread and only when needed.
+"""The public keys of issuers, fetched in threads at the start, every ten minutes, and when needed.
 
 An unknown key id makes the service fetch the keys again, because issuers rotate keys. It does so at
-most every `COOL_DOWN_SECONDS`, so that tokens with invented key ids cause no traffic.
+most every `COOL_DOWN_SECONDS`, so that tokens with invented key ids cause no traffic. Who has a
+known key does not wait for a fetch, and who needs one waits for the fetch that runs already.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
 
-from api.problems import SignInError, SignInUnavailableError
+from api.auth.tokens import refused
+from api.problems import SignInUnavailableError
 from api.settings import Issuer
 
+_LOG = logging.getLogger("api.keys")
 COOL_DOWN_SECONDS = 30
-_LIFETIME = timedelta(hours=1)
+_FIRST_COOL_DOWN_SECONDS = 2
+"""While there are no keys at all."""
+_LIFETIME = timedelta(minutes=10)
+_CHECK_EVERY = timedelta(seconds=10)
 _MAX_BYTES = 2**20
 _TIMEOUT_SECONDS = 5
+_THREADS = 2
+
+Keys = dict[str | None, jwt.PyJWK]
 
 
 @dataclass
 class _KeySet:
-    """The keys of one issuer by key id. `tried` is the time of the last attempt to fetch them."""
+    """The keys of one address by key id. `tried` is the time of the last attempt to fetch them."""
 
-    keys: dict[str | None, jwt.PyJWK] = field(default_factory=dict)
+    url: str
+    keys: Keys = field(default_factory=dict)
+    entries: Any = None
     fetched: datetime | None = None
     tried: datetime | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    fetch: asyncio.Task[None] | None = None
+
+    def may_fetch(self, now: datetime) -> bool:
+        seconds = COOL_DOWN_SECONDS if self.keys else _FIRST_COOL_DOWN_SECONDS
+        return self.tried is None or now - self.tried >= timedelta(seconds=seconds)
+
+    def is_due(self, now: datetime) -> bool:
+        return self.fetched is None or now - self.fetched >= _LIFETIME
 
 
 class IssuerKeys:
-    """The keys of every issuer. `on_fetch` is called before each fetch."""
+    """The keys of every issuer, for one event loop. `on_fetch` is called before each fetch."""
 
     def __init__(self, on_fetch: Callable[[], None] = lambda: None) -> None:
+        self.version = 0
+        """Another number after keys of an issuer have changed."""
         self._on_fetch = on_fetch
+        self._next_check = datetime.min.replace(tzinfo=UTC)
         self._key_sets: dict[str, _KeySet] = {}
+        self._executor = ThreadPoolExecutor(_THREADS, "keys")
+
+    def start(self, issuers: Sequence[Issuer], now: datetime) -> None:
+        for issuer in issuers:
+            self._begin_fetch(self._key_set(issuer), now)
+
+    def close(self) -> None:
+        for key_set in self._key_sets.values():
+            if key_set.fetch is not None:
+                key_set.fetch.cancel()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def refresh_if_due(self, now: datetime) -> None:
+        """Begin to fetch keys that are older than ten minutes. Nobody waits for it."""
+        if now < self._next_check:
+            return
+        self._next_check = now + _CHECK_EVERY
+        for key_set in self._key_sets.values():
+            if key_set.keys and key_set.is_due(now):
+                self._begin_fetch(key_set, now)
 
     async def find(self, issuer: Issuer, key_id: str | None, now: datetime) -> jwt.PyJWK:
         """Raises SignInError for an unknown key, SignInUnavailableError without any keys."""
-        key_set = self._key_sets.setdefault(issuer.jwks, _KeySet())
-        is_fetched_now = key_set.lock.locked() and key_id not in key_set.keys
-        if is_fetched_now or self._must_fetch(key_set, key_id, now):
-            async with key_set.lock:
-                if self._must_fetch(key_set, key_id, now):
-                    await self._fetch(issuer, key_set, now)
+        key_set = self._key_set(issuer)
+        if key_id not in key_set.keys:
+            self._begin_fetch(key_set, now)
+            if key_set.fetch is not None:
+                await asyncio.wait({key_set.fetch}, timeout=_TIMEOUT_SECONDS)
+        key = key_set.keys.get(key_id)
+        if key is not None:
+            return key
         if key_set.fetched is None:
             raise SignInUnavailableError("the issuer's keys cannot be fetched at the moment")
-        key = key_set.keys.get(key_id)
-        if key is None:
-            raise SignInError(
-                "the token's key is not among the issuer's",
-                headers={"WWW-Authenticate": 'Bearer realm="storecast"'},
-            )
-        return key
+        raise refused("the token's key is not among the issuer's")
 
-    def _must_fetch(self, key_set: _KeySet, key_id: str | None, now: datetime) -> bool:
-        has_cooled_down = key_set.tried is None or now - key_set.tried >= timedelta(
-            seconds=COOL_DOWN_SECONDS
-        )
-        is_current = key_set.fetched is not None and now - key_set.fetched < _LIFETIME
-        return has_cooled_down and not (is_current and key_id in key_set.keys)
+    def _key_set(self, issuer: Issuer) -> _KeySet:
+        return self._key_sets.setdefault(issuer.jwks, _KeySet(issuer.jwks))
 
-    async def _fetch(self, issuer: Issuer, key_set: _KeySet, now: datetime) -> None:
+    def _begin_fetch(self, key_set: _KeySet, now: datetime) -> None:
+        """Does nothing while a fetch runs or too soon after the last one."""
+        if key_set.fetch is None and key_set.may_fetch(now):
+            key_set.tried = now
+            self._on_fetch()
+            key_set.fetch = asyncio.create_task(self._fetch(key_set, now))
+
+    async def _fetch(self, key_set: _KeySet, now: datetime) -> None:
         """A fetch that fails leaves the old keys in use: callers can still sign in with them."""
-        key_set.tried = now
-        self._on_fetch()
         try:
-            keys = _parse(await asyncio.to_thread(_read, issuer.jwks))
-        except (OSError, ValueError):
+            reading = asyncio.get_running_loop().run_in_executor(self._executor, _read, key_set.url)
+            entries = _entries(await reading)
+            keys = _keys(entries)
+        except (OSError, ValueError) as error:
+            _LOG.warning("the keys at %s cannot be fetched: %s", key_set.url, error)
             return
-        if keys:
-            key_set.keys, key_set.fetched = keys, now
+        finally:
+            key_set.fetch = None
+        if not keys:
+            _LOG.warning("%s: there is no key that can be used", key_set.url)
+            return
+        if key_set.entries != entries:
+            self.version += 1
+        key_set.keys, key_set.entries, key_set.fetched = keys, entries, now
 
 
 def _read(url: str) -> bytes:
@@ -85,19 +134,28 @@ def _read(url: str) -> bytes:
     return data
 
 
-def _parse(data: bytes) -> dict[str | None, jwt.PyJWK]:
-    """Keys by id, without those that cannot be used. A single key also serves tokens without id."""
-    keys: dict[str | None, jwt.PyJWK] = {}
+def _entries(data: bytes) -> list[Any]:
     document: Any = json.loads(data)
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise ValueError("the document has no list of keys")  # noqa: TRY004 - the content is wrong
+    return entries
+
+
+def _keys(entries: list[Any]) -> Keys:
+    """Keys by id, without those that cannot be used. A single key also serves tokens without id."""
+    keys: Keys = {}
     for entry in entries:
         try:
             key = jwt.PyJWK.from_dict(entry)
+            is_usable = (
+                entry.get("use", "sig") == "sig"
+                and entry.get("kty") != "oct"
+                and key.Algorithm.check_key_length(key.Algorithm.prepare_key(key.key)) is None
+            )
         except (jwt.PyJWTError, ValueError, TypeError, AttributeError):
             continue
-        if entry.get("use", "sig") == "sig" and entry.get("kty") != "oct":
+        if is_usable:
             keys[key.key_id] = key
     if len(keys) == 1:
         keys[None] = next(iter(keys.values()))

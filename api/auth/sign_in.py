@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-import jwt
 from cachetools import LRUCache
 
 from api.auth.grants import EVERYTHING, Access, Grants
 from api.auth.issuer_keys import IssuerKeys
-from api.problems import SignInError
+from api.auth.tokens import check_claims, check_header, check_signature, parse, refused
 from api.settings import Issuer
 
-_LEEWAY_SECONDS = 30
 _MAX_VERIFIED = 20_000
-_MAX_TOKEN_CHARACTERS = 8192
-_REQUIRED_CLAIMS = ["exp", "iat", "iss", "aud", "sub"]
 AUTHORIZATION = "authorization"
+SIGN_IN_OUTCOME = "storecast.sign_in_outcome"
+"""The key of the scope that holds the Caller of the request, or the problem of its token."""
+
+Headers = Iterable[tuple[bytes, bytes]]
+Credentials = tuple[bytes, bytes]
+"""The name and the value of the header that holds the token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class Caller:
         """The key of the caller for rate limits. It must not be logged."""
         return f"{self.issuer}\0{self.subject}"
 
+    @property
+    def identity(self) -> tuple[str, str, str | None]:
+        """All on which the caller's rights depend, besides the grants."""
+        return self.issuer, self.subject, self.verified_email
+
     def access(self, grants: Grants) -> Access:
         if self.is_local:
             return EVERYTHING
@@ -48,105 +55,100 @@ LOCAL = Caller("", "local", None, None, is_local=True)
 
 
 class SignIn:
-    """Verified tokens are cached until they expire. Refused tokens are not cached."""
+    """Verified tokens are remembered until they expire or their issuer's keys change.
+
+    Refused tokens are not remembered.
+    """
 
     def __init__(self, issuers: Sequence[Issuer], keys: IssuerKeys) -> None:
         self._issuers: dict[tuple[str, str], Issuer] = {
             (issuer.header, issuer.issuer): issuer for issuer in issuers
         }
-        self._headers = sorted({issuer.header.encode() for issuer in issuers})
+        self._headers = sorted({issuer.header.encode() for issuer in issuers}, reverse=True)
         self._keys = keys
-        self._verified: LRUCache[tuple[bytes, bytes], Caller] = LRUCache(_MAX_VERIFIED)
+        self._keys_version = keys.version
+        self._verified: LRUCache[Credentials, Caller] = LRUCache(_MAX_VERIFIED)
 
-    async def caller(self, headers: Iterable[tuple[bytes, bytes]], now: datetime) -> Caller:
+    def start(self, now: datetime) -> None:
+        """Begin to fetch the keys of every issuer. Needs a running event loop."""
+        self._keys.start(list(self._issuers.values()), now)
+
+    def close(self) -> None:
+        self._keys.close()
+
+    def has_credentials(self, headers: Headers) -> bool:
+        return any(name in self._headers for name, _ in headers)
+
+    def remembered(self, headers: Headers, now: datetime) -> Caller | None:
+        """The caller if sign-in is off or the token was verified before, else None."""
+        if not self._headers:
+            return LOCAL
+        self._keys.refresh_if_due(now)
+        if self._keys_version != self._keys.version:
+            self._keys_version = self._keys.version
+            self._verified.clear()
+            return None
+        credentials: Credentials | None = None
+        for pair in headers:
+            if pair[0] in self._headers:
+                if credentials is not None:
+                    return None
+                credentials = pair
+        return None if credentials is None else self._verified_caller(credentials, now)
+
+    async def caller(self, headers: Headers, now: datetime) -> Caller:
         """The caller of a request. Raises SignInError or SignInUnavailableError.
 
         If several headers hold a token, that of the proxy decides, because callers cannot set it.
         """
-        if not self._headers:
-            return LOCAL
-        credentials = {name: value for name, value in headers if name in self._headers}
-        for name in reversed(self._headers):
-            if name in credentials:
-                return await self._caller_of_header(name, credentials[name], now)
-        raise _refused("there is no token with this request")
-
-    async def _caller_of_header(self, name: bytes, value: bytes, now: datetime) -> Caller:
-        cached = self._verified.get((name, value))
-        if cached is not None:
-            if cached.expires is None or now < cached.expires:
-                return cached
-            del self._verified[name, value]
-        caller = await self._verify(name.decode(), _token(name.decode(), value), now)
-        self._verified[name, value] = caller
+        headers = list(headers)
+        caller = self.remembered(headers, now)
+        if caller is not None:
+            return caller
+        credentials = self._credentials(headers)
+        caller = self._verified_caller(credentials, now)
+        if caller is None:
+            caller = await self._verify(credentials[0].decode(), _token(credentials), now)
+            self._verified[credentials] = caller
         return caller
 
-    async def _verify(self, header_name: str, token: str, now: datetime) -> Caller:
-        issuer = self._issuer(header_name, token)
-        try:
-            header = jwt.get_unverified_header(token)
-        except jwt.InvalidTokenError:
-            raise _refused("the token is not a JSON Web Token") from None
-        algorithm, key_id = header.get("alg"), header.get("kid")
-        if algorithm not in issuer.algorithms:
-            raise _refused("the token is signed in a way that is not accepted")
-        key = await self._keys.find(issuer, key_id if isinstance(key_id, str) else None, now)
-        try:
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=[algorithm],
-                audience=issuer.audience,
-                issuer=issuer.issuer,
-                options={
-                    "require": _REQUIRED_CLAIMS,
-                    # `_check_times` does this with the clock of the service.
-                    "verify_exp": False,
-                    "verify_nbf": False,
-                    "verify_iat": False,
-                },
-            )
-        except (jwt.InvalidTokenError, jwt.PyJWTError, ValueError, TypeError):
-            raise _refused("the token cannot be verified") from None
-        expires = _check_times(claims, now)
-        return Caller(issuer.issuer, claims["sub"], _verified_email(claims, issuer), expires)
+    def _verified_caller(self, credentials: Credentials, now: datetime) -> Caller | None:
+        caller = self._verified.get(credentials)
+        if caller is None or (caller.expires is not None and now >= caller.expires):
+            return None
+        return caller
 
-    def _issuer(self, header_name: str, token: str) -> Issuer:
-        try:
-            claims = jwt.decode(token, options={"verify_signature": False})
-            issuer = self._issuers.get((header_name, str(claims.get("iss"))))
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-            raise _refused("the token is not a JSON Web Token") from None
+    def _credentials(self, headers: Headers) -> Credentials:
+        given = [pair for pair in headers if pair[0] in self._headers]
+        for name in self._headers:
+            values = [pair for pair in given if pair[0] == name]
+            if len(values) > 1:
+                raise refused("the request has more than one token")
+            if values:
+                return values[0]
+        raise refused("there is no token with this request")
+
+    async def _verify(self, header_name: str, text: str, now: datetime) -> Caller:
+        token = parse(text)
+        issuer = self._issuers.get((header_name, token.issuer or ""))
         if issuer is None:
-            raise _refused("the token's issuer is not accepted")
-        return issuer
+            raise refused("the token's issuer is not accepted")
+        check_header(token, issuer)
+        # What costs little is checked first.
+        expires = check_claims(token, issuer, now)
+        check_signature(token, await self._keys.find(issuer, token.key_id, now))
+        email = _verified_email(token.claims, issuer)
+        return Caller(issuer.issuer, token.claims["sub"], email, expires)
 
 
-def _token(header_name: str, value: bytes) -> str:
-    text = value.decode("latin-1").strip()
-    if header_name == AUTHORIZATION:
+def _token(credentials: Credentials) -> str:
+    name, value = credentials
+    text = value.decode("latin-1").strip(" \t")
+    if name.decode() == AUTHORIZATION:
         scheme, _, text = text.partition(" ")
         if scheme.lower() != "bearer":
-            raise _refused("the Authorization header holds no bearer token")
-    if not text.strip() or len(text) > _MAX_TOKEN_CHARACTERS:
-        raise _refused("the token is empty or too long")
-    return text.strip()
-
-
-def _check_times(claims: dict[str, Any], now: datetime) -> datetime:
-    """When the token expires. Raises SignInError if it has expired or is not valid yet."""
-    seconds = now.timestamp()
-    times = {name: claims[name] for name in ("exp", "iat", "nbf") if name in claims}
-    if any(
-        isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**35
-        for value in times.values()
-    ):
-        raise _refused("the token's times are not numbers")
-    if times["exp"] + _LEEWAY_SECONDS <= seconds:
-        raise _refused("the token has expired")
-    if max(times["iat"], times.get("nbf", 0)) > seconds + _LEEWAY_SECONDS:
-        raise _refused("the token is from the future")
-    return datetime.fromtimestamp(times["exp"] + _LEEWAY_SECONDS, UTC)
+            raise refused("the Authorization header holds no bearer token")
+    return text.strip(" \t")
 
 
 def _verified_email(claims: dict[str, Any], issuer: Issuer) -> str | None:
@@ -155,7 +157,3 @@ def _verified_email(claims: dict[str, Any], issuer: Issuer) -> str | None:
         issuer.trust_email and "email_verified" not in claims
     )
     return email if isinstance(email, str) and is_verified else None
-
-
-def _refused(reason: str) -> SignInError:
-    return SignInError(reason, headers={"WWW-Authenticate": 'Bearer realm="storecast"'})

@@ -10,8 +10,9 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 
 from api.auth.grants import Access
-from api.auth.sign_in import Caller
-from api.problems import ForbiddenError, UnknownStoreError
+from api.auth.sign_in import SIGN_IN_OUTCOME, Caller
+from api.problems import ForbiddenError, ProblemError, UnknownStoreError
+from api.routes.page_tokens import PageToken, parameters_of
 from api.routes.parameters import check_query
 from api.service import Service
 from api.store.snapshot import Snapshot, StoreForecast
@@ -45,6 +46,11 @@ class RequestContext:
 
     def basis(self, snapshot: Snapshot, asked_as_of: date | None = None) -> AnswerBasis:
         return AnswerBasis.of(self.state, snapshot, self.now, asked_as_of)
+
+    def page_token(self, list_name: str, release: str, position: int) -> str:
+        """The token of the next page of a list, with the parameters of this request."""
+        parameters = parameters_of(self.request.query_params.multi_items())
+        return PageToken(list_name, release, position, parameters).encode()
 
     def store(self, snapshot: Snapshot, store_id: str) -> StoreForecast:
         """Raises ForbiddenError, or UnknownStoreError if the caller may see every store."""
@@ -82,7 +88,11 @@ async def request_context(request: Request) -> RequestContext:
     """
     service = await service_of(request)
     now = service.clock()
-    caller = await service.sign_in.caller(request.scope["headers"], now)
+    caller = request.scope.get(SIGN_IN_OUTCOME)
+    if isinstance(caller, ProblemError):
+        raise caller
+    if not isinstance(caller, Caller):
+        caller = await service.sign_in.caller(request.scope["headers"], now)
     service.rate_limiter.take(caller.name, now)
     check_query(request)
     state = service.state

@@ -181,8 +181,7 @@ async def _answer(
     page = await _item_page(context, snapshot, store, selection, (first_row, size))
     next_token = None
     if page.next_row is not None:
-        token = page_tokens.PageToken(_list_name(store_id), snapshot.name, page.next_row)
-        next_token = token.encode()
+        next_token = context.page_token(_list_name(store_id), snapshot.name, page.next_row)
 
     def make_body() -> bytes:
         answer = store_forecast(

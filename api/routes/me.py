@@ -23,7 +23,8 @@ router = APIRouter(tags=["caller"])
     **documented(AnswerSpec("me", Me, "The caller."), *SIGNED_IN),
 )
 async def get_me(context: Context) -> Response:
-    return reply_json(context, _me(context))
+    # It says when the token ends.
+    return reply_json(context, _me(context), is_cacheable=False)
 
 
 def _me(context: RequestContext) -> dict[str, Any]:

@@ -95,7 +95,7 @@ async def get_page(
         HTML,
         headers={**PAGE_HEADERS, **PAGE_VARY, "Content-Language": language.name},
         published_at=snapshot.entry.published_at,
-        is_complete=is_complete,
+        is_cacheable=is_complete,
     )
 
 

@@ -19,6 +19,10 @@ from ray_job.bucket.keys import STORE_ID_PATTERN
 _WHOLE_STORE_ID = f"^{STORE_ID_PATTERN}$"
 _DEFAULT_PAGE = 100
 _MAX_PAGE = 1000
+MAX_TOKEN = 2048
+"""Characters of a page token."""
+QUERY_PROBLEM = "storecast.query_problem"
+"""The key of the scope that holds what is wrong with a query beside its single parameters."""
 MAX_TABLE = 2500
 """A CSV or Parquet file without `page_size` has at most so many entries."""
 
@@ -62,8 +66,11 @@ PageSize = Annotated[
 PageTokenText = Annotated[
     str | None,
     Query(
-        max_length=512,
-        description="`next_page_token` of the page before: the same release goes on.",
+        max_length=MAX_TOKEN,
+        description=(
+            "`next_page_token` of the page before: the same release goes on. It carries the"
+            " parameters of the first page; they need not be given again, and must not change."
+        ),
     ),
 ]
 
@@ -110,6 +117,9 @@ def check_query(request: Request) -> None:
     A misspelt parameter would otherwise be ignored without a word, and one that means nothing would
     make a new key of the cached replies each time.
     """
+    problem = request.scope.get(QUERY_PROBLEM)
+    if isinstance(problem, InvalidError):
+        raise problem
     given = Counter(name for name, _ in request.query_params.multi_items())
     if not given:
         return

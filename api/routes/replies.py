@@ -44,19 +44,19 @@ def reply(
     *,
     headers: dict[str, str] | None = None,
     published_at: datetime | None = None,
-    is_complete: bool = True,
+    is_cacheable: bool = True,
 ) -> Response:
     """The reply with a strong ETag, the digest of its bytes.
 
     The bytes hold release, store, day and staleness, so the ETag changes when one of them does.
-    The middleware compares it with If-None-Match and sends a 304. A reply that lacks what cannot be
-    read at the moment (`is_complete`) is not cached.
+    The middleware compares it with If-None-Match and sends a 304. A reply that depends on more than
+    the caller's rights, or lacks what cannot be read at the moment, must not be cached.
     """
     state, now = context.state, context.now
     context.service.rate_limiter.charge(context.caller.name, len(body) // _COST_BYTES, now)
     changes = [last_change(state.schedule, now), published_at, state.unread_since]
     last_modified = max(moment for moment in changes if moment is not None)
-    if is_complete:
+    if is_cacheable:
         _allow_caching(context)
     all_headers = {
         "Content-Type": media_type,
@@ -104,10 +104,8 @@ def _encoded(body: bytes, *, is_compressed: bool) -> tuple[bytes, dict[str, str]
     return body, {"ETag": f'"{digest}"', **headers}
 
 
-def reply_json(
-    context: RequestContext, answer: Any, published_at: datetime | None = None
-) -> Response:
-    return reply(context, to_json(answer), MEDIA_TYPES["json"], published_at=published_at)
+def reply_json(context: RequestContext, answer: Any, *, is_cacheable: bool = True) -> Response:
+    return reply(context, to_json(answer), MEDIA_TYPES["json"], is_cacheable=is_cacheable)
 
 
 def table_headers(answer_format: Format, name: str, *, is_complete: bool) -> dict[str, str]:
@@ -135,7 +133,4 @@ def _allow_caching(context: RequestContext) -> None:
     """Tell the middleware how long the reply is right for the same request."""
     hint: CacheHint | None = context.request.scope.get(CACHE_HINT)
     if hint is not None:
-        until = next_change(context.state.schedule, context.now)
-        expires = context.caller.expires
-        hint.caller = context.caller.name
-        hint.until = until if expires is None else min(until, expires)
+        hint.until = next_change(context.state.schedule, context.now)

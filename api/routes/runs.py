@@ -89,25 +89,25 @@ async def list_releases(
 ) -> Response:
     context.check_operator()
     size = page_limit(page_size, "json")
-    entries = context.state.pointer.history
+    pointer = context.state.pointer
     first = 0
     if page_token is not None:
         token = page_tokens.decode(page_token, _LIST_NAME)
-        names = [entry.release for entry in entries]
+        pointer = (await context.service.state_with(context.state, token.release)).pointer
+        names = [entry.release for entry in pointer.history]
         if token.release not in names:
             raise ReleaseGoneError(f"release {token.release} is gone: begin with the first page")
         first = names.index(token.release) + token.position
-    page = entries[first : first + size]
+    page = pointer.history[first : first + size]
     next_token = None
-    if first + size < len(entries):
-        next_token = page_tokens.PageToken(_LIST_NAME, page[-1].release, 1).encode()
-    return reply_json(context, _releases(context, page, next_token))
+    if first + size < len(pointer.history):
+        next_token = context.page_token(_LIST_NAME, page[-1].release, 1)
+    return reply_json(context, _releases(context, pointer, page, next_token))
 
 
 def _releases(
-    context: RequestContext, page: Sequence[Published], next_token: str | None
+    context: RequestContext, pointer: Pointer, page: Sequence[Published], next_token: str | None
 ) -> dict[str, Any]:
-    pointer = context.state.pointer
     return {
         "current": pointer.current,
         "hold_through": pointer.hold_through,

@@ -130,9 +130,7 @@ async def list_stores(
     next_token = None
     if begin + size < len(rows):
         next_position = rows[begin + size] if is_by_id else begin + size
-        next_token = page_tokens.PageToken(
-            selection.list_name, snapshot.name, next_position
-        ).encode()
+        next_token = context.page_token(selection.list_name, snapshot.name, next_position)
 
     def make_body() -> bytes:
         summaries = [store_summary(store, basis) for store in snapshot.forecasts_at(page)]

@@ -35,8 +35,8 @@ _LOG = logging.getLogger("api.refresh")
 _TIMEOUT_SECONDS = 8.0
 """A bucket that has not answered for so long counts as unreadable, even if the client retries."""
 _MAX_REFRESHES_BETWEEN_TRIES = 16
-_SOON_SECONDS = 1.0
-"""A refresh that began less than this ago need not be repeated."""
+_GAP_SECONDS = 0.25
+"""The time between two refreshes that callers want."""
 
 
 class Refresher:
@@ -76,16 +76,18 @@ class Refresher:
     async def run(self, every_seconds: float) -> None:
         while True:
             await self.refresh()
+            gap = min(_GAP_SECONDS, every_seconds)
+            await asyncio.sleep(gap)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), every_seconds)
+                await asyncio.wait_for(self._wanted.wait(), every_seconds - gap)
             self._wanted.clear()
 
     async def refresh_soon(self, seconds: float = 2.0) -> None:
-        """Wait until a refresh that began a moment ago or begins now has ended, but not longer.
+        """Wait until a refresh that begins from now on has ended, but not longer than `seconds`.
 
         Callers use it who know of something newer than `state`.
         """
-        asked_at = asyncio.get_running_loop().time() - _SOON_SECONDS
+        asked_at = asyncio.get_running_loop().time()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self._last_begin < asked_at:

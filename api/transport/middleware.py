@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from datetime import datetime
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +16,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.auth.sign_in import SIGN_IN_OUTCOME, Caller
 from api.problems import (
     BodyTooLargeError,
     HeadersTooLargeError,
@@ -93,13 +95,15 @@ class ServiceMiddleware:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
         key: ReplyKey | None = None
-        state = self.service.state
+        state, now = self.service.state, self.service.clock()
         if scope["method"] == "GET":
-            key = key_of(scope)
-            cached = self.replies.get(key, state, self.service.clock())
-            if cached is not None:
-                await self._send_cached(cached, scope, receive, send, started)
-                return
+            caller = await self._caller(scope, now)
+            if caller is not None:
+                key = key_of(scope, caller)
+                cached = self.replies.get(key, state, now)
+                if cached is not None:
+                    await self._send_cached(cached, caller, scope, receive, send, started)
+                    return
         try:
             self._check_size(scope)
         except ProblemError as error:
@@ -113,11 +117,34 @@ class ServiceMiddleware:
                 self.replies.put(key, state, outgoing.cacheable_reply)
             self._record(scope, route_of(scope), outgoing.status, started)
 
+    async def _caller(self, scope: Scope, now: datetime) -> Caller | None:
+        """Sign the caller in, and leave the outcome in the scope for the routes.
+
+        None without a valid token. It depends on the route whether that is a problem.
+        """
+        sign_in = self.service.sign_in
+        headers = scope["headers"]
+        caller = sign_in.remembered(headers, now)
+        if caller is None and sign_in.has_credentials(headers):
+            try:
+                caller = await sign_in.caller(headers, now)
+            except ProblemError as error:
+                scope[SIGN_IN_OUTCOME] = error
+        if caller is not None:
+            scope[SIGN_IN_OUTCOME] = caller
+        return caller
+
     async def _send_cached(
-        self, cached: CachedReply, scope: Scope, receive: Receive, send: Send, started: float
+        self,
+        cached: CachedReply,
+        caller: Caller,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        started: float,
     ) -> None:
         try:
-            self.service.rate_limiter.take(cached.caller, self.service.clock())
+            self.service.rate_limiter.take(caller.name, self.service.clock())
         except TooManyRequestsError as error:
             await self._send_problem(error, scope, receive, send, started, cached.route)
             return
@@ -258,7 +285,6 @@ class _OutgoingReply:
                 body=body,
                 unchanged=not_modified,
                 route=route_of(self.scope),
-                caller=self._hint.caller,
                 until=self._hint.until,
             )
         if_none_match = header_value(self.scope["headers"], b"if-none-match")

@@ -1,8 +1,9 @@
 """Complete replies, cached for the same request of the same caller.
 
-An entry is valid for one served state and until a moment: a swap, a change of grants, midnight, the
-deadline and the end of the token all end it. Its key holds the address and every header on which
-an answer may depend. The credentials are among them, so that no caller gets another caller's reply.
+An entry is valid for one served state and until a moment: a swap, a change of grants, midnight and
+the deadline all end it. Its key holds the address, the verified caller, and every other header on
+which an answer may depend. So no caller gets another caller's reply, and a caller who sends a new
+token with each request gets his own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from datetime import datetime
 from cachetools import LRUCache
 from starlette.types import Message, Scope
 
+from api.auth.sign_in import Caller
 from api.store.state import ServedState
 
 CACHE_HINT = "storecast.cache_hint"
@@ -22,8 +24,6 @@ _KEY_HEADERS = frozenset(
     {
         b"accept",
         b"accept-encoding",
-        b"authorization",
-        b"x-goog-iap-jwt-assertion",
     }
 )
 _PAGE = b"/"
@@ -35,7 +35,7 @@ _OVERHEAD_BYTES = 2048
 _MIN_REPLIES = 8
 """The cache takes only replies of which it could hold so many."""
 
-ReplyKey = tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]]
+ReplyKey = tuple[bytes, bytes, tuple[str, str, str | None], tuple[tuple[bytes, bytes], ...]]
 
 
 @dataclass(slots=True)
@@ -43,7 +43,6 @@ class CacheHint:
     """Until when the reply is right for the same request. None: it must not be cached."""
 
     until: datetime | None = None
-    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,6 @@ class CachedReply:
     body: Message
     unchanged: Message
     route: str
-    caller: str
     until: datetime
 
     @property
@@ -100,10 +98,10 @@ class ReplyCache:
         return LRUCache(self._max_bytes, getsizeof=lambda reply: reply.size)
 
 
-def key_of(scope: Scope) -> ReplyKey:
+def key_of(scope: Scope, caller: Caller) -> ReplyKey:
     names = _PAGE_KEY_HEADERS if scope["raw_path"] == _PAGE else _KEY_HEADERS
     headers = tuple([pair for pair in scope["headers"] if pair[0] in names])
-    return scope["raw_path"], scope["query_string"], headers
+    return scope["raw_path"], scope["query_string"], caller.identity, headers
 
 
 def unchanged(start: Message) -> Message:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
 
 from api.settings import Issuer
 from ray_job.bucket import keys, receipts
 from ray_job.operations.development_token import open_key
 from tests.api.fixtures.bucket import NOON, Bucket, StoreSpec
 from tests.api.fixtures.records import receipt
-from tests.api.fixtures.serving import Clock, RunningApi, serve
+from tests.api.fixtures.serving import Clock, RunningApi, serve, wait_until
 from tests.api.fixtures.tokens import (
     AUDIENCE,
     PROXY,
@@ -66,7 +71,10 @@ def signed(tmp_path) -> Iterator[SignedApi]:
     write_grants(bucket.storage, *GRANTS)
     with (
         serve_keys(key_set("k1", ec_names=("p1",))) as key_server,
-        serve(str(tmp_path), issuers=(key_server.issuer(), key_server.proxy())) as api,
+        serve(
+            str(tmp_path),
+            issuers=(key_server.issuer(authorized_parties=("batch-client",)), key_server.proxy()),
+        ) as api,
     ):
         yield SignedApi(api, key_server, bucket)
 
@@ -103,11 +111,78 @@ def test_a_store_needs_a_token_and_a_grant(signed):
         {"kid": "other"},
         {"kid": None},  # the issuer has two keys, so a token must name its key
         {"key": "foreign"},
+        {"exp": int((NOON + timedelta(hours=24)).timestamp())},  # 24 hours and a minute in all
+        {"sub": ""},
+        {"azp": "another-client"},
+        {"azp": [AUDIENCE]},
+        {"azp": ""},
+        {"aud": [AUDIENCE, "other"], "azp": "other"},
+        {"exp": float("nan")},
     ],
 )
 def test_invalid_claims_are_refused(signed, changes):
     assert signed.status(token(**changes)) == 401
     assert signed.status(token()) == 200
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"azp": AUDIENCE},
+        {"azp": "batch-client"},
+        {"aud": ["other", AUDIENCE]},
+        {"exp": int((NOON + timedelta(hours=23)).timestamp())},
+    ],
+)
+def test_further_valid_claims(signed, changes):
+    assert signed.status(token(**changes)) == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ({"typ": "JWT"}, 200),
+        ({"typ": "jwt"}, 200),
+        ({"typ": "at+jwt"}, 401),
+        ({"typ": "logout+jwt"}, 401),
+        ({"typ": 1}, 401),
+        ({"crit": ["b64"], "b64": True}, 401),
+        ({"crit": []}, 401),
+    ],
+)
+def test_the_type_and_the_extensions_of_a_token(signed, header, status):
+    segments = [
+        base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+        for part in ({"alg": "RS256", "kid": "k1", **header}, claims())
+    ]
+    signature = rsa_key("k1").sign(".".join(segments).encode(), padding.PKCS1v15(), hashes.SHA256())
+    text = ".".join([*segments, base64.urlsafe_b64encode(signature).decode().rstrip("=")])
+    assert signed.status(text) == status
+
+
+def test_two_tokens_in_one_request_are_refused(signed):
+    good, other = token(), token("all")
+    for headers in (
+        [("Authorization", f"Bearer {good}"), ("Authorization", f"Bearer {good}")],
+        [("Authorization", f"Bearer {good}"), ("authorization", f"Bearer {other}")],
+        [("Authorization", f"Bearer {good}"), ("Authorization", "Basic YTpi")],
+    ):
+        assert signed.api.get("/v1/stores/1/forecast", headers=headers).status_code == 401
+    assert signed.status(good) == 200
+
+
+def test_addresses_are_folded_within_ascii_only(signed):
+    url = "/v1/stores/2/forecast"
+    # U+212A, the Kelvin sign, is a k in lower case. U+017F is an s in upper case.
+    write_grants(signed.bucket.storage, {"email": "kim.s@example.com", "stores": ["2"]})
+    signed.api.refresh()
+    for email, status in (
+        ("kim.s@example.com", 200),
+        ("KIM.S@EXAMPLE.COM", 200),
+        ("\u212aim.s@example.com", 403),
+        ("kim.\u017f@example.com", 403),
+    ):
+        assert signed.status(token("k", email=email, email_verified=True), url) == status
 
 
 def test_invalid_signatures_are_refused(signed):
@@ -183,6 +258,52 @@ def test_rotated_keys_are_fetched_after_the_cool_down(signed):
     signed.api.clock.now += timedelta(seconds=31)
     assert signed.status(token(key="k2", kid="k2")) == 200
     assert signed.status(token("anna", key="k1", kid="k1", jti="new")) == 401
+
+
+def test_a_remembered_token_is_forgotten_when_its_key_goes(signed):
+    text = token()
+    assert [signed.status(text) for _ in range(2)] == [200, 200]
+    signed.key_server.body = key_set("k2")
+    signed.api.clock.now += timedelta(minutes=10)
+    # The first request begins the fetch and does not wait for it.
+    wait_until(lambda: signed.status(text) == 401)
+    assert signed.status(token(key="k2", kid="k2")) == 200
+
+
+def test_keys_are_fetched_at_the_start_and_who_needs_them_waits(tmp_path):
+    bucket = Bucket.make(tmp_path)
+    bucket.publish(STORES)
+    write_grants(bucket.storage, *GRANTS)
+    with serve_keys(key_set("k1")) as key_server:
+        key_server.seconds = 0.5
+        with serve(str(tmp_path), issuers=(key_server.issuer(),)) as api:
+            assert key_server.requests == ["/keys"]
+            for subject in ("anna", "all"):
+                answer = api.get("/v1/stores/1/forecast", headers=bearer(token(subject)))
+                assert answer.status_code == 200
+            assert key_server.requests == ["/keys"]
+
+
+def test_made_up_key_ids_do_not_delay_good_ones(signed):
+    assert signed.status(token()) == 200
+    signed.key_server.seconds = 2.0
+    signed.api.clock.now += timedelta(seconds=31)
+    made_up = threading.Thread(target=signed.status, args=(token(kid="made-up"),))
+    made_up.start()
+    wait_until(lambda: len(signed.key_server.requests) == 2)
+    for subject in ("anna", "all"):
+        assert signed.status(token(subject, jti="new")) == 200
+    assert made_up.is_alive(), "the good tokens waited for the fetch of the made-up one"
+    made_up.join()
+
+
+def test_a_new_token_with_each_request_gets_the_cached_reply(signed):
+    before = len(signed.api.app.replies)
+    for number in range(5):
+        text = proxy_token("7", email="ida@example.com", jti=str(number))
+        answer = signed.api.get("/v1/stores/3/forecast", headers={"X-Goog-IAP-JWT-Assertion": text})
+        assert answer.status_code == 200
+    assert len(signed.api.app.replies) == before + 1
 
 
 def test_old_keys_stay_valid_during_an_outage(tmp_path):

@@ -120,7 +120,7 @@ def test_search_and_order_hold_for_all_pages(many_stores, query, expected):
 
 def test_a_page_token_of_another_search_is_refused(many_stores):
     token = many_stores.get("/v1/stores?q=0&page_size=2").json()["next_page_token"]
-    for query in ("q=00", "q=0&sort=name", "q=0&outcome=ok", ""):
+    for query in ("q=00", "q=0&sort=name", "q=0&outcome=ok"):
         answer = many_stores.get(f"/v1/stores?{query}&page_token={token}")
         assert answer.json()["type"] == "/problems/invalid"
 

@@ -26,7 +26,17 @@ import httpx
 
 from ray_job.bucket.storage import open_bucket
 from tests.api.fixtures.bucket import Bucket
-from tests.api.fixtures.tokens import AUDIENCE, ISSUER, bearer, key_set, token, write_grants
+from tests.api.fixtures.tokens import (
+    AUDIENCE,
+    ISSUER,
+    PROXY,
+    PROXY_AUDIENCE,
+    bearer,
+    key_set,
+    proxy_token,
+    token,
+    write_grants,
+)
 from tests.benchmarks.api.buckets import Size, publish
 
 ROUNDS = 5
@@ -41,6 +51,18 @@ local number = 0
 request = function()
   number = (number + 1) % 1000
   return wrk.format("GET", string.format("/v1/stores/%06d/forecast", number))
+end
+"""
+NEW_TOKENS = 25_000
+"""More than the service remembers, so that each request has a token that it has to verify."""
+WITH_NEW_TOKENS = """
+local tokens = {{}}
+for line in io.lines("{tokens}") do tokens[#tokens + 1] = line end
+local number = 0
+request = function()
+  number = number % #tokens + 1
+  local headers = {{ ["X-Goog-IAP-JWT-Assertion"] = tokens[number] }}
+  return wrk.format("GET", string.format("/v1/stores/%06d/forecast", number % 1000), headers)
 end
 """
 
@@ -82,6 +104,15 @@ def requests(folder: Path, said: list[tuple[str, str, str, bool]]) -> None:
     headers = bearer(token("bench", now=now))
     script = folder / "rotate.lua"
     script.write_text(ROTATE)
+    tokens = folder / "tokens"
+    tokens.write_text(
+        "\n".join(
+            proxy_token("bench", email="bench@example.com", now=now, jti=str(number))
+            for number in range(NEW_TOKENS)
+        )
+    )
+    new_tokens = folder / "tokens.lua"
+    new_tokens.write_text(WITH_NEW_TOKENS.format(tokens=tokens))
     rates: dict[str, list[Rate]] = {}
     with ExitStack() as stack:
         ours = stack.enter_context(serve(folder, STORECAST_API_ISSUERS=issuers))
@@ -106,6 +137,7 @@ def requests(folder: Path, said: list[tuple[str, str, str, bool]]) -> None:
                 rate = wrk(server.url, headers, script)
                 rates.setdefault(f"{which}, 1000 stores", []).append(rate)
             rates.setdefault("304", []).append(wrk(ours.url + path, same))
+            rates.setdefault("a new token each", []).append(wrk(ours.url, {}, new_tokens))
         reads = _reads(ours) - before
     rates = {
         which: statistics.median(each.per_second for each in several)
@@ -246,9 +278,21 @@ def _answers(url: str) -> bool:
 
 def _sign_in(folder: Path) -> str:
     keys_of = folder / "keys.json"
-    keys_of.write_bytes(key_set("k1"))
-    write_grants(Bucket(open_bucket(str(folder))).storage, {"subject": "bench", "stores": "*"})
-    return json.dumps([{"issuer": ISSUER, "jwks": f"file://{keys_of}", "audience": AUDIENCE}])
+    keys_of.write_bytes(key_set("k1", ec_names=("p1",)))
+    write_grants(
+        Bucket(open_bucket(str(folder))).storage,
+        {"subject": "bench", "stores": "*"},
+        {"issuer": PROXY, "email": "bench@example.com", "stores": "*"},
+    )
+    proxy = {
+        "issuer": PROXY,
+        "audience": PROXY_AUDIENCE,
+        "algorithms": ["ES256"],
+        "header": "x-goog-iap-jwt-assertion",
+        "trust_email": True,
+    }
+    jwks = {"jwks": f"file://{keys_of}"}
+    return json.dumps([{"issuer": ISSUER, "audience": AUDIENCE, **jwks}, {**proxy, **jwks}])
 
 
 def _reads(server: Server) -> float:
