@@ -134,7 +134,7 @@ def score(
         before = _read_if_any(storage, current.accuracy.get(sales.target))
         if sales.agree_with(before, stores):
             continue
-        nights = _live(current, sales.target, horizon, zone)
+        nights = live_releases(current, sales.target, horizon, zone)
         table = _score_target(
             [(entry, published.rows(entry)) for entry in nights], sales, stores, zone, widths
         )
@@ -163,7 +163,9 @@ def read(storage: Storage, key: str) -> pa.Table:
     return decode(storage.read(key), key)
 
 
-def _live(current: Pointer, target: date, horizon: int, zone: ZoneInfo) -> Iterator[Published]:
+def live_releases(
+    current: Pointer, target: date, horizon: int, zone: ZoneInfo
+) -> Iterator[Published]:
     """For each as-of before `target`, the release that stood when the target date ended.
 
     The as-ofs go from `horizon` days before it to one day before it. As-ofs without a release and

@@ -71,6 +71,17 @@ class DayOfScores:
     upper: Floats
     is_total: Flags
 
+    def and_also(self, other: DayOfScores) -> DayOfScores:
+        """The forecasts of both."""
+        return DayOfScores(
+            np.concatenate([self.days_ahead, other.days_ahead]),
+            np.concatenate([self.actual, other.actual]),
+            np.concatenate([self.predicted, other.predicted]),
+            np.concatenate([self.lower, other.lower]),
+            np.concatenate([self.upper, other.upper]),
+            np.concatenate([self.is_total, other.is_total]),
+        )
+
     def at(self, rows: Flags) -> DayOfScores:
         return DayOfScores(
             self.days_ahead[rows],
@@ -80,6 +91,12 @@ class DayOfScores:
             self.upper[rows],
             self.is_total[rows],
         )
+
+
+_NONE: Floats = np.zeros(0)
+NOTHING_SCORED = DayOfScores(
+    _NONE.astype(np.int64), _NONE, _NONE, _NONE, _NONE, _NONE.astype(np.bool_)
+)
 
 
 def widen(
@@ -179,7 +196,7 @@ def _gradient(rows: DayOfScores, factors: Floats) -> Floats:
 
 
 def _moved(predicted: Floats, bound: Floats, factor: Floats) -> Floats:
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         log = np.log1p(predicted)
         moved = np.maximum(np.expm1(log + factor * (np.log1p(bound) - log)), 0.0)
     return np.asarray(np.where((factor == 1.0) | (bound <= 0) | (bound == predicted), bound, moved))

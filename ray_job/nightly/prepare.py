@@ -39,9 +39,10 @@ from ray_job.forecasting.task import RunSpec
 from ray_job.model import registry
 from ray_job.model.model import Model
 from ray_job.model.model import load as load_model
+from ray_job.nightly.item_scores import ItemScores
 from ray_job.nightly.recent_sales import holiday_flags, read_recent_sales, undelivered_days
 from ray_job.nightly.similar_stores import new_stores, similar_sales
-from ray_job.nightly.widths import widths_of_night
+from ray_job.nightly.widths import published_widths, widths_of_night
 from ray_job.settings import Settings
 
 CONTEXT_DAYS = timedelta(days=28)
@@ -141,15 +142,25 @@ def prepare(
     tables = open_context(storage)
     last = as_of + timedelta(days=settings.horizon)
     context = tables.between(as_of - CONTEXT_DAYS, last, settings.country)
-    version = model.description.version
-    widths = KeptWidths(as_of=as_of, model_version=version)
-    if settings.intervals.adapt:
-        widths = widths_of_night(
-            storage, current, as_of, version, settings.horizon, keep=keep_widths
-        )
     expected = tables.expected(histories.store_ids)
     undelivered = undelivered_days(recent, holiday_flags(recent, context, settings.country))
     stock = partition.IN_STOCK in histories.columns.names
+    reading = RowMeaning(settings.sales.missing_is_zero, undelivered)
+    columns = partition.Columns(_trading_columns(model), stock=stock)
+    version = model.description.version
+    widths = KeptWidths(as_of=as_of, model_version=version)
+    if settings.intervals.adapt:
+        items = ItemScores(
+            storage=storage,
+            current=current,
+            files=histories.files,
+            columns=columns,
+            reading=reading,
+            widths=published_widths(storage),
+            horizon=settings.horizon,
+            zone=settings.zone,
+        )
+        widths = widths_of_night(storage, current, as_of, version, items, keep=keep_widths)
     similar: dict[str, SimilarSales] = {}
     if settings.run.similar_stores:
         days = settings.run.minimum_history_days
@@ -159,8 +170,8 @@ def prepare(
             tables,
             new_stores(histories.files, expected, as_of, days),
             as_of,
-            RowMeaning(settings.sales.missing_is_zero, undelivered),
-            partition.Columns(_trading_columns(model), stock=stock),
+            reading,
+            columns,
         )
     basis = replace(
         _basis(settings, as_of, artifact, context, model.description.inputs.reach),

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.bucket import widths as kept_widths
-from ray_job.bucket.errors import CorruptError, NotFoundError
+from ray_job.bucket.errors import CorruptError, InputError, NotFoundError, StorageError
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.storage import Storage
 from ray_job.bucket.widths import CALIBRATED, IntervalWidths, KeptWidths
 from ray_job.evaluation import scoring
-from ray_job.model.adaptive import DayOfScores, after_day, calibrated_bounds
+from ray_job.model.adaptive import NOTHING_SCORED, DayOfScores, after_day, calibrated_bounds
+from ray_job.nightly.item_scores import ItemScores
 
 _log = logging.getLogger(__name__)
 
@@ -28,20 +29,27 @@ _NIGHTS = 7
 
 
 def widths_of_night(
-    storage: Storage, current: Pointer, as_of: date, model_version: str, horizon: int, *, keep: bool
+    storage: Storage,
+    current: Pointer,
+    as_of: date,
+    model_version: str,
+    items: ItemScores,
+    *,
+    keep: bool,
 ) -> KeptWidths:
     """The widths that were kept for the as-of and the model, else those that follow from scores.
 
     With `keep`, new ones are kept. They continue those of the newest as-of before, by every target
     date up to the as-of that was scored since. Only forecasts of this model count: another one's
-    calibration says nothing about this one's. Damaged objects are left out, with a warning; where
-    the damaged object is the as-of's own, the intervals are as they were calibrated.
+    calibration says nothing about this one's. `items` scores a sample of items. Damaged objects
+    are left out, with a warning; where the damaged object is the as-of's own, the intervals are as
+    they were calibrated.
     """
     try:
         existing = kept_widths.read(storage, as_of, model_version)
         if existing is None:
             before = _before(storage, current, as_of, model_version)
-            existing = _continued(storage, current, before, as_of, horizon)
+            existing = _continued(storage, current, before, as_of, items)
             if keep:
                 existing = kept_widths.keep(storage, existing)
     except CorruptError as error:
@@ -79,7 +87,7 @@ def _before(storage: Storage, current: Pointer, as_of: date, model_version: str)
 
 
 def _continued(
-    storage: Storage, current: Pointer, before: KeptWidths, as_of: date, horizon: int
+    storage: Storage, current: Pointer, before: KeptWidths, as_of: date, items: ItemScores
 ) -> KeptWidths:
     counted = {day for day in before.counted if day > as_of - _COUNTED}
     widths = before.widths
@@ -92,13 +100,29 @@ def _continued(
             _log.warning("the widths do not count the scores of %s: %s", target, error)
             continue
         counted.add(target)
-        widths = after_day(widths, _scored_day(scores, before.model_version), horizon)
+        day = _scored_day(scores, before.model_version)
+        day = day.and_also(_item_scores(items, target, scores, before.model_version))
+        widths = after_day(widths, day, items.horizon)
     return KeptWidths(
         as_of=as_of,
         model_version=before.model_version,
         widths=widths,
         counted=tuple(sorted(counted)),
     )
+
+
+def _item_scores(
+    items: ItemScores, target: date, scores: pa.Table, model_version: str
+) -> DayOfScores:
+    """The scores of items, as far as they can be read: they are no reason to fail a night."""
+    of_model = pc.equal(scores["model_version"], model_version)
+    several = scores.filter(pc.and_(of_model, pc.greater(scores["items"], 1)))
+    stores = pc.unique(several["store_id"]).to_pylist()
+    try:
+        return items.of_day(target, stores, model_version)
+    except (CorruptError, InputError, NotFoundError, StorageError) as error:
+        _log.warning("the widths do not count the items of %s: %s", target, error)
+        return NOTHING_SCORED
 
 
 def _scored_day(scores: pa.Table, model_version: str) -> DayOfScores:

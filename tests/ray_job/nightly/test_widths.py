@@ -11,8 +11,13 @@ import pytest
 
 from ray_job.bucket import keys, parts, receipts, widths
 from ray_job.bucket.widths import CALIBRATED, IntervalWidths, KeptWidths, SideFactors
+from ray_job.data.histories import open_histories
+from ray_job.data.partition import Columns
+from ray_job.data.store_days import READING
 from ray_job.evaluation import scoring
+from ray_job.nightly.item_scores import ItemScores
 from ray_job.nightly.prepare import RunRequest, prepare
+from ray_job.nightly.widths import published_widths
 from ray_job.operations.clean_up import reachable
 from ray_job.settings import Intervals, Run
 from tests.support.shop import (
@@ -174,3 +179,54 @@ def test_clean_up_keeps_the_widths_of_published_nights(played):
 def test_the_receipt_is_read_back_with_its_widths(played):
     receipt = played.run(EVE)
     assert receipts.read(played.storage, EVE, receipt.run_id).intervals == receipt.intervals
+
+
+def item_scores(shop: Shop) -> ItemScores:
+    return ItemScores(
+        storage=shop.storage,
+        current=shop.pointer,
+        files=open_histories(shop.storage).files,
+        columns=Columns(("open",)),
+        reading=READING,
+        widths=published_widths(shop.storage),
+        horizon=7,
+        zone=shop.settings.zone,
+    )
+
+
+def test_items_are_scored_by_their_own_intervals(played):
+    played.run(EVE)
+    target = NIGHTS[-1]
+    day = item_scores(played).of_day(target, [BIG, "s002"], MODEL)
+    live = [night for night in NIGHTS if night < target]
+    assert sorted(set(day.days_ahead.tolist())) == [(target - night).days for night in live][::-1]
+    assert not day.is_total.any()
+    first = day.at(day.days_ahead == (target - NIGHTS[0]).days)  # with the calibrated widths
+    release = played.stores(played.pointer.dates[NIGHTS[0]])
+    read_parts = {**release[BIG], "parts": release[BIG]["parts"][:2]}
+    rows = pa.concat_tables([played.rows_of(read_parts), played.rows_of(release["s002"])])
+    rows = rows.filter(pc.equal(rows["target_date"], target))
+    rows = rows.filter(pc.equal(rows["method"], "model"))
+    assert rows.num_rows > 2
+    for name, values in (
+        ("predicted_sales", first.predicted),
+        ("lower_80", first.lower),
+        ("upper_80", first.upper),
+    ):
+        np.testing.assert_allclose(sorted(values), sorted(rows[name].to_pylist()), rtol=1e-9)
+    scores = scoring.read(played.storage, played.pointer.accuracy[target]).to_pylist()
+    [sold] = {row["actual"] for row in scores if row["store_id"] == "s002"}
+    assert sold in first.actual
+
+
+def test_without_forecasts_by_the_model_nothing_is_scored(played):
+    assert len(item_scores(played).of_day(NIGHTS[-1], [BIG], "other").actual) == 0
+    assert len(item_scores(played).of_day(NIGHTS[-1], [], MODEL).actual) == 0
+
+
+def test_items_that_cannot_be_read_cost_their_scores_only(played, caplog):
+    for key in played.part_keys(NIGHTS[0]):
+        played.tamper(key, lambda data: data[:100])
+    assert played.run(EVE).status == "published"
+    assert "do not count the items" in caplog.text
+    assert kept(played).widths.totals != CALIBRATED.totals
