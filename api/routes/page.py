@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Annotated, Literal, cast
 from urllib.parse import urlencode
 
@@ -15,7 +16,7 @@ from api.routes.context import RequestContext, request_context, service_of
 from api.routes.history import past_days
 from api.routes.replies import HTML, PAGE_HEADERS, PAGE_VARY, reply
 from api.routes.store_selection import StoreOrder, StoreSelection
-from api.store.items import search_items
+from api.store.items import ItemPage, item_accuracy, search_items
 from api.store.snapshot import Snapshot, StoreForecast
 from api.views.language import Language, choose
 from api.views.pages import (
@@ -37,6 +38,7 @@ router = APIRouter(include_in_schema=False)
 _UNREADABLE = (NotFoundError, StorageError, CorruptError)
 """Errors after which the page comes without what could not be read."""
 _MAX_PAGE = 2**31
+_WEEK = timedelta(days=7)
 _HISTORY_SECONDS = 1.5
 """The page waits no longer for a history that has to be read from the bucket."""
 _Order = Literal["problems", "store_id", "name", "region", "predicted_sales"]
@@ -138,9 +140,43 @@ async def _store_page(
     store = context.store(shown.snapshot, query.store_id)
     past = await past_days(context, query.store_id, PAST_DAYS, _HISTORY_SECONDS)
     items = await _items_shown(context, store, query)
+    is_complete = past.unread is None and items.items is not None
+    if items.items is not None and items.items.items:
+        try:
+            accuracy = await _item_accuracy(context, store, items.items)
+            items = replace(items, accuracy=accuracy)
+        except (*_UNREADABLE, TimeoutError):
+            is_complete = False
     is_history_unread = past.unread is not None
     html = store_page(shown, store, items, past.days, is_history_unread=is_history_unread)
-    return html, not is_history_unread and items.items is not None
+    return html, is_complete
+
+
+async def _item_accuracy(
+    context: RequestContext, store: StoreForecast, page: ItemPage
+) -> dict[str, float]:
+    """How far the forecast of a week ago was off, by item. Empty if there is none of that as-of.
+
+    Raises an error of the storage, or TimeoutError.
+    """
+    service, pointer = context.service, context.state.pointer
+    as_of = None if store.as_of is None else store.as_of - _WEEK
+    name = None if as_of is None else pointer.dates.get(as_of)
+    entry = None if name is None or name in pointer.bad else pointer.entry(name)
+    if entry is None:
+        return {}
+    async with asyncio.timeout(_HISTORY_SECONDS):
+        snapshot = await service.releases.get(entry)
+        earlier = snapshot.store(store.store_id)
+        if earlier is None or earlier.as_of != as_of:
+            return {}
+        item_ids = [item.item_id for item in page.items]
+        key = ("items", entry.release, store.store_id, *item_ids)
+        return await service.storage_pool.run(
+            key,
+            lambda: item_accuracy(service.parts, store, earlier, item_ids),
+            _HISTORY_SECONDS,
+        )
 
 
 async def _items_shown(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from api.store.part_cache import PartCache
 from api.store.snapshot import ForecastDay, StoreForecast, finite
+
+_WEEK = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,36 @@ def search_items(
     return ItemPage(items, store.items, None), len(starts)
 
 
+def item_accuracy(
+    parts: PartCache, store: StoreForecast, earlier: StoreForecast, item_ids: Sequence[str]
+) -> dict[str, float]:
+    """How far the forecast of `earlier`, of a week before, was off in the week since: by item.
+
+    Σ|forecast − sales| / Σ sales, over the days whose sales the parts of `store` have. Items
+    without sales are left out. Blocks and raises as `item_page` does.
+    """
+    sold = {
+        (item.item_id, day.target_date - _WEEK): day.last_week
+        for item in _items(parts, store, item_ids)
+        for day in item.days
+        if day.days_ahead <= _WEEK.days
+    }
+    errors: dict[str, float] = dict.fromkeys(item_ids, 0.0)
+    totals = dict(errors)
+    for item in _items(parts, earlier, item_ids):
+        for day in item.days:
+            actual = sold.get((item.item_id, day.target_date))
+            if actual is not None and day.predicted is not None:
+                errors[item.item_id] += abs(day.predicted - actual)
+                totals[item.item_id] += actual
+    return {name: errors[name] / total for name, total in totals.items() if total > 0}
+
+
+def _items(parts: PartCache, store: StoreForecast, item_ids: Sequence[str]) -> Iterator[Item]:
+    rows = _rows(parts, store)
+    return _group(rows.filter(pc.is_in(rows.column("item_id"), pa.array(item_ids, pa.string()))))
+
+
 def _starts(ids: pa.ChunkedArray) -> list[int]:
     """The rows with which another item begins."""
     if not len(ids):
@@ -118,6 +151,14 @@ def _rows(parts: PartCache, store: StoreForecast) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+def _last_week(rows: pa.Table) -> list[float | None]:
+    """None in files of parts that a version without this column has made."""
+    if "last_week" not in rows.column_names:
+        return [None] * rows.num_rows
+    values: list[float | None] = rows.column("last_week").to_pylist()
+    return values
+
+
 def _group(rows: pa.Table) -> Iterator[Item]:
     """Consecutive rows of one item as an Item."""
     columns = [
@@ -132,9 +173,10 @@ def _group(rows: pa.Table) -> Iterator[Item]:
             "method",
         )
     ]
+    columns.append(_last_week(rows))
     current: str | None = None
     days: list[ForecastDay] = []
-    for item_id, target_date, days_ahead, predicted, lower, upper, method in zip(
+    for item_id, target_date, days_ahead, predicted, lower, upper, method, last_week in zip(
         *columns, strict=True
     ):
         if item_id != current:
@@ -143,7 +185,13 @@ def _group(rows: pa.Table) -> Iterator[Item]:
             current, days = item_id, []
         days.append(
             ForecastDay(
-                target_date, days_ahead, finite(predicted), finite(lower), finite(upper), method
+                target_date,
+                days_ahead,
+                finite(predicted),
+                finite(lower),
+                finite(upper),
+                method,
+                last_week=finite(last_week),
             )
         )
     if current is not None:

@@ -30,6 +30,7 @@ COLUMNS = (
     "lower_80",
     "upper_80",
     "method",
+    "last_week",
 )
 _DICTIONARIES = ("store_id", "method")
 _BATCH_ROWS = 65_536

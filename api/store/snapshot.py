@@ -21,6 +21,7 @@ from ray_job.bucket.reasons import Outcome
 from ray_job.bucket.storage import Storage
 
 _TEXTS = ("name", "region")
+_WEATHER = "weather_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class ForecastDay:
     last_year: float | None = None
     """What was sold 52 weeks before the day."""
     special: tuple[str, ...] = ()
-    """Codes of what is special about the day, as `promo` or `warmer=8.3`."""
+    """Codes of what is special about the day, as `holiday`, `promo=12` or
+    `weather_high:temperature=8.3`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +258,14 @@ def _description(text: str | None) -> dict[str, Any]:
 
 def _days(row: dict[str, Any]) -> Iterator[ForecastDay]:
     dates = row["target_dates"] or ()
-    columns = ("predicted", "lower_80", "upper_80", "method", "missing")
-    values = (row[column] or [None] * len(dates) for column in columns)
-    for day, predicted, lower, upper, method, missing in zip(dates, *values, strict=True):
+    columns = (
+        *("predicted", "lower_80", "upper_80", "method", "missing"),
+        *("last_week", "last_year", "special"),
+    )
+    values = (row.get(column) or [None] * len(dates) for column in columns)
+    for day, predicted, lower, upper, method, missing, last_week, last_year, special in zip(
+        dates, *values, strict=True
+    ):
         yield ForecastDay(
             target_date=day,
             days_ahead=(day - row["as_of"]).days,
@@ -267,7 +274,17 @@ def _days(row: dict[str, Any]) -> Iterator[ForecastDay]:
             upper=finite(upper),
             method=method,
             missing=tuple(missing.split(",")) if missing else (),
+            last_week=finite(last_week),
+            last_year=finite(last_year),
+            special=tuple(_special(special, row["items"] or 0)) if special else (),
         )
+
+
+def _special(text: str, items: int) -> Iterator[str]:
+    """The codes of a day. A flag that all series of the store have loses their number."""
+    for code in text.split(","):
+        name, _, number = code.partition("=")
+        yield name if number == str(items) and not name.startswith(_WEATHER) else code
 
 
 def finite(value: float | None) -> float | None:

@@ -42,6 +42,7 @@ _NEXT_DAY = _DAY | {
     "weekday": "Tuesday",
     "days_ahead": 2,
     "predicted_sales": 4988.1,
+    "special": [],
     "lower_80": 4420.6,
     "upper_80": 5590.3,
 }

@@ -106,7 +106,12 @@ def freshness_fields(store: StoreForecast, basis: AnswerBasis) -> dict[str, Any]
 
 def total_day(day: ForecastDay) -> dict[str, Any]:
     """A day of a whole store."""
-    return {**item_day(day), "missing": list(day.missing)}
+    return {
+        **item_day(day),
+        "missing": list(day.missing),
+        "last_year_sales": day.last_year,
+        "special": list(day.special),
+    }
 
 
 def item_day(day: ForecastDay) -> dict[str, Any]:
@@ -119,6 +124,7 @@ def item_day(day: ForecastDay) -> dict[str, Any]:
         "lower_80": day.lower,
         "upper_80": day.upper,
         "method": day.method,
+        "last_week_sales": day.last_week,
     }
 
 

@@ -16,6 +16,11 @@ _NOTED: dict[str, str] = {
     Method.RULE: "method_rule",
     Method.SIMILAR: "method_similar",
 }
+_WEATHER_KINDS = {
+    "temperature": ("temp", "tmin", "tmax", "tavg"),
+    "rain": ("rain", "precip", "prcp"),
+}
+"""Columns of weather by parts of their names. Others are named as they were delivered."""
 _WITHOUT_SALES = (Method.CLOSED, Method.ENDED)
 
 
@@ -95,7 +100,8 @@ def closed_because(store: StoreForecast, language: Language) -> str | None:
 
 def day_notes(day: ForecastDay, language: Language) -> list[str]:
     """What is special about a day, and how its number was made if not by the model."""
-    return [*(_special(code, language) for code in day.special), *_method_note(day, language)]
+    special = dict.fromkeys(_special(code, language) for code in day.special)
+    return [*special, *_method_note(day, language)]
 
 
 def _method_note(day: ForecastDay, language: Language) -> list[str]:
@@ -106,15 +112,30 @@ def _method_note(day: ForecastDay, language: Language) -> list[str]:
 
 
 def _special(code: str, language: Language) -> str:
-    """A code of the release, as `promo`, `holiday` or `warmer=8.3`, in words."""
+    """A code of the release, as `holiday`, `promo=12` or `weather_high:temp=8.3`, in words."""
     name, _, value = code.partition("=")
+    kind, _, column = name.partition(":")
+    if kind in ("weather_high", "weather_low"):
+        return _weather(kind, column, value, language)
     key = f"special_{name}"
-    if key not in language.texts:
-        return language.text("special_other", name=code.replace("_", " ").replace("=", " "))
+    text = language.text(key if key in language.texts else "special_other", name=_plain(name))
+    if value.isdecimal():
+        text += " " + language.text("special_items", count=int(value))
+    return text
+
+
+def _weather(kind: str, column: str, value: str, language: Language) -> str:
     try:
-        return language.text(key, value=language.number(float(value)) if value else "")
+        difference = language.number(float(value))
     except ValueError:
-        return language.text(key, value=value)
+        difference = value
+    kinds = (name for name, parts in _WEATHER_KINDS.items() if any(p in column for p in parts))
+    key = f"special_{next(kinds, 'weather')}_{kind.removeprefix('weather_')}"
+    return language.text(key, value=difference, name=_plain(column))
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def store_name(store: StoreForecast) -> str:

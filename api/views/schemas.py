@@ -154,6 +154,9 @@ class ItemDay(BaseModel):
         description="How the number was made. Of totals, the first method that a series has.",
         examples=["model"],
     )
+    last_week_sales: float | None = Field(
+        description="What was sold on the newest same weekday; null: not known.", examples=[5011.0]
+    )
 
 
 class TotalDay(ItemDay):
@@ -162,6 +165,18 @@ class TotalDay(ItemDay):
     missing: list[str] = Field(
         description="What is usually known ahead and nobody delivered for this day.",
         examples=[["promo"]],
+    )
+    last_year_sales: float | None = Field(
+        description="What was sold 52 weeks before the day; null: not known.", examples=[4890.5]
+    )
+    special: list[str] = Field(
+        description=(
+            "What is special about the day, as codes; it is not said to be the cause of anything."
+            " `holiday`; a known-ahead column that is 1 and usually is not, as `promo`, with the"
+            " number of items if not all have it, as `promo=12`; `weather_high:COLUMN=DIFFERENCE`"
+            " and `weather_low:…` for weather far from usual."
+        ),
+        examples=[["promo", "weather_high:temperature=8.3"]],
     )
 
 

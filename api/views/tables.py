@@ -43,6 +43,9 @@ FORECAST_SCHEMA = pa.schema(
         ("upper_80", pa.float64()),
         ("method", pa.string()),
         ("missing", pa.string()),
+        ("last_week_sales", pa.float64()),
+        ("last_year_sales", pa.float64()),
+        ("special", pa.string()),
         *_FRESHNESS,
         *_ANSWER,
     ]
@@ -81,8 +84,8 @@ def forecast_rows(
     if not answer["days"]:
         yield {"level": "store", "item_id": "", **common}
     for day in answer["days"]:
-        missing = ",".join(day["missing"])
-        yield {"level": "store", "item_id": "", **common, **day, "missing": missing}
+        listed = {name: ",".join(day[name]) for name in ("missing", "special")}
+        yield {"level": "store", "item_id": "", **common, **day, **listed}
     for item in answer.get("items", ()):
         for day in item["days"]:
             yield {"level": "item", "item_id": item["item_id"], **common, **day}

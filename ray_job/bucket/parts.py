@@ -32,6 +32,8 @@ PART_SCHEMA = pa.schema(
         ("method", pa.string()),  # model, closed, fallback, similar or ended
         ("data_through", pa.date32()),
         ("model_version", pa.string()),
+        # The sales of the newest same weekday, null if they are not known.
+        ("last_week", pa.float64()),
     ]
 )
 
@@ -56,6 +58,10 @@ OUTCOME_SCHEMA = pa.schema(
         ("missing", pa.list_(pa.string())),  # inputs without a value for the day, comma-separated
         # Per day, the oldest first, the as-of last: the sales, NaN if they are not known.
         ("sold", pa.list_(pa.float64())),
+        # Per target date, the sales of the newest same weekday and of 52 weeks earlier:
+        ("last_week", pa.list_(pa.float64())),
+        ("last_year", pa.list_(pa.float64())),
+        ("special", pa.list_(pa.string())),  # codes of what is special, comma-separated
     ]
 )
 """One row per store of a chunk. If a store has several chunks, their sums can be added.

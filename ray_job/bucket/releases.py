@@ -61,6 +61,11 @@ RELEASE_SCHEMA = pa.schema(
         ("parts", pa.list_(PART_REFERENCE)),
         # All further columns of the stores table, as a JSON object.
         ("description", pa.string()),
+        # Per target date, the sales of the newest same weekday and of 52 weeks earlier, NaN or null
+        # where they are not known; and codes of what is special about the day, comma-separated.
+        ("last_week", pa.list_(pa.float64())),
+        ("last_year", pa.list_(pa.float64())),
+        ("special", pa.list_(pa.string())),
     ]
 )
 """One row per store, sorted by store id. Absent text is null.

@@ -175,7 +175,8 @@ def _predict(read: ChunkHistories, model: Model, spec: RunSpec) -> ChunkOutput:
     basis = spec.basis
     reading = RowMeaning(spec.settings.sales.missing_is_zero, basis.undelivered)
     stores = [store for store, _ in read.histories]
-    outcomes = StoreOutcomes(stores, basis, model.description.version, spec.similar)
+    version = model.description.version
+    outcomes = StoreOutcomes(stores, basis, version, spec.similar, spec.context)
     dates = (basis.first_day, basis.as_of, basis.last_day)
     columns = _columns(model, spec)
     built = panels(read.histories, columns, *dates, reading, read.store_days, read.packed)

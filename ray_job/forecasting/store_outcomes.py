@@ -9,13 +9,13 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ray_job.bucket.parts import OUTCOME_SCHEMA, PART_SCHEMA
 from ray_job.bucket.reasons import Outcome, ReasonCode
+from ray_job.data.context import Context
 from ray_job.data.panel import Floats, Panel
-from ray_job.evaluation.scoring import SOLD_DAYS
 from ray_job.features.trading import closed_weekday_sentence
+from ray_job.forecasting.comparisons import Comparisons, last_week_sales, lists
 from ray_job.forecasting.data_through import data_through
 from ray_job.forecasting.predict import (
     CLOSED,
@@ -26,7 +26,7 @@ from ray_job.forecasting.predict import (
     SIMILAR,
     Predictions,
 )
-from ray_job.forecasting.recent_means import last_sales, recent_weekday_mean
+from ray_job.forecasting.recent_means import recent_weekday_mean
 from ray_job.forecasting.similar import SimilarSales
 from ray_job.model.intervals import interval_terms
 from ray_job.plan import Basis
@@ -64,6 +64,7 @@ class StoreOutcomes:
         basis: Basis,
         model_version: str,
         similar: Mapping[str, SimilarSales] | None = None,
+        context: Context | None = None,
     ) -> None:
         self.stores = list(stores)
         self.similar = similar or {}
@@ -78,7 +79,7 @@ class StoreOutcomes:
         self.sums: tuple[Floats, ...] = tuple(np.zeros((n, days)) for _ in range(3))
         """Σp, Σ(1+p)s and Σ((1+p)s)²."""
         self.recent_weekday_mean: Floats = np.zeros((n, days))
-        self.sold: Floats = np.full((n, SOLD_DAYS), np.nan)
+        self.comparisons = Comparisons(n, basis.target_dates, context)
         self.methods: Flags = np.zeros((len(METHODS), n, days), dtype=np.bool_)
         self.closed_weeks: Ints = np.zeros((n, days), dtype=np.int64)
         self.closed_sales: Ints = np.zeros((n, days), dtype=np.int64)
@@ -112,7 +113,7 @@ class StoreOutcomes:
         means = np.where(by_similar, made.predicted, means)
         open_means = np.where(is_open, np.nan_to_num(means), 0.0)
         self.recent_weekday_mean[at] += np.add.reduceat(open_means, edges)
-        self._add_sold(last_sales(panel, SOLD_DAYS), at, edges)
+        self.comparisons.add(panel, known, at, edges)
         for method, of_stores in enumerate(self.methods):
             used = known[:, None] & (made.method == method)
             of_stores[at] |= np.logical_or.reduceat(used, edges)
@@ -137,13 +138,6 @@ class StoreOutcomes:
             # The series that new stores lack come last.
             rows = rows.sort_by([(name, "ascending") for name in _ROW_ORDER])
         return ChunkOutput(rows, self._outcomes())
-
-    def _add_sold(self, sold: Floats, at: Ints, edges: Ints) -> None:
-        known = ~np.isnan(sold)
-        total = np.add.reduceat(np.where(known, sold, 0.0), edges)
-        is_known = np.logical_or.reduceat(known, edges)
-        before = self.sold[at]
-        self.sold[at] = np.where(is_known, np.nan_to_num(before) + total, before)
 
     def _add_missing(
         self, panel: Panel, made: Predictions, known: Flags, at: Ints, edges: Ints
@@ -188,6 +182,8 @@ class StoreOutcomes:
         }
         arrays = [pa.array(columns[name], PART_SCHEMA.field(name).type) for name in columns]
         arrays.append(pa.repeat(pa.scalar(self.model_version), n * days))
+        last_week = last_week_sales(panel, made.target_dates)[chosen].ravel()
+        arrays.append(pa.array(last_week, pa.float64(), from_pandas=True))
         self.rows.append(pa.table(arrays, schema=PART_SCHEMA))
 
     def _outcomes(self) -> pa.Table:
@@ -205,13 +201,14 @@ class StoreOutcomes:
             "rows": pa.array(counts, mask=~forecast),
             "items": pa.array(self.items),
             "observations": pa.array(self.observations),
-            "predicted": _lists(self.sums[0], forecast),
-            "spread": _lists(self.sums[1], forecast),
-            "spread_squared": _lists(self.sums[2], forecast),
-            "usual": _lists(self.recent_weekday_mean, forecast),
-            "method": _lists(self._methods_by_day(), forecast),
-            "missing": _lists(self._missing_by_day(), forecast),
-            "sold": _lists(self.sold, np.ones(len(self.stores), dtype=np.bool_)),
+            "predicted": lists(self.sums[0], forecast),
+            "spread": lists(self.sums[1], forecast),
+            "spread_squared": lists(self.sums[2], forecast),
+            "usual": lists(self.recent_weekday_mean, forecast),
+            "method": lists(self._methods_by_day(), forecast),
+            "missing": lists(self._missing_by_day(), forecast),
+            **self.comparisons.columns(forecast),
+            "sold": lists(self.comparisons.sold, np.ones(len(self.stores), dtype=np.bool_)),
         }
         return pa.table(
             [columns[field.name].cast(field.type) for field in OUTCOME_SCHEMA],
@@ -299,14 +296,6 @@ def _edges(panel: Panel) -> Ints:
     """The row of each store's first series."""
     stores = panel.store_ids
     return np.flatnonzero(np.append(True, stores[1:] != stores[:-1]))
-
-
-def _lists(values: npt.NDArray[np.generic], has_forecast: Flags) -> pa.Array:
-    """One list for each row; null where the row has no forecast."""
-    width = values.shape[1]
-    flat = pa.array(values.ravel(), pa.string() if values.dtype == np.object_ else None)
-    lists = pa.FixedSizeListArray.from_arrays(flat, width).cast(pa.list_(flat.type))
-    return lists if has_forecast.all() else pc.if_else(pa.array(has_forecast), lists, None)
 
 
 def _is_absurd(panel: Panel, made: Predictions) -> npt.NDArray[np.bool_]:

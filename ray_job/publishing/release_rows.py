@@ -167,6 +167,15 @@ def _sum(pieces: Sequence[Mapping[str, object]]) -> dict[str, object]:
             ",".join(sorted({name for text in day for name in str(text).split(",") if name}))
             for day in zip(*(_list(row["missing"]) for row in forecast))  # noqa: B905
         ]
+        for name in ("last_week", "last_year"):
+            whole[name] = [
+                _known_sum(day)
+                for day in zip(*(_list(row[name]) for row in forecast))  # noqa: B905
+            ]
+        whole["special"] = [
+            _merged_codes([str(text or "") for text in day])
+            for day in zip(*(_list(row["special"]) for row in forecast))  # noqa: B905
+        ]
     totals = [row["sold"] for row in pieces if row["sold"]]
     whole["sold"] = _add(totals, nan_is_zero=True).tolist() if totals else []
     for name in ("data_through", "known_through"):
@@ -176,6 +185,25 @@ def _sum(pieces: Sequence[Mapping[str, object]]) -> dict[str, object]:
         whole[name] = sum(int(str(row[name] or 0)) for row in pieces)
     whole["parts"] = [part for row in pieces for part in _list(row["parts"])]
     return whole
+
+
+def _known_sum(values: Sequence[object]) -> float | None:
+    known = [float(str(value)) for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _merged_codes(texts: Sequence[str]) -> str:
+    """The codes of a day of a store that was cut. Numbers of series are added up."""
+    counts: dict[str, int] = {}
+    codes: dict[str, None] = {}
+    for text in texts:
+        for code in filter(None, text.split(",")):
+            name, _, number = code.partition("=")
+            if number.isdecimal():
+                counts[name] = counts.get(name, 0) + int(number)
+            else:
+                codes[code] = None
+    return ",".join([*codes, *(f"{name}={counts[name]}" for name in sorted(counts))])
 
 
 def _list(value: object) -> list[object]:

@@ -63,6 +63,10 @@ def test_every_field_of_a_store_without_items(running_api):
         "upper_80": 106.0,
         "method": "model",
         "missing": ["promo", "weather"],
+        # The release is one of an earlier version, which has none of these.
+        "last_week_sales": None,
+        "last_year_sales": None,
+        "special": [],
     }
     assert days[6]["target_date"] == "2026-11-29"
     assert days[6]["weekday"] == "Sunday"
@@ -212,6 +216,9 @@ def test_csv(running_api):
             "upper_80": "502.0",
             "method": "model",
             "missing": "",
+            "last_week_sales": "",
+            "last_year_sales": "",
+            "special": "",
             "as_of": "2026-11-22",
             "generated_at": "",
             "data_through": "2026-11-22",
@@ -368,3 +375,32 @@ def test_the_deadline_makes_a_forecast_stale_without_a_new_run(tmp_path):
         expired = api.get("/v1/stores/1/forecast")
         assert expired.json()["type"] == "/problems/forecast-expired"
         assert expired.json()["expired_since"] == "2026-11-30"
+
+
+def test_earlier_sales_and_special_days(tmp_path):
+    special = "holiday,weather_high:temp=8.3,promo=2,price_cut=1"
+    bucket = Bucket.make(tmp_path)
+    bucket.publish([StoreSpec("1", items=("a", "b"), last_week=70.0, special=special)])
+    with serve(str(tmp_path)) as api:
+        body = fits(Forecast, api.get("/v1/stores/1/forecast").content)
+        assert [day.last_week_sales for day in body.days] == [140.0] * 7
+        assert [day.last_year_sales for day in body.days] == [70.0] * 6 + [None]
+        # Both items are on promotion, one of them has another price.
+        assert body.days[0].special == [
+            "holiday", "weather_high:temp=8.3", "promo", "price_cut=1",
+        ]  # fmt: skip
+        assert body.days[1].special == []
+        assert body.items[0].days[0].last_week_sales == 70.0
+        (row, *_) = csv.DictReader(io.StringIO(api.get("/results/1.csv").text, newline=""))
+        assert row["special"] == "holiday,weather_high:temp=8.3,promo,price_cut=1"
+        page = api.get("/?store_id=1").text
+        for note in (
+            "public holiday", "warmer than usual by 8.3 degrees", "promotion", "price cut (1 item)",
+        ):  # fmt: skip
+            assert f'<span class="note">{note}</span>' in page
+        assert "Last week" in page
+        assert "A year ago" in page
+        # 7 × 140 are known; of the last day of a year ago nothing is, so that there is no total.
+        assert '<td class="number">980</td><td class="number">–</td>' in page
+        german = api.get("/?store_id=1", headers={"Accept-Language": "de-DE"}).text
+        assert "um 8,3 Grad wärmer als üblich" in german

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -153,3 +154,20 @@ def test_items_are_paged_searched_and_counted(wide_api, browser):
     assert wide_api.get(str(file)).text.count("\r\nitem,l,") == 120 * 6
     page.get_by_role("link", name="Back to the stores").click()
     assert page.url.endswith("/?q=market")
+
+
+def test_how_far_last_weeks_forecast_of_an_item_was_off(tmp_path):
+    bucket = Bucket.make(tmp_path)
+    earlier = AS_OF - 7 * DAY
+    spec = StoreSpec("1", base=100, items=("a", "b"), as_of=earlier, data_through=earlier)
+    bucket.publish([spec], as_of=earlier)
+    bucket.publish([StoreSpec("1", items=("a", "b", "c"), last_week=100.0)])
+    with serve(str(tmp_path)) as api:
+        page = api.get("/?store_id=1").text
+        # Item a was forecast as 101 … 107 and item b as 111 … 117. 100 were sold each day.
+        assert page.count("off last week") == 1
+        cells = re.findall(r'<th scope="row">(\w)</th>.*<td class="number">([^<]*)</td></tr>', page)
+        assert cells == [("a", "4 %"), ("b", "14 %"), ("c", "–")]
+        bucket.change(bad=(f"{earlier}-a",))
+        api.refresh()
+        assert "off last week" not in api.get("/?store_id=1").text

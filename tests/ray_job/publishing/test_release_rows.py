@@ -82,10 +82,24 @@ def test_the_chunks_of_a_cut_store_add_up():
     combined = release_rows.combine(
         [
             written_part(
-                outcome_row("big", method=["fallback", "closed"], missing=["open", ""]), part="p"
+                outcome_row(
+                    "big",
+                    method=["fallback", "closed"],
+                    missing=["open", ""],
+                    last_week=[3.0, None],
+                    last_year=[None, None],
+                    special=["holiday,promo=2", "promo=1"],
+                ),
+                part="p",
             ),
             written_part(
-                outcome_row("big", data_through=A - timedelta(days=1)),
+                outcome_row(
+                    "big",
+                    data_through=A - timedelta(days=1),
+                    last_week=[4.0, 5.0],
+                    last_year=[None, 1.0],
+                    special=["holiday,promo=3", ""],
+                ),
                 part="q",
                 run="s",
                 at=earlier,
@@ -100,6 +114,8 @@ def test_the_chunks_of_a_cut_store_add_up():
     assert (big["items"], big["run_id"], big["data_through"]) == (2, "r", A)
     assert big["method"] == ["model", "closed"]
     assert big["missing"] == ["open", "promo"]
+    assert (big["last_week"], big["last_year"]) == ([7.0, 5.0], [None, 1.0])
+    assert big["special"] == ["holiday,promo=5", "promo=1"]
     assert [reference["part"] for reference in big["parts"]] == ["p", "q"]
 
 
