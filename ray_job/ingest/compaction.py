@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -24,6 +25,8 @@ from ray_job.data.delta import (
     partition_key,
     stored_schema,
 )
+from ray_job.data.packs.index import NO_PACKS, PackIndex, read_index
+from ray_job.data.packs.merging import leave_out_unused_packs
 from ray_job.data.packs.writing import PackWriter
 from ray_job.data.parquet import read_batches
 from ray_job.data.requests import map_in_order
@@ -62,10 +65,14 @@ def compact(
     commit was faster, since the next turn tries again. Raises NotFoundError or CorruptError for a
     file that cannot be read.
     """
+    packs_before = _packs(storage)
     table = open_table(storage, keys.BATCH_DATA)
     if table is None:
         return 0
-    files = _files_to_join(list_files(table), scope, settings.ingest.compact_above_files)
+    all_files = list_files(table)
+    with suppress(StorecastError):  # the next night tries again
+        leave_out_unused_packs(storage, packs_before, all_files["path"].to_pylist())
+    files = _files_to_join(all_files, scope, settings.ingest.compact_above_files)
     if not files:
         return 0
     schema = arrow_schema(table)
@@ -100,6 +107,13 @@ def compact(
             raise
     packs.publish()
     return stores
+
+
+def _packs(storage: Storage) -> PackIndex:
+    try:
+        return read_index(storage)
+    except StorecastError:
+        return NO_PACKS
 
 
 def _files_to_join(files: pa.Table, scope: CompactScope, above: int) -> list[DataFile]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ray_job.bucket import keys
@@ -34,10 +34,12 @@ class PackRecord(Record):
     rows: int
     bytes: int
     first_delivered: int
+    files: tuple[str, ...] = ()
+    """The names of the table's files in it, without their folders: one for each commit."""
 
 
 class PackIndex(Record):
-    """All packs that are of use, those of the earliest rows first."""
+    """The packs that may be of use, those of the earliest rows first."""
 
     packs: tuple[PackRecord, ...] = ()
 
@@ -86,5 +88,13 @@ def change_index(storage: Storage, change: Callable[[PackIndex], PackIndex]) -> 
 def with_packs(index: PackIndex, added: tuple[PackRecord, ...]) -> PackIndex:
     """The index with these packs. Idempotent."""
     known = {pack.key for pack in index.packs}
-    packs = [*index.packs, *(pack for pack in added if pack.key not in known)]
+    return sorted_index([*index.packs, *(pack for pack in added if pack.key not in known)])
+
+
+def sorted_index(packs: Iterable[PackRecord]) -> PackIndex:
     return PackIndex(packs=tuple(sorted(packs, key=lambda pack: (pack.first_delivered, pack.key))))
+
+
+def file_name(path: str) -> str:
+    """The name of a table's file, without its folder."""
+    return path.rpartition("/")[2]

@@ -63,12 +63,18 @@ def read_packed(
 
     candidates = _Candidates(chunk, stores)
     try:
-        for batches in map_in_order(storage, read, requests):
-            for batch in batches:
-                candidates.add(batch)
+        answers = map_in_order(storage, read, requests)
+        batches = [batch for answer in answers for batch in answer]
+        for batch in sorted(batches, key=_first_delivered):
+            candidates.add(batch)
         return candidates.rows(columns)
     except (pa.ArrowException, StorecastError, LookupError, TypeError, ValueError):
         return None, chunk.files
+
+
+def _first_delivered(batch: pa.RecordBatch) -> int:
+    first: int = pc.min(batch.column("first_delivered")).as_py()
+    return first
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,22 @@ from ray_job.bucket import keys
 from ray_job.bucket.storage import Storage
 from ray_job.data.packs.folding import PackSource, has_packed_form
 from ray_job.data.packs.index import (
+    HASHES,
     PackRecord,
     Section,
     change_index,
+    file_name,
     store_hash,
     with_packs,
 )
+from ray_job.data.packs.merging import join_small_packs
 from ray_job.data.packs.sections import encode_section
 
 _SECTION_ROWS = 32_768
 _SECTION_STORES = 512
+_SECTION_GAP = HASHES // 64
+"""Stores that lie further from each other share no section: who needs a store between them would
+fetch it. Compaction writes stores of a sixteenth of all hashes, in many places."""
 _BUFFER_ROWS = 1_000_000
 _PACK_BYTES = 32 * 2**20
 
@@ -58,6 +64,7 @@ class PackWriter:
         if self.failure is None and self.written:
             try:
                 change_index(self.storage, lambda index: with_packs(index, tuple(self.written)))
+                join_small_packs(self.storage)
             except Exception as error:  # noqa: BLE001 - packs end no ingest
                 self.failure = _reason(error)
 
@@ -77,7 +84,8 @@ class PackWriter:
         members: list[tuple[int, PackSource]] = []
         rows = 0
         for member in self._buffer:
-            if members and (rows >= _SECTION_ROWS or len(members) >= _SECTION_STORES):
+            is_full = rows >= _SECTION_ROWS or len(members) >= _SECTION_STORES
+            if members and (is_full or member[0] - members[-1][0] > _SECTION_GAP):
                 self._write_section(members)
                 members, rows = [], 0
             members.append(member)
@@ -111,6 +119,7 @@ class _OpenPack:
     stores: int = 0
     rows: int = 0
     first_delivered: int = 2**63 - 1
+    files: set[str] = field(default_factory=set)
 
     def takes(self, first_hash: int) -> bool:
         follows = not self.sections or first_hash >= self.sections[-1].last
@@ -129,6 +138,7 @@ class _OpenPack:
         self.stores += encoded.stores
         self.rows += encoded.rows
         self.first_delivered = min(self.first_delivered, encoded.first_delivered)
+        self.files.update(file_name(file.path) for source in sources for file in source.files)
 
     def write(self, storage: Storage) -> PackRecord:
         key = keys.pack(self.name)
@@ -140,6 +150,7 @@ class _OpenPack:
             rows=self.rows,
             bytes=self.bytes,
             first_delivered=self.first_delivered,
+            files=tuple(sorted(self.files)),
         )
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from ray_job.bucket.errors import CorruptError, InputError
 from ray_job.bucket.storage import open_bucket
 from ray_job.data.histories import open_histories
 from ray_job.data.packs.index import NO_PACKS, PackIndex, read_index
+from ray_job.data.packs.merging import join_small_packs
 from ray_job.ingest import compact, ingest
 from ray_job.settings import Ingest, Sales, Settings
 from tests.support.packed import basis, both_ways, chunk_of
@@ -82,6 +84,10 @@ class Bucket:
 
     def compact(self) -> None:
         compact(self.storage, SETTINGS, AllStores(), now=self.now())
+
+    def join(self) -> None:
+        with suppress(CorruptError):
+            join_small_packs(self.storage, most=1)
 
     def append(self, delivered, minute: int) -> None:
         """A commit of another program: other types of files, any time of delivery."""
@@ -177,6 +183,7 @@ actions = st.one_of(
     deliver,
     deliver,
     st.just(Bucket.compact),
+    st.just(Bucket.join),
     st.builds(
         lambda delivered, minute: lambda bucket: bucket.append(delivered, minute),
         rows,

@@ -16,6 +16,7 @@ from ray_job.bucket.storage import open_bucket
 from ray_job.data.delta import parquet_writer
 from ray_job.data.packs.folding import PackedFile, PackSource
 from ray_job.data.packs.index import read_index
+from ray_job.data.packs.merging import join_small_packs, leave_out_unused_packs
 from ray_job.data.packs.values import pack_numbers, unpack_numbers
 from ray_job.data.packs.writing import PackWriter
 from ray_job.data.partition import Constants
@@ -138,6 +139,8 @@ def test_packs_change_no_bit_of_what_is_read(data):
             writer.finish()
             writer.publish()
             assert writer.failure is None
+        if packs:
+            join_small_packs(storage, most=data.draw(st.integers(1, 4), label="most small packs"))
         chunk = chunk_of(pa.Table.from_pylist(lines, plan.FILES_SCHEMA), DATES)
         if chunk is not None:
             plain, packed, _ = both_ways(storage, chunk, DATES, read_index(storage))
@@ -218,3 +221,44 @@ def test_deliveries_that_lie_between_each_other_are_read_from_the_partition(
     plain, read, packed = both_ways(storage, chunk, DATES, read_index(storage))
     assert read == plain
     assert packed == ({"s0"} if is_packed else set())
+
+
+def pack_of(storage, *sources):
+    writer = PackWriter(storage)
+    for source in sources:
+        writer.add(source)
+    writer.finish()
+    writer.publish()
+
+
+def test_many_small_packs_become_one_and_unused_ones_are_left_out(tmp_path):
+    storage = open_bucket(str(tmp_path))
+    lines = []
+    for minute in range(12):
+        for number in range(3):
+            rows = [("", minute % 9, 2.0 + minute, 1.0, None, minute, "set")]
+            line, source = write(storage, f"s{number}", minute, table(rows))
+            lines.append(line)
+            pack_of(storage, source)
+    index = read_index(storage)
+    assert len(index.packs) <= 8
+    chunk = chunk_of(pa.Table.from_pylist(lines, plan.FILES_SCHEMA), DATES)
+    plain, read, packed = both_ways(storage, chunk, DATES, index)
+    assert read == plain
+    assert packed == {"s0", "s1", "s2"}
+    leave_out_unused_packs(storage, index, [line["path"] for line in lines[3:]])
+    assert read_index(storage) == index
+    leave_out_unused_packs(storage, index, ["batch_data/store_id=s0/other.parquet"])
+    assert read_index(storage).packs == ()
+
+
+def test_a_bucket_in_which_packs_may_not_be_written_says_so(tmp_path):
+    storage = open_bucket(str(tmp_path))
+    _, source = write(storage, "s0", 0, table([("", 1, 2.0, None, None, 0, "set")]))
+    (tmp_path / "packs").write_text("in the way")
+    writer = PackWriter(storage)
+    writer.add(source)
+    writer.finish()
+    writer.publish()
+    assert writer.failure is not None
+    assert "packs/v1" in writer.failure
