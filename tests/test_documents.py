@@ -165,11 +165,27 @@ def test_both_images_are_built_and_published_on_a_tag_with_their_origin():
     assert "refs/tags/v" in jobs["publish"]["if"]
 
 
-@pytest.mark.parametrize("name", ["ci.yml", "images.yml"])
+@pytest.mark.parametrize("name", ["ci.yml", "images.yml", "cluster.yml"])
 def test_actions_are_pinned_to_commits(name):
     for job in workflow(name)["jobs"].values():
         for step in job["steps"]:
             assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step.get("uses", "a/b@" + "0" * 40))
+
+
+def test_the_cluster_s_tests_run_for_each_version_of_the_operator_that_is_built():
+    document = workflow("cluster.yml")
+    (job,) = document["jobs"].values()
+    built = {path.name for path in (ROOT / "tests" / "cluster" / "tools").glob("kuberay-*")}
+    assert {f"kuberay-{version}" for version in job["strategy"]["matrix"]["kuberay"]} == built
+    # YAML reads the word `on` as true.
+    targets = document[True]["workflow_dispatch"]["inputs"]["target"]["options"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"\ncluster-{target}:" in makefile for target in targets)
+    (install,) = (step["run"] for step in job["steps"] if "apt-get" in step.get("run", ""))
+    named = re.findall(
+        r"apt-get install ([\w-]+)", (ROOT / "tests" / "cluster" / "namespaces.py").read_text()
+    )
+    assert set(named) - {"util-linux"} <= set(install.split())
 
 
 def test_make_check_runs_before_a_commit():
