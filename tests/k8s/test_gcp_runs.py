@@ -150,6 +150,8 @@ def test_a_network_that_is_given_is_used_and_none_is_made(run_script):
     process = run_script.run("setup", *settings, fresh="serviceAccount:storecast-nodes")
     assert process.returncode == 0, process.stderr
     assert process.stdout.count("Tried again in 0 s") == 1, "a fresh account is not seen at once"
+    short = "CPUS has 24 left of the 44 that a night takes; SSD_TOTAL_GB has 0 left"
+    assert short in process.stdout, "quotas are looked at before the cluster is made"
     calls = run_script.calls()
     assert not any("compute networks" in shlex.join(call) for call in calls)
     (created,) = [call for call in calls if "create-auto" in call]

@@ -1,5 +1,8 @@
 # ruff: noqa: INP001, T201 - scripts beside those that call them
-"""Runs every check and prints its mark and reason: k8s/gcp/verify calls it."""
+"""Runs every check and prints its mark and reason: k8s/gcp/verify calls it.
+
+`--list` names the checks; `--only NAME` runs the one whose function has that name.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +47,16 @@ def verdict(live: Live, check: Callable[[Live], Verdict]) -> Verdict:
         return failed(f"the answer was not understood: {error!r}")
 
 
-def main(live: Live) -> int:
+def main(live: Live, only: str = "") -> int:
     marks = []
     for title, check in CHECKS:
+        if only and check.__name__ != only:
+            continue
         result = verdict(live, check)
         marks.append(result.mark)
         print(f"{result.mark}  {title}: {result.reason}", flush=True)
+    if only:
+        return 0 if marks == ["pass"] else 1
     print(
         f"\n{marks.count('pass')} pass, {marks.count('fail')} fail,"
         f" {marks.count('open')} open (not seen yet)."
@@ -61,4 +68,4 @@ if __name__ == "__main__":
     if "--list" in sys.argv:
         print("\n".join(title for title, _ in CHECKS))
     else:
-        sys.exit(main(Live(os.environ)))
+        sys.exit(main(Live(os.environ), sys.argv[2] if "--only" in sys.argv else ""))

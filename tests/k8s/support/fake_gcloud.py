@@ -16,6 +16,7 @@ from pathlib import Path
 FOLDER = Path(sys.argv[0]).parent
 STATE, LOG, GRANTS, FAILED = (FOLDER / name for name in ("state", "calls", "grants", "failed"))
 ADDON = "addon: RayOperator"
+QUOTA = {"metric": "CPUS", "limit": 24.0, "usage": 0.0}
 
 
 def flag(name: str) -> str:
@@ -83,10 +84,10 @@ def save(resources: set[str]) -> None:
 def helm(arguments: list[str], resources: set[str]) -> int:
     release = "helm: kuberay-operator"
     if arguments[0] == "upgrade":
-        resources.add(release)
+        save(resources | {release})
     if arguments[0] == "uninstall":
-        resources.discard(release)
-    save(resources)
+        save(resources - {release})
+    # `show` runs beside the kubectl that reads its output, and must not write the state.
     return int(arguments[0] == "status" and release not in resources)
 
 
@@ -142,16 +143,23 @@ def answer(verb: str, group: str, name: str, resources: set[str]) -> int:
         sys.stdout.write(field_of_the_definition(flag("output")))
         return 0
     if verb in {"describe", "get"}:
-        if "image" in group:
-            sys.stdout.write("sha256:" + "a" * 64 + "\n")
-            return 0
-        if "rayOperator" in flag("format"):
-            sys.stdout.write("True\n" if ADDON in resources else "\n")
-            return 0
-        if flag("format"):
-            sys.stdout.write("987654321098\n")
-        return 0 if f"{group}: {name}" in resources else 1
+        return described(group, name, resources)
     return 0
+
+
+def described(group: str, name: str, resources: set[str]) -> int:
+    if "image" in group:
+        sys.stdout.write("sha256:" + "a" * 64 + "\n")
+        return 0
+    if group == "compute regions":
+        sys.stdout.write(json.dumps({"quotas": [QUOTA]}))
+        return 0
+    if "rayOperator" in flag("format"):
+        sys.stdout.write("True\n" if ADDON in resources else "\n")
+        return 0
+    if flag("format"):
+        sys.stdout.write("987654321098\n")
+    return 0 if f"{group}: {name}" in resources else 1
 
 
 if __name__ == "__main__":
