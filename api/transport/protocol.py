@@ -3,7 +3,7 @@
 uvicorn limits neither the time in which a request has to arrive, nor the size of its headers, nor
 the number of requests that wait for the answers to earlier ones of their connection. So a few slow
 callers could occupy all connections, and one caller could fill the memory. When uvicorn stops, it
-closes connections without saying so before (decisions 0036 and 0076).
+closes connections without saying so before (decisions 0036, 0075 and 0076).
 """
 
 from __future__ import annotations
