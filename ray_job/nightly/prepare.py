@@ -125,7 +125,7 @@ def prepare(
     histories = open_histories(storage)
     schedule = Schedule(settings.zone, settings.deadline)
     as_of = resolve_as_of(requested, histories, schedule, now)
-    _refuse_unknown_stores(histories, request.stores)
+    _refuse_unknown_stores(storage, settings, histories, request.stores)
     if as_of not in current.dates or request.force:
         expect_work()
     recent = read_recent_sales(storage, histories.files, as_of)
@@ -240,12 +240,15 @@ def _requested_as_of(request: RunRequest, current: Pointer) -> date | None:
     return entry.as_of
 
 
-def _refuse_unknown_stores(histories: Histories, stores: Sequence[str] | None) -> None:
-    if stores is None:
-        return
-    unknown = sorted(set(stores) - set(histories.store_ids))
+def _refuse_unknown_stores(
+    storage: Storage, settings: Settings, histories: Histories, stores: Sequence[str] | None
+) -> None:
+    """Raise InputError for a store without a history, unless it is new in the stores table."""
+    unknown = set(stores or ()) - set(histories.store_ids)
+    if unknown and settings.run.similar_stores:
+        unknown -= open_context(storage).expected(())
     if unknown:
-        raise InputError(f"--stores: store {unknown[0]!r} has no history")
+        raise InputError(f"--stores: store {min(unknown)!r} has no history")
 
 
 def _reachable(storage: Storage, current: Pointer, as_of: date) -> set[str]:

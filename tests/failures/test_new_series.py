@@ -186,6 +186,12 @@ def test_it_can_be_turned_off(kiosks):
     assert NEW not in kiosks.stores() or kiosks.stores()[NEW]["outcome"] == "no_data"
 
 
+def test_a_new_store_can_be_forecast_alone(kiosks):
+    kiosks.deliver(stores_table([(NEW, "XX", "kiosk", "")]), name="stores", kind="stores")
+    receipt = kiosks.run(stores=[NEW], publish=False)
+    assert (receipt.stores.expected, receipt.stores.fallback) == (1, 1)
+
+
 def test_a_store_that_is_neither_delivered_nor_described_is_unknown(kiosks):
     with pytest.raises(InputError, match="store 'nobody' has no history"):
         kiosks.run(stores=["nobody"], publish=False)
