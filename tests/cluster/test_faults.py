@@ -53,7 +53,7 @@ def test_the_night_is_published_once(case, clean_night, storage_server, publishe
         f" {', '.join(map(str, night.exit_codes))} | {len(published_receipts())} |"
         f" {len(made)} | {meanwhile} |"
     )
-    nightly_job.report("fault", [row])
+    nightly_job.report(row, [])
     assert (night.condition, night.exit_codes[-1]) == ("Complete", 0), night.log[-3000:]
     assert len(published_receipts()) == 1
     assert published_receipts()[0].as_of == YESTERDAY

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ray_job.submit.cluster import SCHEDULED_AT
 from tests.cluster import inside, nightly_job, objects, project
 from tests.cluster.control_plane import kubectl
 from tests.cluster.nightly_job import RAYJOB
@@ -42,6 +43,31 @@ def test_the_template_itself_never_starts(set_up):
     assert not status.get("jobStatus")
     pods = objects.names("pods", "ray.io/cluster")
     assert not any(name.startswith("storecast-template") for name in pods)
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "as_of"),
+    [
+        ("2026-11-20T23:00:00Z", "20261120"),
+        # The night in which clocks in Berlin go forward begins at UTC+1, the next one at UTC+2.
+        ("2026-03-28T23:00:00Z", "20260328"),
+        ("2026-03-29T22:00:00Z", "20260329"),
+        # They go back.
+        ("2026-10-24T22:00:00Z", "20261024"),
+        ("2026-10-25T23:00:00Z", "20261025"),
+    ],
+)
+def test_the_night_follows_from_the_annotation_of_the_job(clean_night, scheduled, as_of):
+    """As the CronJob's controller writes it; the API server keeps it as it is."""
+
+    def schedule(job):
+        job["metadata"]["annotations"] = {SCHEDULED_AT: scheduled}
+        job["spec"]["suspend"] = True
+
+    nightly_job.start("scheduled", change=schedule)
+    result = nightly_job.submit_here(STORECAST_JOB_NAME="scheduled")
+    assert result.returncode == 0, result.stderr
+    assert objects.names("rayjobs") == {f"storecast-{as_of}", "storecast-template"}
 
 
 @pytest.fixture

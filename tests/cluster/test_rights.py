@@ -9,6 +9,7 @@ from tests.cluster import nightly_job, objects
 from tests.cluster.control_plane import kubectl
 from tests.cluster.places import API_SERVER, NAMESPACE, STORAGE
 from tests.cluster.processes import succeeds, wait_until
+from tests.fake_gcs import Fault
 
 AUTOSCALER = {
     *((verb, "pods") for verb in ("get", "list", "watch", "patch")),
@@ -97,7 +98,9 @@ def address(pod):
     return pod["status"]["podIP"]
 
 
-def test_policies_let_through_what_is_needed_and_nothing_else(clean_night):
+def test_policies_let_through_what_is_needed_and_nothing_else(clean_night, storage_server):
+    # The driver runs until the test is through with its pods.
+    storage_server.faults.add(Fault("stall", op="insert", key="results/parts/*", seconds=3000))
     night = nightly_job.start()
     nightly_job.wait_for_phase("driver")
     status = objects.get("rayjob", nightly_job.RAYJOB)["status"]
@@ -115,7 +118,8 @@ def test_policies_let_through_what_is_needed_and_nothing_else(clean_night):
     storage, api_server = f"{STORAGE[0]}:{STORAGE[1]}", f"{API_SERVER}:443"
     gcs_port, dashboard = f"{address(head)}:6379", f"{address(head)}:8265"
     page = f"{address(api)}:8080"
-    every = (storage, api_server, gcs_port, dashboard, page, f"{address(worker)}:8080")
+    metrics = f"{address(worker)}:8080"
+    every = (storage, api_server, gcs_port, dashboard, page, metrics)
     outside = {storage, api_server}
     names = {
         kind: pod["metadata"]["name"]
@@ -126,12 +130,13 @@ def test_policies_let_through_what_is_needed_and_nothing_else(clean_night):
             "ray": ray_submitter,
         }.items()
     }
-    assert reached(names["worker"], *every) == outside | {gcs_port, dashboard}
-    assert reached(names["api"], storage, api_server, gcs_port, dashboard) == outside
+    assert reached(names["worker"], *every) == outside | {gcs_port, dashboard, metrics}
+    assert reached(names["api"], storage, api_server, gcs_port, dashboard, metrics) == outside
     assert reached(names["submitter"], *every) == outside
     assert reached(names["ray"], *every) == outside | {dashboard}
     objects.delete("rayjob", nightly_job.RAYJOB)
     nightly_job.finish(night)
+    storage_server.faults.clear()
     assert night.outcomes == [("deleted", 1)]
 
 
