@@ -7,13 +7,14 @@ import pyarrow as pa
 
 from ray_job.bucket.widths import CALIBRATED
 from ray_job.model.adaptive import DayOfScores, after_day, by_days_ahead, widen
+from ray_job.model.intervals import Calibration
 
 _AS_OF_AFTER_TARGET = 1
 """A run scores its as-of after it has forecast: the next night is the first that counts it."""
 
 
 def with_adapted_intervals(
-    rows: pa.Table, horizon: int, late: int = 0, *, adapt: bool = True
+    rows: pa.Table, horizon: int, calibration: Calibration, late: int = 0, *, adapt: bool = True
 ) -> pa.Table:
     """The rows of a backtest with `calibrated_lower` and `calibrated_upper`, the bounds until now.
 
@@ -44,7 +45,8 @@ def with_adapted_intervals(
                 widths = after_day(widths, day, horizon)
             made = as_of == night
             factors = by_days_ahead(widths.series, horizon)[:, ahead[made] - 1]
-            served[:, made] = widen(predicted[made], lower[made], upper[made], factors)
+            low, high = widen(predicted[made], lower[made], upper[made], factors)
+            served[:, made] = calibration.as_counts(low, high, predicted[made])
     for name, bound in zip(("lower", "upper"), served, strict=True):
         rows = rows.append_column(f"calibrated_{name}", rows[name].combine_chunks())
         rows = rows.set_column(rows.schema.get_field_index(name), name, pa.array(bound))

@@ -23,6 +23,7 @@ from scipy import special  # type: ignore[import-untyped]
 from ray_job.bucket.errors import InputError
 from ray_job.data.panel import Floats
 from ray_job.evaluation.metrics import measures
+from ray_job.features.kinds import KINDS
 from ray_job.model.model import Model
 
 LEAST_DAYS = 7
@@ -75,8 +76,9 @@ def compare(first: pa.Table, second: pa.Table) -> dict[str, Any]:
 
     `first` and `second` are rows of `Backtest`. The result has `first`, `second`, `test` and
     `better` of one day ahead, and the same for each number of days ahead in `by_days_ahead`.
-    `better` is "first" or "second" where the test's p value is below 0.05, else None. Raises
-    InputError where the backtests have no row one day ahead in common.
+    `kinds` has the same for each kind of series, one day ahead. `better` is "first" or "second"
+    where the test's p value is below 0.05, else None.
+    Raises InputError where the backtests have no row one day ahead in common.
     """
     both = _join(first, second)
     ahead = both["days_ahead"].to_numpy()
@@ -86,7 +88,16 @@ def compare(first: pa.Table, second: pa.Table) -> dict[str, Any]:
     }
     if "1" not in by_days_ahead:
         raise InputError("the two backtests have no forecast one day ahead in common")
-    return {**by_days_ahead["1"], "by_days_ahead": by_days_ahead}
+    one_ahead = both.filter(pc.equal(both["days_ahead"], 1))
+    return {
+        **by_days_ahead["1"],
+        "by_days_ahead": by_days_ahead,
+        "kinds": {
+            kind: _compare_rows(one_ahead.filter(pc.equal(one_ahead["kind"], kind)), 1)
+            for kind in KINDS
+            if pc.any(pc.equal(one_ahead["kind"], kind)).as_py()
+        },
+    }
 
 
 def diebold_mariano(losses: Floats, others: Floats, sold: float, days_ahead: int) -> Verdict:
@@ -118,7 +129,7 @@ def diebold_mariano(losses: Floats, others: Floats, sold: float, days_ahead: int
 def _join(first: pa.Table, second: pa.Table) -> pa.Table:
     """The rows that both have a forecast of, sorted; columns of the second end with `_second`."""
     values = ["actual", "predicted", "lower", "upper"]
-    joined = first.select([*_KEYS, *values]).join(
+    joined = first.select([*_KEYS, *values, "kind", "unit"]).join(
         second.select([*_KEYS, *values[1:]]),
         keys=_KEYS,
         join_type="inner",
@@ -130,7 +141,7 @@ def _join(first: pa.Table, second: pa.Table) -> pa.Table:
 
 def _compare_rows(rows: pa.Table, days_ahead: int) -> dict[str, Any]:
     column = {name: rows[name].to_numpy() for name in rows.column_names if name not in _KEYS}
-    actual = column["actual"]
+    actual, unit = column["actual"], column["unit"]
     _, day = np.unique(rows["target_date"].to_numpy(), return_inverse=True)
     losses = [
         np.bincount(day, weights=np.abs(column[name] - actual)).astype(np.float64)
@@ -138,11 +149,19 @@ def _compare_rows(rows: pa.Table, days_ahead: int) -> dict[str, Any]:
     ]
     verdict = diebold_mariano(losses[0], losses[1], float(actual.sum()), days_ahead)
     better = "second" if verdict.difference < 0 else "first"
+    first, second = (
+        measures(
+            actual,
+            column[f"predicted{suffix}"],
+            column[f"lower{suffix}"],
+            column[f"upper{suffix}"],
+            unit,
+        )
+        for suffix in ("", "_second")
+    )
     return {
-        "first": measures(actual, column["predicted"], column["lower"], column["upper"]),
-        "second": measures(
-            actual, column["predicted_second"], column["lower_second"], column["upper_second"]
-        ),
+        "first": first,
+        "second": second,
         "test": asdict(verdict),
         "better": better if verdict.p_value < _SIGNIFICANT else None,
     }

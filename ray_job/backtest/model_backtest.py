@@ -6,19 +6,24 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from ray_job.backtest import trial
+from ray_job.backtest import Backtest, trial
+from ray_job.backtest.series_kinds import by_kind, totals, weeks
 from ray_job.backtest.slices import slices
 from ray_job.backtest.trial import Conditions, Trial
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.storage import Storage
 from ray_job.data.histories import open_histories, resolve_as_of
+from ray_job.model.intervals import Calibration
 from ray_job.progress import Progress
 from ray_job.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class ModelBacktest:
-    """`figures` is `Backtest.report()`; `slices` has the measures of kinds of days."""
+    """`figures` are those of the function of this name.
+
+    `slices` has the measures of kinds of days.
+    """
 
     trial: Trial
     first: date
@@ -55,6 +60,16 @@ def backtest_model(
         first=first,
         last=last,
         conditions=conditions,
-        figures=finished.result.report(),
+        figures=figures(finished.result, model.description.intervals),
         slices=slices(finished.result.rows, finished.panel, finished.context),
     )
+
+
+def figures(result: Backtest, calibration: Calibration) -> dict[str, Any]:
+    """All measures of a backtest of a model with this calibration, as a JSON object."""
+    return {
+        **result.report(),
+        "kinds": by_kind(result.rows),
+        "totals": totals(result.rows, calibration),
+        "weeks": weeks(result.rows),
+    }

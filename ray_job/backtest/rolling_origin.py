@@ -16,30 +16,33 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ray_job.backtest.adapted_intervals import with_adapted_intervals
-from ray_job.backtest.naive import RULES, naive_forecasts
 from ray_job.backtest.weather import with_forecast_errors
 from ray_job.bucket.errors import InputError
 from ray_job.data.context import Context, Flags
-from ray_job.data.panel import Panel, StoreSold
+from ray_job.data.panel import Floats, Panel, StoreSold
 from ray_job.evaluation.metrics import measures
+from ray_job.features.kinds import KINDS
+from ray_job.features.naive import RULES, naive_forecasts
 from ray_job.features.past import summarise_sales
 from ray_job.features.trading import closed_weekdays_of_chain
 from ray_job.forecasting.predict import METHODS, predict_days
+from ray_job.model.examples import scored
 from ray_job.model.model import Model
-from ray_job.model.training import scored
 from ray_job.settings import Settings
 
 _CALIBRATED = ("calibrated_lower", "calibrated_upper")
+_MEASURED = ("actual", "predicted", "lower", "upper", "unit")
 
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
     """`rows`: store_id, item_id, as_of, target_date, days_ahead, actual, predicted, lower, upper,
-    calibrated_lower, calibrated_upper, method, weather_missing and one column for each of RULES.
+    calibrated_lower, calibrated_upper, spread, method, weather_missing, kind (of the series), unit
+    (of a scaled error: see `metrics`) and one column for each of RULES.
 
     `lower` and `upper` are as a run would have served them: see `adapted_intervals`.
 
-    There is a row for each series, as-of and target date for which `training.scored` holds.
+    There is a row for each series, as-of and target date for which `examples.scored` holds.
     """
 
     rows: pa.Table
@@ -51,10 +54,7 @@ class Backtest:
         `calibrated_width_80` are those of the intervals that are not adapted.
         """
         ahead = self.rows["days_ahead"].to_numpy()
-        columns = {
-            name: self.rows[name].to_numpy()
-            for name in ("actual", "predicted", "lower", "upper", *_CALIBRATED, *RULES)
-        }
+        columns = {name: self.rows[name].to_numpy() for name in (*_MEASURED, *_CALIBRATED, *RULES)}
         first = _masked(columns, ahead == 1)
         return {
             **_measures(first),
@@ -65,8 +65,10 @@ class Backtest:
             "naive": {
                 rule: {
                     name: value
-                    for name, value in measures(first["actual"], first[rule]).items()
-                    if name in ("rmspe", "wape")
+                    for name, value in measures(
+                        first["actual"], first[rule], unit=first["unit"]
+                    ).items()
+                    if name in ("rmspe", "wape", "rmsse", "bias")
                 }
                 for rule in RULES
             },
@@ -97,6 +99,7 @@ def backtest(
             f" a backtest from {first} would show errors that are too small"
         )
     judged = scored(panel)
+    units = _units(panel.until(min(trained.last, panel.last_day)), judged)
     horizon = min(settings.horizon, model.description.inputs.horizon)
     tables = []
     as_of = max(first - timedelta(days=horizon), panel.first_day)
@@ -110,12 +113,20 @@ def backtest(
             panel.window(as_of, settings.lookback_days, model.description.inputs.reach), late
         )
         noisy = with_forecast_errors(context, as_of, weather_noise)
-        tables.append(_forecast_night(known, panel, judged, targets, noisy, model, settings))
+        tables.append(_forecast_night(known, panel, judged, targets, noisy, model, settings, units))
         as_of += timedelta(days=1)
     if not tables:
         raise InputError(f"there is no history before {last} to forecast from; take later days")
     rows = pa.concat_tables(tables)
-    return Backtest(with_adapted_intervals(rows, horizon, late, adapt=settings.intervals.adapt))
+    return Backtest(
+        with_adapted_intervals(
+            rows,
+            horizon,
+            model.description.intervals,
+            late,
+            adapt=settings.intervals.adapt,
+        )
+    )
 
 
 def _forecast_night(
@@ -126,6 +137,7 @@ def _forecast_night(
     context: Context,
     model: Model,
     settings: Settings,
+    units: Floats,
 ) -> pa.Table:
     """The rows of one as-of, the last day of `known`. The sales of `targets` come from `panel`."""
     as_of = known.last_day
@@ -134,6 +146,7 @@ def _forecast_night(
     summary = summarise_sales(
         known.sales, known.known_ahead.get("open"), known.known_ahead.get("promo"), as_of
     )
+    kinds = np.array(KINDS, dtype=np.object_)[predictions.kinds]
     tables = []
     for place, target in enumerate(targets):
         column = panel.column(target)
@@ -155,12 +168,26 @@ def _forecast_night(
                         np.array(METHODS, dtype=np.object_)[predictions.method[rows, place]],
                         pa.string(),
                     ),
+                    "spread": predictions.spread[rows, place],
+                    "kind": pa.array(kinds[rows], pa.string()),
+                    "unit": units[rows],
                     "weather_missing": predictions.weather_missing[rows, place],
                     **{rule: naive[rule][rows] for rule in RULES},
                 }
             )
         )
     return pa.concat_tables(tables)
+
+
+def _units(past: Panel, judged: Flags) -> Floats:
+    """(n,): the root mean square of the changes of sales between days that are judged."""
+    units = np.full(past.n_series, np.nan)
+    sales = np.maximum(past.sales, 0.0)
+    for row in range(past.n_series):
+        changes = np.diff(sales[row, judged[row, : sales.shape[1]]])
+        if len(changes):
+            units[row] = np.sqrt(np.mean(changes * changes))
+    return units
 
 
 def _without_last_days(known: Panel, late: int) -> Panel:
@@ -181,7 +208,7 @@ def _measures(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, float | int 
     actual, predicted = columns["actual"], columns["predicted"]
     calibrated = measures(actual, predicted, *(columns[name] for name in _CALIBRATED))
     return {
-        **measures(actual, predicted, columns["lower"], columns["upper"]),
+        **measures(*(columns[name] for name in _MEASURED)),
         **{f"calibrated_{name}": calibrated[name] for name in ("coverage_80", "width_80")},
     }
 

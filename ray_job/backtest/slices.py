@@ -14,11 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ray_job.backtest.naive import RULES
 from ray_job.data.context import Context
 from ray_job.data.context.calendar_days import days_from_christmas, days_from_easter
 from ray_job.data.panel import Panel
 from ray_job.evaluation.metrics import measures
+from ray_job.features.naive import RULES
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]

@@ -29,7 +29,7 @@ PART_SCHEMA = pa.schema(
         ("predicted_sales", pa.float64()),
         ("lower_80", pa.float64()),
         ("upper_80", pa.float64()),
-        ("method", pa.string()),  # model, closed, fallback, similar or ended
+        ("method", pa.string()),  # model, rule, closed, fallback, similar or ended
         ("data_through", pa.date32()),
         ("model_version", pa.string()),
         # The sales of the newest same weekday, null if they are not known.
@@ -62,6 +62,8 @@ OUTCOME_SCHEMA = pa.schema(
         ("last_week", pa.list_(pa.float64())),
         ("last_year", pa.list_(pa.float64())),
         ("special", pa.list_(pa.string())),  # codes of what is special, comma-separated
+        # The number of series for each kind of series and, within it, each method.
+        ("series", pa.list_(pa.int32())),
     ]
 )
 """One row per store of a chunk. If a store has several chunks, their sums can be added.

@@ -169,6 +169,8 @@ class Receipt(Record):
     stage_seconds: dict[str, float] = Field(default_factory=dict)
     gates: tuple[Gate, ...] = ()
     stores: StoreCounts = StoreCounts()
+    series: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """The number of series by kind of series and by method."""
     failures: tuple[Failure, ...] = ()
     bad_deliveries: tuple[BadDelivery, ...] = ()
     """Raw files that `run --ingest` left out. The run used all others."""

@@ -44,6 +44,13 @@ def train(
         state = "and is current" if report.current else "and waits for `storecast promote`"
         output.print_line(f"Model {report.version} is registered {state}.")
         output.print_table(("on held-out days", ""), sorted(report.metrics.items()))
+        output.print_table(
+            ("kind of series", "series", "served by", "wape", "best rule"),
+            [
+                (kind, row["series"], row["rule"] or "model", row["wape"], row["rule_wape"])
+                for kind, row in report.kinds.items()
+            ],
+        )
 
 
 @app.command()
@@ -153,7 +160,10 @@ def _print_backtest(finished: ModelBacktest) -> None:
     from ray_job.cli.output import print_table
 
     figures = finished.figures
-    columns = ("rows", "rmspe", "wape", "mae", "bias", "coverage_80", "calibrated_coverage_80")
+    columns = (
+        *("rows", "rmspe", "wape", "bias", "rmsse", "pinball_80"),
+        *("coverage_80", "calibrated_coverage_80"),
+    )
     print_table(
         ("", *columns[:-1], "not adapted"),
         [
@@ -163,10 +173,29 @@ def _print_backtest(finished: ModelBacktest) -> None:
         title=f"{finished.first} to {finished.last}",
     )
     print_table(
-        ("naive rule, one day ahead", "rmspe", "wape"),
+        ("naive rule, one day ahead", "rmspe", "wape", "bias", "rmsse"),
         [
-            (rule, measures["rmspe"], measures["wape"])
+            (rule, *(measures[column] for column in ("rmspe", "wape", "bias", "rmsse")))
             for rule, measures in figures["naive"].items()
+        ],
+    )
+    kind_columns = ("series", "rows", "wape", "naive_wape", "bias", "rmsse", "naive_rmsse")
+    print_table(
+        ("kind of series, one day ahead", *kind_columns, "coverage_80", "by"),
+        [
+            (
+                kind,
+                *(row[column] for column in (*kind_columns, "coverage_80")),
+                ", ".join(f"{method} {number:,}" for method, number in row["methods"].items()),
+            )
+            for kind, row in figures["kinds"].items()
+        ],
+    )
+    print_table(
+        ("totals of stores", "rows", "wape", "bias", "coverage_80"),
+        [
+            (f"{ahead} days ahead", row["rows"], row["wape"], row["bias"], row["coverage_80"])
+            for ahead, row in figures["totals"].items()
         ],
     )
     slice_columns = ("rows", "rmspe", "wape", "naive_wape", "coverage_80")

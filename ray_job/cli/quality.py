@@ -107,6 +107,25 @@ def print_comparison(comparison: dict[str, Any]) -> None:
             for ahead, row in comparison["by_days_ahead"].items()
         ],
     )
+    print_table(
+        (
+            "kind of series, one day ahead",
+            "rows",
+            *(f"{name} {model}" for name in ("wape", "bias", "rmsse") for model in (first, second)),
+        ),
+        [
+            (
+                kind,
+                row["first"]["rows"],
+                *(
+                    row[model][name]
+                    for name in ("wape", "bias", "rmsse")
+                    for model in ("first", "second")
+                ),
+            )
+            for kind, row in comparison["kinds"].items()
+        ],
+    )
 
 
 def _print_summary(summary: dict[str, Any], store: str | None) -> None:

@@ -14,7 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ray_job.features.inputs import Inputs
+from ray_job.features.amounts import MEAN_OF_LAST, MEAN_OF_WEEKDAY
+from ray_job.features.inputs import Inputs, code_names
 from ray_job.features.past import HALF_LIVES, LAST, SAME_KIND, SAME_WEEKDAY
 
 NEVER = "never"
@@ -28,18 +29,26 @@ _NUMBERS: dict[str, tuple[int, ...]] = {
     "half_life": HALF_LIVES,
     "same_kind": SAME_KIND,
     "same_weekday": SAME_WEEKDAY,
+    "mean_of_last": MEAN_OF_LAST,
+    "mean_of_weekday": MEAN_OF_WEEKDAY,
 }
 _COLUMNS: dict[str, Callable[[Inputs], Sequence[str]]] = {
     "open": lambda inputs: [name for name in inputs.known_ahead if name == "open"],
     "plan": lambda inputs: [name for name in inputs.known_ahead if name != "open"],
+    "plan_number": lambda inputs: [
+        name for name in inputs.known_ahead if name != "open" and name not in inputs.categories
+    ],
     "weather": lambda inputs: inputs.weather,
+    "code": lambda inputs: [name.removesuffix("_code") for name in code_names(inputs)],
     "store_number": lambda inputs: inputs.store_numbers,
     "store_text": lambda inputs: inputs.store_texts,
 }
 _COLUMN_NOTES = {
     "open": "if there is a column `open`",
     "plan": "each known-ahead column but `open`",
+    "plan_number": "each number among the known-ahead columns but `open`",
     "weather": "each number of the weather table",
+    "code": "item, store; where they are few, and each has several series",
     "store_number": "each number of the stores table",
     "store_text": "each text of the stores table",
 }

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from pydantic import Field
 
 from ray_job.bucket.records import Record
 from ray_job.data.context import Context
-from ray_job.data.panel import Panel, Texts
+from ray_job.data.panel import Floats, Panel, Texts
 from ray_job.features.ahead import CALENDAR, ahead_names, store_names, weather_names
 from ray_job.features.past import PER_AS_OF, PER_TARGET
+from ray_job.features.plan_effects import effect_names
 
 MAX_CATEGORIES = 200
 """A text column has codes for this many values, the most frequent ones. Other values are NaN."""
+
+_FEWEST_SERIES = 3
 
 
 class Inputs(Record):
@@ -32,6 +36,9 @@ class Inputs(Record):
     store_numbers: tuple[str, ...] = ()
     store_texts: tuple[str, ...] = ()
     categories: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    items: tuple[str, ...] = ()
+    stores: tuple[str, ...] = ()
+    """The ids that have a code, its place. Empty where ids would name single series."""
     horizon: int
     reach: int
 
@@ -63,6 +70,8 @@ class Inputs(Record):
                 **{name: tuple(values) for name, values in categories.items()},
                 **store_categories,
             },
+            items=_coded(panel, panel.item_ids, panel.store_ids),
+            stores=_coded(panel, panel.store_ids, panel.item_ids),
             horizon=horizon,
             reach=max(horizon, reach or 0),
         )
@@ -72,12 +81,53 @@ def feature_names(inputs: Inputs) -> list[str]:
     """The names of the columns that `features` returns, in their order."""
     return [
         *PER_AS_OF,
+        *code_names(inputs),
         *store_names(inputs.store_numbers, inputs.store_texts),
         *PER_TARGET,
         *ahead_names(inputs.known_ahead),
+        *effect_names(inputs.known_ahead, inputs.categories),
         *CALENDAR,
         *weather_names(inputs.weather),
     ]
+
+
+def code_names(inputs: Inputs) -> list[str]:
+    """The names of the features that `codes` makes."""
+    return [
+        name
+        for name, ids in (("item_code", inputs.items), ("store_code", inputs.stores))
+        if len(ids)
+    ]
+
+
+def codes(panel: Panel, inputs: Inputs) -> dict[str, Floats]:
+    """The features `code_names`, each (n,): NaN for an id without a code."""
+    features = {}
+    for name, ids, known in (
+        ("item_code", panel.item_ids, inputs.items),
+        ("store_code", panel.store_ids, inputs.stores),
+    ):
+        if known:
+            places = {value: float(place) for place, value in enumerate(known)}
+            features[name] = np.array([places.get(value, np.nan) for value in ids])
+    return features
+
+
+def _coded(panel: Panel, ids: Texts, others: Texts) -> tuple[str, ...]:
+    """The distinct ids, those of smaller mean sales first, ties by id.
+
+    Empty if there are more than MAX_CATEGORIES, if there is only one, or if an id has fewer than
+    _FEWEST_SERIES series on average: then its code would name a series, and not what several have
+    in common.
+    """
+    distinct, of_series = np.unique(ids.astype(np.str_), return_inverse=True)
+    few = len(ids) < _FEWEST_SERIES * len(distinct)
+    if not 1 < len(distinct) <= MAX_CATEGORIES or few or len(set(others)) == 1:
+        return ()
+    known = ~np.isnan(panel.sales)
+    sums = np.bincount(of_series, weights=np.where(known, panel.sales, 0.0).sum(axis=1))
+    means = sums / np.maximum(np.bincount(of_series, weights=known.sum(axis=1)), 1)
+    return tuple(str(distinct[place]) for place in np.lexsort((distinct, means)))
 
 
 def _most_frequent(values: Texts) -> tuple[str, ...]:

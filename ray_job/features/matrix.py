@@ -26,8 +26,10 @@ from ray_job.features.ahead import (
     store_features,
     weather_features,
 )
-from ray_job.features.inputs import Inputs, feature_names
+from ray_job.features.inputs import Inputs, codes, feature_names
+from ray_job.features.kinds import kinds_of
 from ray_job.features.past import SalesSummary, history_features, summarise_sales
+from ray_job.features.plan_effects import plan_effects
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,14 @@ class PanelSummary:
     """(n,): each series' row in the arrays by region of the context."""
     shared: Floats32
     """(n, k): the first k features. They are the same for all target dates."""
+
+    @property
+    def kinds(self) -> Ints:
+        """(n,): the kind of each series, a place in KINDS, as a model sees it."""
+        of = self.sales.per_as_of
+        return kinds_of(
+            of["history_days"].astype(np.float32), of["share_without_sales"].astype(np.float32)
+        )
 
     def enough(self, minimum_days: int, maximum_age: int) -> Flags:
         """(n,): whether a series has enough days, and new enough sales, for a model."""
@@ -71,7 +81,11 @@ def summarise(panel: Panel, context: Context, inputs: Inputs) -> PanelSummary:
         sales=sales,
         ahead=ahead,
         regions=context.store_region[rows],
-        shared=np.stack([*sales.per_as_of.values(), *of_store.values()], axis=1, dtype=np.float32),
+        shared=np.stack(
+            [*sales.per_as_of.values(), *codes(panel, inputs).values(), *of_store.values()],
+            axis=1,
+            dtype=np.float32,
+        ),
     )
 
 
@@ -96,6 +110,7 @@ def features_at(summary: PanelSummary, target_date: date, context: Context) -> F
     columns = {
         **history_features(summary.sales, target_date, promoted),
         **ahead_features(summary.ahead, column),
+        **plan_effects(summary.sales.residuals, summary.ahead, column, inputs.categories),
         **calendar_features(target_date, context, summary.regions),
         **weather_features(target_date, context, summary.regions, inputs.weather),
     }

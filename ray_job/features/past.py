@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from ray_job.data.context.calendar_days import same_day_of_month, same_season
 from ray_job.data.panel import Floats, Floats32
+from ray_job.features.amounts import AMOUNTS, AMOUNTS_OF_WEEKDAY, amounts, amounts_of_weekday
 from ray_job.features.baseline import baseline_of, baseline_of_days
 from ray_job.features.day_statistics import (
     last_flagged,
@@ -73,6 +74,7 @@ PER_AS_OF = (
     "spread_all",
     "residual_year",
     "residual_year_ago_level",
+    *AMOUNTS,
 )
 PER_TARGET = (
     "baseline",
@@ -91,6 +93,7 @@ PER_TARGET = (
     "days_since_open",
     "days_since_reopening",
     "days_since_sales",
+    *AMOUNTS_OF_WEEKDAY,
 )
 
 
@@ -104,6 +107,8 @@ class SalesSummary:
     last_day: date
     residuals: Floats32
     """(n, d), NaN on days that do not count."""
+    counted_sales: Floats32
+    """(n, d), at least 0; NaN on days that do not count."""
     promo: Flags
     """(n, d): days with promotion."""
     baseline: Floats
@@ -132,6 +137,7 @@ def summarise_sales(
     """
     n, days = sales.shape
     residuals = np.empty((n, days), dtype=np.float32)
+    counted_sales = np.empty((n, days), dtype=np.float32)
     promoted = np.zeros((n, days), dtype=np.bool_)
     baseline = np.empty((n, 7, 2))
     lasts = np.empty((3, n))
@@ -147,7 +153,9 @@ def summarise_sales(
             promoted[rows] = np.nan_to_num(promo[rows, :days]) != 0
         share = _share_without_sales(block, trading)
         counted = trading & ((block > 0) | (share > _OFTEN_WITHOUT_SALES)[:, None])
-        logs = np.log1p(np.where(counted, np.maximum(block, 0.0), 0.0))
+        positive = np.where(counted, np.maximum(block, 0.0), 0.0)
+        counted_sales[rows] = np.where(counted, positive, np.nan)
+        logs = np.log1p(positive)
         cells, level, promo_effect = baseline_of(logs, counted, promoted[rows], last_day)
         above = logs - baseline_of_days(cells, promoted[rows], last_day)
         residuals[rows] = np.where(counted, above, np.nan)
@@ -163,6 +171,7 @@ def summarise_sales(
             **_recent(above, counted, promoted[rows]),
             "residual_year": mean_between(residuals[rows], -_YEAR + 1, 0),
             "residual_year_ago_level": mean_between(residuals[rows], -_YEAR - 27, -_YEAR),
+            **amounts(positive, counted),
         }
         last_6[:, rows] = columns["plain_6"], columns["promo_6"]
         for name in PER_AS_OF:
@@ -170,6 +179,7 @@ def summarise_sales(
     return SalesSummary(
         last_day=last_day,
         residuals=residuals,
+        counted_sales=counted_sales,
         promo=promoted,
         baseline=baseline,
         last_open=lasts[0],
@@ -229,6 +239,7 @@ def history_features(
         "days_since_open": ahead - summary.last_open,
         "days_since_reopening": ahead - summary.last_reopening,
         "days_since_sales": ahead - summary.last_known,
+        **amounts_of_weekday(_weekdays(summary.counted_sales, ahead), per_as_of["mean_recent"]),
     }
 
 

@@ -193,7 +193,7 @@ def _predict(read: ChunkHistories, model: Model, spec: RunSpec) -> ChunkOutput:
             basis.closed_weekdays,
             spec.similar,
         )
-        outcomes.add(panel, widened(predictions, spec.widths))
+        outcomes.add(panel, widened(predictions, spec.widths, model.description.intervals))
     return outcomes.output()
 
 

@@ -12,16 +12,18 @@ import numpy.typing as npt
 from ray_job.bucket.errors import InputError
 from ray_job.bucket.widths import IntervalWidths
 from ray_job.data.context import Context, Flags, Ints
-from ray_job.data.panel import Floats, Panel
-from ray_job.features import features_at, summarise
+from ray_job.data.panel import Floats, Floats32, Panel
+from ray_job.features import PanelSummary, features_at, summarise
+from ray_job.features.naive import naive_forecasts
 from ray_job.features.trading import closed_weekdays, ended, with_weekdays_of_chain
 from ray_job.forecasting.similar import SimilarSales, by_similar_sales, is_new
 from ray_job.model.adaptive import by_days_ahead, widen
+from ray_job.model.intervals import Calibration
 from ray_job.model.model import Model
 from ray_job.settings import Settings
 
-METHODS = ("model", "closed", "fallback", "ended", "similar")
-MODEL, CLOSED, FALLBACK, ENDED, SIMILAR = range(len(METHODS))
+METHODS = ("model", "closed", "fallback", "ended", "similar", "rule")
+MODEL, CLOSED, FALLBACK, ENDED, SIMILAR, RULE = range(len(METHODS))
 
 _RULE_DAYS = 8
 _RULE_SCALES = 2.0
@@ -50,6 +52,8 @@ class Predictions:
     """0 but on days that are closed since the store does not sell on this weekday."""
     closed_sales: Ints
     """On such days: the store sold on so many days of the weekday in that many weeks."""
+    kinds: Ints
+    """(n,): the kind of each series, a place in KINDS."""
     known_through: npt.NDArray[np.datetime64]
     """(n,): the newest day with known sales, 0 on a day that was declared closed; NaT if none."""
 
@@ -101,6 +105,7 @@ def predict_days(
         weather_missing=np.zeros(shape, dtype=np.bool_),
         closed_weeks=np.zeros(shape, dtype=np.int64),
         closed_sales=np.zeros(shape, dtype=np.int64),
+        kinds=summary.kinds,
         known_through=_days(summary.sales.last_known, as_of),
     )
     for place, target in enumerate(target_dates):
@@ -119,11 +124,7 @@ def predict_days(
         if len(rows):
             matrix = features_at(summary, target, context)
             matrix = matrix if len(rows) == len(matrix) else matrix[rows]
-            predicted = model.predict(matrix)
-            made.predicted[rows, place] = predicted
-            made.lower[rows, place], made.upper[rows, place] = model.interval(matrix, predicted)
-            made.spread[rows, place] = model.scale(matrix)
-            made.method[rows, place] = MODEL
+            _apply_model(made, rows, place, matrix, known, summary, model)
         rows = np.flatnonzero(is_open & ~enough & ~new)
         if len(rows):
             _apply_simple_rule(made, rows, place, known, model)
@@ -136,16 +137,46 @@ def predict_days(
     return made
 
 
-def widened(made: Predictions, widths: IntervalWidths) -> Predictions:
+def widened(made: Predictions, widths: IntervalWidths, calibration: Calibration) -> Predictions:
     """The predictions with intervals of these widths; without factors they keep their bits.
 
-    The target dates are those from 1 day ahead on.
+    The target dates are those from 1 day ahead on. Bounds of counts stay counts.
     """
     if widths.is_neutral:
         return made
     factors = by_days_ahead(widths.series, len(made.target_dates))[:, None, :]
     lower, upper = widen(made.predicted, made.lower, made.upper, factors)
+    lower, upper = calibration.as_counts(lower, upper, made.predicted)
     return replace(made, lower=lower, upper=upper)
+
+
+def _apply_model(
+    made: Predictions,
+    rows: Ints,
+    place: int,
+    matrix: Floats32,
+    known: Panel,
+    summary: PanelSummary,
+    model: Model,
+) -> None:
+    """Write the model's predictions of `rows` into `made`, or those of a rule that serves a kind.
+
+    `matrix` (m, F) has the features of `rows`. A series of which the rule knows no day gets the
+    model's prediction.
+    """
+    predicted = model.predict(matrix)
+    made.method[rows, place] = MODEL
+    if model.description.blend.rules:
+        names, factors = model.rules(matrix)
+        forecasts = naive_forecasts(known, summary.sales, made.target_dates[place])
+        for name in model.description.blend.rules:
+            values = forecasts[name][rows]
+            chosen = (names == name) & ~np.isnan(values)
+            predicted[chosen] = values[chosen] * factors[chosen]
+            made.method[rows[chosen], place] = RULE
+    made.predicted[rows, place] = predicted
+    made.lower[rows, place], made.upper[rows, place] = model.interval(matrix, predicted)
+    made.spread[rows, place] = model.scale(matrix, predicted)
 
 
 def _apply_simple_rule(

@@ -14,6 +14,7 @@ from ray_job.bucket.parts import OUTCOME_SCHEMA, PART_SCHEMA
 from ray_job.bucket.reasons import Outcome, ReasonCode
 from ray_job.data.context import Context
 from ray_job.data.panel import Floats, Panel
+from ray_job.features.kinds import KINDS
 from ray_job.features.trading import closed_weekday_sentence
 from ray_job.forecasting.comparisons import Comparisons, last_week_sales, lists
 from ray_job.forecasting.data_through import data_through
@@ -23,10 +24,12 @@ from ray_job.forecasting.predict import (
     FALLBACK,
     METHODS,
     MODEL,
+    RULE,
     SIMILAR,
     Predictions,
 )
 from ray_job.forecasting.recent_means import recent_weekday_mean
+from ray_job.forecasting.series_counts import ORDER, counted_series
 from ray_job.forecasting.similar import SimilarSales
 from ray_job.model.intervals import interval_terms
 from ray_job.plan import Basis
@@ -81,6 +84,7 @@ class StoreOutcomes:
         self.recent_weekday_mean: Floats = np.zeros((n, days))
         self.comparisons = Comparisons(n, basis.target_dates, context)
         self.methods: Flags = np.zeros((len(METHODS), n, days), dtype=np.bool_)
+        self.series: Ints = np.zeros((n, len(KINDS) * len(METHODS)), dtype=np.int64)
         self.closed_weeks: Ints = np.zeros((n, days), dtype=np.int64)
         self.closed_sales: Ints = np.zeros((n, days), dtype=np.int64)
         self.missing: dict[str, Flags] = {}
@@ -92,7 +96,8 @@ class StoreOutcomes:
         observed: Flags = ~np.isnan(panel.sales)
         sold_ever: Flags = np.asarray(observed.any(axis=1), dtype=np.bool_)
         # If the simple rule has no value for one day, the series was never open.
-        never_open = (np.isnan(made.predicted) & (made.method != MODEL)).any(axis=1)
+        by_model = (made.method == MODEL) | (made.method == RULE)
+        never_open = (np.isnan(made.predicted) & ~by_model).any(axis=1)
         by_similar = made.method == SIMILAR
         known: Flags = (sold_ever & ~never_open) | by_similar.any(axis=1)
         edges = _edges(panel)
@@ -117,6 +122,8 @@ class StoreOutcomes:
         for method, of_stores in enumerate(self.methods):
             used = known[:, None] & (made.method == method)
             of_stores[at] |= np.logical_or.reduceat(used, edges)
+        series_stores = np.repeat(at, np.diff(np.append(edges, len(known))))
+        self.series += counted_series(made, known, series_stores, len(self.stores))
         for kept, numbers in (
             (self.closed_weeks, made.closed_weeks),
             (self.closed_sales, made.closed_sales),
@@ -209,6 +216,7 @@ class StoreOutcomes:
             "missing": lists(self._missing_by_day(), forecast),
             **self.comparisons.columns(forecast),
             "sold": lists(self.comparisons.sold, np.ones(len(self.stores), dtype=np.bool_)),
+            "series": lists(self.series, np.ones(len(self.stores), dtype=np.bool_)),
         }
         return pa.table(
             [columns[field.name].cast(field.type) for field in OUTCOME_SCHEMA],
@@ -218,7 +226,7 @@ class StoreOutcomes:
     def _outcome_of_stores(self) -> npt.NDArray[np.object_]:
         refused = np.zeros(len(self.stores), dtype=np.bool_)
         refused[list(self.refusals)] = True
-        by_model = self.methods[MODEL].any(axis=1)
+        by_model = self.methods[[MODEL, RULE]].any(axis=(0, 2))
         by_rule = self.methods[[FALLBACK, SIMILAR]].any(axis=(0, 2))
         return np.select(
             [refused, self.items == 0, by_model, by_rule],
@@ -279,8 +287,7 @@ class StoreOutcomes:
 
     def _methods_by_day(self) -> npt.NDArray[np.object_]:
         """(stores, days): the first of these methods that any series has, or closed."""
-        places = [MODEL, SIMILAR, FALLBACK, ENDED]
-        place = np.select([self.methods[place] for place in places], places, CLOSED)
+        place = np.select([self.methods[place] for place in ORDER], ORDER, CLOSED)
         return np.asarray(_METHODS[place])
 
     def _missing_by_day(self) -> npt.NDArray[np.object_]:
@@ -304,5 +311,5 @@ def _is_absurd(panel: Panel, made: Predictions) -> npt.NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
         out_of_range = (made.predicted < 0) | (made.predicted > ABSURD_FACTOR * most[:, None])
     out_of_range &= made.method != SIMILAR
-    by_model = made.method == MODEL
+    by_model = (made.method == MODEL) | (made.method == RULE)
     return np.asarray(out_of_range | (by_model & ~np.isfinite(made.predicted)))

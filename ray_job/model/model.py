@@ -26,16 +26,22 @@ from ray_job.bucket.errors import CorruptError, InputError, UnusableModelError
 from ray_job.bucket.records import Record
 from ray_job.data.panel import Floats, Floats32
 from ray_job.features import Inputs, feature_names
+from ray_job.features.kinds import kinds_of
+from ray_job.model.blend import Blend
 from ray_job.model.intervals import Calibration, series_spread
 
 _log = logging.getLogger(__name__)
 
-Target = Literal["log_ratio", "sales"]
+Target = Literal["log_ratio", "sales", "blend"]
+Ints = npt.NDArray[np.int64]
 _LIBRARIES = ("scikit-learn", "numpy", "joblib")
 
 
 class Regressor(Protocol):
-    """A fitted regressor of scikit-learn's kind: `predict` takes (n, F) and returns (n,)."""
+    """A fitted regressor of scikit-learn's kind: `predict` takes (n, F) and returns (n,).
+
+    For the target "blend" it returns (n, 2).
+    """
 
     def predict(self, X: Floats32, /) -> npt.NDArray[np.floating]: ...  # noqa: N803
 
@@ -51,7 +57,8 @@ class ModelDescription(Record):
     """Everything about a model that is known without loading it.
 
     `target` is what the regressor predicts: "log_ratio" is log(1 + sales) less the feature
-    `baseline`, "sales" are the sales themselves. `features` are the columns that the regressor
+    `baseline`, "sales" are the sales themselves, "blend" are the sales by the two boosters of
+    `ensemble.Ensemble`, which `blend` makes one. `features` are the columns that the regressor
     takes, in their order; each is one of `feature_names(inputs)`.
     """
 
@@ -63,6 +70,7 @@ class ModelDescription(Record):
     inputs: Inputs
     trained_on: TrainedOn
     intervals: Calibration
+    blend: Blend = Blend()
     metrics: dict[str, float] = Field(default_factory=dict)
     """On held-out days before the as-of."""
     libraries: dict[str, str] = Field(default_factory=dict)
@@ -81,6 +89,8 @@ class Model:
     spreads: tuple[int, int]
     """The places of the recent spread and of the whole history's spread."""
     days: int
+    kind: tuple[int, int]
+    """The places of the features that decide the kind of a series."""
 
     @classmethod
     def of(cls, regressor: Regressor, description: ModelDescription) -> Self:
@@ -96,6 +106,7 @@ class Model:
             baseline=place["baseline"],
             spreads=(place["spread"], place["spread_all"]),
             days=place["days_since_sales"],
+            kind=(place["history_days"], place["share_without_sales"]),
         )
 
     def predict(self, features: Floats32) -> Floats:
@@ -106,19 +117,37 @@ class Model:
         if not np.array_equal(self.columns, np.arange(features.shape[1])):
             columns = np.ascontiguousarray(features[:, self.columns])
         predicted = np.asarray(self.regressor.predict(columns), dtype=np.float64)
-        if self.description.target == "log_ratio":
+        target = self.description.target
+        if target == "blend":
+            days = features[:, self.days].astype(np.float64)
+            blend = self.description.blend
+            return np.maximum(blend.blended(predicted, self.kinds(features), days), 0.0)
+        if target == "log_ratio":
             predicted = np.expm1(predicted + features[:, self.baseline])
         return self.description.intervals.corrected(np.maximum(predicted, 0.0))
 
-    def scale(self, features: Floats32) -> Floats:
+    def kinds(self, features: Floats32) -> Ints:
+        """The kind of each row's series (n,): places in KINDS."""
+        return kinds_of(*(features[:, place] for place in self.kind))
+
+    def rules(self, features: Floats32) -> tuple[npt.NDArray[np.object_], Floats]:
+        """(n,) each: the naive rule that serves a row, None for the model; and its factor."""
+        days = features[:, self.days].astype(np.float64)
+        return self.description.blend.rule_of(self.kinds(features), days)
+
+    def scale(self, features: Floats32, predicted: Floats) -> Floats:
         """The scale of each row's interval (n,), relative to its sales."""
         recent, whole = (features[:, place].astype(np.float64) for place in self.spreads)
-        return self.description.intervals.scale(series_spread(recent, whole))
+        intervals = self.description.intervals
+        return intervals.scale_of_kind(
+            series_spread(recent, whole), predicted, self.kinds(features)
+        )
 
     def interval(self, features: Floats32, predicted: Floats) -> tuple[Floats, Floats]:
         """The 80 % interval of `predicted`, each bound (n,)."""
         days = features[:, self.days].astype(np.float64)
-        return self.description.intervals.interval(predicted, self.scale(features), days)
+        scale = self.scale(features, predicted)
+        return self.description.intervals.interval(predicted, scale, days)
 
 
 def describe(
@@ -131,6 +160,7 @@ def describe(
     target: Target,
     features: Sequence[str] | None = None,
     intervals: Calibration | None = None,
+    blend: Blend | None = None,
     metrics: Mapping[str, float] | None = None,
     settings_digest: str = "",
 ) -> ModelDescription:
@@ -148,6 +178,7 @@ def describe(
         inputs=inputs,
         trained_on=trained_on,
         intervals=intervals or Calibration(),
+        blend=blend or Blend(),
         metrics=dict(metrics or {}),
         libraries=_libraries(),
         settings_digest=settings_digest,

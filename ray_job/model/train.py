@@ -25,6 +25,8 @@ class TrainingReport:
     trained_on: model.TrainedOn
     features: int
     metrics: dict[str, float]
+    kinds: dict[str, dict[str, Any]]
+    """For each kind of series how many there are, and what serves them: see `KindBlend`."""
 
     def document(self) -> dict[str, Any]:
         """The report as a JSON object."""
@@ -35,6 +37,7 @@ class TrainingReport:
             "trained_on": self.trained_on.model_dump(mode="json"),
             "features": self.features,
             "metrics": self.metrics,
+            "kinds": self.kinds,
         }
 
 
@@ -61,8 +64,9 @@ def train_model(
             storage, settings, histories, last_day, days=settings.lookback_days
         )
     context = data.context if weather else data.context.without_weather()
-    with progress.stage("fit"):
-        fitted = training.fit(data.panel, last_day, context, settings, categories=data.categories)
+    fitted = training.fit(
+        data.panel, last_day, context, settings, categories=data.categories, progress=progress
+    )
     version = f"{last_day:%Y%m%d}-{now:%Y%m%dT%H%M%S}"
     description = model.describe(
         version=version,
@@ -71,8 +75,9 @@ def train_model(
         inputs=fitted.inputs,
         features=fitted.features,
         trained_on=fitted.trained_on,
-        target="log_ratio",
+        target="blend",
         intervals=fitted.intervals,
+        blend=fitted.blend,
         metrics=fitted.metrics,
         settings_digest=provenance.settings_digest(settings),
     )
@@ -88,4 +93,13 @@ def train_model(
         trained_on=description.trained_on,
         features=len(description.features),
         metrics=fitted.metrics,
+        kinds={
+            kind: {
+                "series": fitted.series[kind],
+                "method": "rule" if blend.rule else "model",
+                **blend.model_dump(mode="json"),
+            }
+            for kind, blend in fitted.blend.kinds.items()
+            if fitted.series[kind]
+        },
     )

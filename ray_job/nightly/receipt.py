@@ -15,6 +15,7 @@ from ray_job.bucket.receipts import (
     Receipt,
     Status,
 )
+from ray_job.forecasting.series_counts import series_by_kind
 from ray_job.forecasting.task import ChunkResult
 from ray_job.nightly.drift import drift
 from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight, new_run_id
@@ -76,6 +77,7 @@ def make_receipt(
         stage_seconds=dict(stage_seconds),
         gates=publication.gates,
         stores=merge.counts(rows, as_of=run_plan.as_of, run_id=spec.run_id),
+        series=series_by_kind(result.part.outcomes for result in results),
         failures=tuple(failures),
         bad_deliveries=bad,
         warnings=run_plan.warnings,

@@ -216,7 +216,8 @@ def _rows(run_plan: RunPlan, results: Sequence[ChunkResult], request: RunRequest
         lower, upper = total_interval(total, spread, squared, days, calibration)
         if widths.is_neutral:
             return lower, upper
-        return widen(total, lower, upper, of_totals(spread, squared, widths))
+        lower, upper = widen(total, lower, upper, of_totals(spread, squared, widths))
+        return calibration.as_counts(lower, upper, total)
 
     descriptions = run_plan.tables.descriptions
     return _StoreRows(combined, release_rows.release_rows(combined, origin, interval, descriptions))

@@ -143,7 +143,7 @@ _WORST_FIRST = (
     Outcome.NO_DATA,
 )
 """A store that was cut gets the first of these outcomes that one of its chunks has."""
-_METHODS = ("model", "similar", "fallback", "ended", "closed")
+_METHODS = ("model", "rule", "similar", "fallback", "ended", "closed")
 """A day of a store that was cut gets the first of these methods that one of its chunks has."""
 
 

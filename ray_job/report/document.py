@@ -17,15 +17,15 @@ from ray_job.report.figures import Rows, wape
 from ray_job.report.formats import decimal, share
 from ray_job.report.importance import BASELINE, Importance
 from ray_job.report.svg import DARK_PALETTE, PALETTE
-from ray_job.report.tables import kinds_of_days
+from ray_job.report.tables import kinds_of_days, kinds_of_series, totals_table, weeks_table
 
 
 @dataclass(frozen=True, slots=True)
 class ReportInputs:
     """What a report is made from.
 
-    `rows` and `figures` are those of a `Backtest`, `slices` is the result of `slices.slices`, and
-    `remarks` are sentences about how the backtest was made.
+    `rows` are those of a `Backtest`, `figures` are those of `model_backtest.figures`, `slices` is
+    the result of `slices.slices`, and `remarks` are sentences about how the backtest was made.
     """
 
     model: ModelDescription
@@ -96,6 +96,9 @@ def render(inputs: ReportInputs) -> str:
         pairs=sections.forecast_and_sales(rows),
         store=sections.by_store(rows),
         importance=importance and sections.feature_importance(importance, BASELINE),
+        kinds=kinds_of_series(inputs.figures["kinds"]),
+        totals=totals_table(inputs.figures["totals"]),
+        weeks=weeks_table(inputs.figures["weeks"]),
         slices=kinds_of_days(inputs.slices),
         examples=sections.examples(rows),
     )
@@ -106,8 +109,10 @@ def _tiles(figures: Mapping[str, Any], rows: Rows) -> list[tuple[str, str]]:
     return [
         (share(figures["wape"]), "error (WAPE) of the model, one day ahead"),
         (share(wape(rows.first["naive_off"], rows.first)), "error (WAPE) of the best naive rule"),
-        (decimal(figures["rmspe"]), "RMSPE"),
+        (decimal(figures["rmsse"]), "scaled error (RMSSE)"),
+        *([(decimal(figures["rmspe"]), "RMSPE")] if figures["rmspe"] is not None else []),
         (share(figures["bias"], signed=True), "bias"),
         (share(figures["coverage_80"]), "of days inside the 80 % interval"),
         (share(figures["width_80"]), "width of the interval, over sales"),
+        (decimal(figures["pinball_80"]), "pinball loss of the interval, over sales"),
     ]

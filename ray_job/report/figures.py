@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ray_job.backtest.naive import RULES
 from ray_job.data.panel import Floats
+from ray_job.evaluation.metrics import RATED
+from ray_job.features.naive import RULES
 
 STORE_COVERAGE = (0.67, 0.92)
 """The coverage of a perfectly calibrated store lies between these with 94 % chance, in 42 days."""
@@ -96,7 +97,9 @@ def grouped(frame: pd.DataFrame, by: str | pd.Series[Any]) -> pd.DataFrame:
             "mean_sales": groups["actual"].mean(),
             "wape": sums["off"] / sums["actual"],
             "bias": sums["error"] / sums["actual"],
-            "rmspe": np.sqrt(groups["squared"].mean()),
+            "rmspe": np.sqrt(groups["squared"].mean()).where(
+                groups["squared"].count() >= RATED * groups.size()
+            ),
             "coverage": groups["inside"].mean(),
             "width": sums["width"] / sums["actual"],
             "calibrated_coverage": groups["calibrated_inside"].mean(),

@@ -7,6 +7,7 @@ them has less importance than both together. Families of features are therefore 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -18,8 +19,9 @@ from ray_job.data.panel import Floats, Floats32, Panel
 from ray_job.evaluation.metrics import measures
 from ray_job.features import Inputs, feature_names, features_at, summarise
 from ray_job.features.ahead import CALENDAR, ahead_names, store_names, weather_names
+from ray_job.features.plan_effects import effect_names
+from ray_job.model.examples import scored
 from ray_job.model.model import Model
-from ray_job.model.training import scored
 from ray_job.settings import Settings
 
 BASELINE = "baseline"
@@ -127,14 +129,18 @@ def _families(inputs: Inputs) -> dict[str, set[str]]:
         "promotions": _of_columns_with(inputs, "promo"),
         "closures": set(ahead_names(["open"])),
     }
-    other = set(ahead_names(inputs.known_ahead)).difference(*families.values())
+    other = _of_columns(inputs, inputs.known_ahead).difference(*families.values())
     rest = set(feature_names(inputs)).difference(other, *families.values())
     return {**families, "other known ahead": other, "past sales": rest}
 
 
 def _of_columns_with(inputs: Inputs, part: str) -> set[str]:
     """The features of known-ahead columns that have `part` in their name."""
-    return set(ahead_names([name for name in inputs.known_ahead if part in name]))
+    return _of_columns(inputs, [name for name in inputs.known_ahead if part in name])
+
+
+def _of_columns(inputs: Inputs, columns: Sequence[str]) -> set[str]:
+    return {*ahead_names(columns), *effect_names(columns, inputs.categories)}
 
 
 def _ranked(rises: dict[str, float]) -> list[tuple[str, float]]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ray_job.backtest.naive import RULES
 from ray_job.data.panel import Floats
+from ray_job.features.naive import RULES
 from ray_job.report import plots
 from ray_job.report.figures import (
     STORE_COVERAGE,

@@ -12,8 +12,8 @@ from ray_job.bucket.storage import Storage
 from ray_job.data.histories import open_histories
 from ray_job.features import Inputs, feature_names, features
 from ray_job.model import registry, training_data
+from ray_job.model.examples import scored
 from ray_job.model.model import TrainedOn, describe, dump
-from ray_job.model.training import scored
 from ray_job.settings import Settings
 
 

@@ -106,7 +106,7 @@ def fitted_model(
     version: str = "v",
     created_at: datetime = datetime(2025, 1, 1, tzinfo=UTC),
 ) -> Model:
-    """A model of log ratios, fitted and calibrated on the days through `as_of`."""
+    """The default model, fitted and calibrated on the days through `as_of`."""
     fitted = fit(series, as_of, surroundings, settings, categories=CATEGORIES)
     return Model.of(
         fitted.regressor,
@@ -117,7 +117,8 @@ def fitted_model(
             inputs=fitted.inputs,
             features=fitted.features,
             trained_on=fitted.trained_on,
-            target="log_ratio",
+            target="blend",
             intervals=fitted.intervals,
+            blend=fitted.blend,
         ),
     )

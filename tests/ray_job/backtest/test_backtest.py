@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from ray_job.backtest import backtest
-from ray_job.backtest.naive import RULES, naive_forecasts
+from ray_job.backtest.series_kinds import by_kind, totals, weeks
 from ray_job.bucket.errors import InputError
 from ray_job.data.panel import Panel
 from ray_job.evaluation.metrics import measures
+from ray_job.features.naive import RULES, naive_forecasts
 from ray_job.features.past import summarise_sales
 from ray_job.forecasting.predict import predict_days
-from ray_job.model.training import scored
+from ray_job.model.examples import scored
 from ray_job.settings import Settings
 from tests.support import panels
 
@@ -64,8 +65,47 @@ def test_the_report_has_the_documented_fields(result):
     assert set(report["by_days_ahead"]) == {str(days) for days in range(1, 8)}
     assert report["by_days_ahead"]["1"]["wape"] == report["wape"]
     assert set(report["naive"]) == set(RULES)
-    assert set(report["naive"]["last_open_day"]) == {"rmspe", "wape"}
+    assert set(report["naive"]["last_open_day"]) == {"rmspe", "wape", "bias", "rmsse"}
     assert report["wape"] < report["naive"]["same_weekday_last_week"]["wape"]
+
+
+def test_kinds_totals_and_weeks_are_measured(model, result):
+    frame = result.rows.to_pandas()
+    first = frame[frame["days_ahead"] == 1]
+    kinds = by_kind(result.rows)
+    assert sum(row["rows"] for row in kinds.values()) == len(first)
+    assert set(kinds) == set(first["kind"])
+    for kind, row in kinds.items():
+        of_kind = first[first["kind"] == kind]
+        assert row["wape"] == pytest.approx(
+            (of_kind["predicted"] - of_kind["actual"]).abs().sum() / of_kind["actual"].sum()
+        )
+        assert sum(row["methods"].values()) == row["rows"]
+        assert row["naive_rmsse"] > 0
+    assert totals(result.rows, model.description.intervals) == {}  # each store is one series
+    assert sum(week["rows"] for week in weeks(result.rows)) == len(first)
+    assert [week["first"] for week in weeks(result.rows)][:2] == [
+        str(FIRST),
+        str(FIRST + timedelta(days=7)),
+    ]
+
+
+def test_the_total_of_a_store_is_the_sum_of_its_items():
+    panel = panels.panel(stores=4, items=5, days=240)
+    context = panels.context(panel)
+    model = panels.fitted_model(panel, context, SETTINGS, TRAINED)
+    rows = backtest(panel, FIRST, LAST, context, model, SETTINGS).rows
+    by_days = totals(rows, model.description.intervals)
+    frame = rows.to_pandas()
+    ahead = frame[frame["days_ahead"] == 7]
+    sums = ahead.groupby(["store_id", "target_date"])[["actual", "predicted"]].sum()
+    assert by_days["7"]["rows"] == len(sums)
+    assert by_days["7"]["wape"] == pytest.approx(
+        (sums["predicted"] - sums["actual"]).abs().sum() / sums["actual"].sum()
+    )
+    assert 0.5 < by_days["1"]["coverage_80"] <= 1
+    assert set(by_kind(rows)) == {"short"}
+    assert by_days["1"]["wape"] < by_kind(rows)["short"]["wape"]
 
 
 def test_late_sales_are_withheld_from_the_forecast(model, result):
@@ -92,18 +132,23 @@ def test_measures():
         np.array([110.0, 5.0, 40.0, np.nan]),
         np.array([90.0, 0.0, 45.0, np.nan]),
         np.array([120.0, 9.0, 60.0, np.nan]),
+        np.array([10.0, 0.0, 5.0, 5.0]),
     )
     assert measured == pytest.approx(
         {
             "rows": 4,
-            "rmspe": np.sqrt((0.1**2 + 0.2**2) / 2),
+            "rmspe": None,  # a third of the days has no sales
             "wape": 25 / 150,
             "mae": 25 / 3,
             "bias": 5 / 150,
             "coverage_80": 1.0,
             "width_80": (30 + 9 + 15) / 150,
+            "pinball_80": (0.1 * (10 + 0 + 5) + 0.1 * (20 + 9 + 10)) / 150,
+            "rmsse": np.sqrt((1**2 + 2**2) / 2),
         }
     )
+    both = measures(np.array([100.0, 50.0]), np.array([110.0, 40.0]))
+    assert both["rmspe"] == pytest.approx(np.sqrt((0.1**2 + 0.2**2) / 2))
     assert measures(np.array([]), np.array([]))["wape"] is None
 
 

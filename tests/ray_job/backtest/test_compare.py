@@ -43,6 +43,8 @@ def rows(errors, *, stores=4, days=28, ahead=(1, 2), seed=0):
                     "predicted": 100.0 * (1 + errors * rng.normal()),
                     "lower": 90.0,
                     "upper": 110.0,
+                    "kind": "smooth" if store else "short",
+                    "unit": 20.0,
                 }
                 for h in ahead
             ]
@@ -57,6 +59,11 @@ def test_a_model_with_much_smaller_errors_is_better():
         comparison["second"]["wape"] - comparison["first"]["wape"]
     )
     assert comparison["test"]["high"] < 0
+    assert {kind: row["better"] for kind, row in comparison["kinds"].items()} == {
+        "smooth": "second",
+        "short": "second",
+    }
+    assert comparison["second"]["rmsse"] == pytest.approx(0.05 * 100 / 20, rel=0.2)
     assert compare(rows(0.05, seed=1), rows(0.2))["better"] == "first"
 
 

@@ -28,7 +28,9 @@ from tests.support import panels
 
 ROOT = Path(__file__).parents[3]
 RICH = panels.panel(stores=3, days=40)
-INPUTS = panels.inputs(RICH, panels.context(RICH))
+INPUTS = panels.inputs(RICH, panels.context(RICH)).model_copy(
+    update={"items": ("another",), "stores": ("another",)}
+)
 NAMES = feature_names(INPUTS)
 MEANINGS = dictionary(INPUTS)
 NO_HOLIDAY_NEAR = date(2025, 8, 5)

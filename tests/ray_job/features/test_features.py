@@ -198,3 +198,55 @@ def test_a_target_date_beyond_the_horizon_is_refused():
     for days in (0, 8):
         with pytest.raises(InputError, match="is not 1 to 7 days ahead"):
             matrix_of(PANEL, AS_OF + timedelta(days=days))
+
+
+def test_means_of_sales_are_means_and_not_of_logs():
+    sales = np.zeros(60)
+    sales[::3] = 9.0  # a third of the days; the last one, day 59, has none
+    matrix = matrix_of(one_series(sales))
+    assert value(matrix, "mean_recent") == pytest.approx(np.log1p(3.0))
+    assert value(matrix, "mean_last_3") == pytest.approx(0.0)
+    assert value(matrix, "mean_last_7") == pytest.approx(np.log1p(18 / 7) - np.log1p(3.0))
+    assert value(matrix, "share_without_sales_28") == pytest.approx(19 / 28)
+    assert value(matrix, "days_since_sold") == 2
+    assert value(matrix, "variation") == pytest.approx(np.sqrt(2))
+    same_weekday = [sales[day] for day in range(60 - 7, -1, -7)][:4]
+    assert value(matrix, "mean_same_weekday_4") == pytest.approx(
+        np.log1p(np.mean(same_weekday)) - np.log1p(3.0)
+    )
+
+
+def test_what_a_plan_has_meant_before():
+    rng = np.random.default_rng(0)
+    promo = (rng.random(74) < 0.3).astype(np.float32)
+    price = np.where(np.arange(74) % 5 == 0, 1.0, 2.0).astype(np.float32)
+    sales = 100.0 * np.where(price[:60] == 1.0, 3.0, 1.0)
+    panel = one_series(sales, promo=promo)
+    panel = replace(panel, known_ahead={**panel.known_ahead, "price": price[None, :]})
+    inputs = panels.inputs(panel, CONTEXT)
+    names = feature_names(inputs)
+    for ahead in (1, 2):
+        matrix = matrix_of(panel, TARGETS[ahead - 1], inputs=inputs)
+        residual = matrix[0, names.index("residual_same_price")]
+        relative = matrix[0, names.index("price_relative")]
+        day = 59 + ahead
+        usual = price[4:60].mean()
+        assert relative == pytest.approx((price[day] - usual) / usual, rel=1e-5)
+        assert (residual > 0.3) == (price[day] == 1.0)
+
+
+def test_ids_have_codes_where_several_series_share_them():
+    codes = INPUTS_OF_MANY.items
+    assert set(codes) == set(MANY.item_ids)
+    means = [np.nanmean(MANY.sales[MANY.item_ids == item]) for item in codes]
+    assert means == sorted(means)
+    names = feature_names(INPUTS_OF_MANY)
+    matrix = features(MANY, AS_OF, TARGETS[0], CONTEXT, INPUTS_OF_MANY)
+    assert [codes[int(code)] for code in matrix[:, names.index("item_code")]] == list(MANY.item_ids)
+    unknown = replace(MANY, item_ids=np.array(["new"] * MANY.n_series, dtype=object))
+    matrix = features(unknown, AS_OF, TARGETS[0], CONTEXT, INPUTS_OF_MANY)
+    assert np.isnan(matrix[:, names.index("item_code")]).all()
+    assert INPUTS.items == INPUTS.stores == ()  # each store is one series
+
+
+INPUTS_OF_MANY = panels.inputs(MANY, CONTEXT)

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from ray_job.bucket.errors import InputError
-from ray_job.forecasting.predict import CLOSED, ENDED, FALLBACK, MODEL, predict_days
+from ray_job.features import features_at, summarise
+from ray_job.features.kinds import INTERMITTENT
+from ray_job.features.naive import naive_forecasts
+from ray_job.forecasting.predict import CLOSED, ENDED, FALLBACK, MODEL, RULE, predict_days
+from ray_job.model.blend import Blend, KindBlend
 from ray_job.settings import Settings
 from tests.support import panels
 
@@ -142,3 +146,31 @@ def test_missing_weather_is_marked_where_the_model_wants_weather(model):
 def test_a_target_beyond_the_model_s_horizon_is_refused(model):
     with pytest.raises(InputError, match="model v forecasts 7 days ahead"):
         predict_days(PANEL, AS_OF, [AS_OF + timedelta(days=8)], CONTEXT, model, SETTINGS)
+
+
+def test_a_rule_serves_the_kind_for_which_it_was_better(model):
+    rng = np.random.default_rng(1)
+
+    def sell_nothing_often(sales):
+        sales[:40][rng.random((40, 200)) < 0.5] = 0.0
+
+    panel = with_sales(sell_nothing_often)
+    rule = KindBlend(rule="same_weekday_and_promo_8", factors=(1.1, 1.2))
+    description = model.description.model_copy(
+        update={"blend": Blend(kinds={**model.description.blend.kinds, "intermittent": rule})}
+    )
+    made, plain = predicted(panel, replace(model, description=description)), predicted(panel, model)
+    chosen = made.kinds == INTERMITTENT
+    assert chosen.sum() == 40
+    opened = plain.method == MODEL
+    assert (made.method[chosen][opened[chosen]] == RULE).all()
+    assert (made.method[~chosen] == plain.method[~chosen]).all()
+    known = panel.window(AS_OF, SETTINGS.lookback_days, model.description.inputs.reach)
+    summary = summarise(known, CONTEXT, model.description.inputs)
+    for place, factor in ((0, 1.1), (3, 1.2)):
+        forecasts = naive_forecasts(known, summary.sales, TARGETS[place])[rule.rule]
+        rows = chosen & opened[:, place] & ~np.isnan(forecasts)
+        days = features_at(summary, TARGETS[place], CONTEXT)[:, model.days]
+        rows &= days == place + 1
+        assert made.predicted[rows, place] == pytest.approx(forecasts[rows] * factor)
+        assert (made.lower[rows, place] <= made.predicted[rows, place]).all()

@@ -3,10 +3,12 @@
 from datetime import date, timedelta
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from ray_job.data.panel import Panel
-from ray_job.forecasting.predict import CLOSED, ENDED, FALLBACK, MODEL, Predictions
+from ray_job.forecasting.predict import CLOSED, ENDED, FALLBACK, MODEL, RULE, Predictions
+from ray_job.forecasting.series_counts import series_by_kind
 from ray_job.forecasting.store_outcomes import StoreOutcomes
 from ray_job.plan import Basis
 
@@ -45,6 +47,7 @@ def outcomes_of(*series, stores=("s",), weeks=None):
         weather_missing=np.zeros(predicted.shape, dtype=bool),
         closed_weeks=np.zeros(predicted.shape, dtype=np.int64) if weeks is None else weeks,
         closed_sales=np.zeros(predicted.shape, dtype=np.int64),
+        kinds=np.arange(n) % 3,
         known_through=np.array(
             [
                 np.datetime64("NaT", "D")
@@ -159,3 +162,27 @@ def test_one_mistyped_day_does_not_move_what_is_usual(newest, usual):
     sales[-7] = newest  # the weekday of the first target date
     outcomes, _ = outcomes_of(("s", "", sales, [10, 10], [MODEL, MODEL]))
     assert outcomes["s"]["usual"] == [pytest.approx(usual), 10.0]
+
+
+def test_series_are_counted_by_kind_and_method():
+    """The series are smooth, intermittent, short, and again."""
+    outcomes, _ = outcomes_of(
+        ("s", "a", 10, [10, 10], [MODEL, CLOSED]),
+        ("s", "b", 5, [5, 5], [RULE, RULE]),
+        ("s", "c", 5, [5, 5], [FALLBACK, MODEL]),
+        ("t", "a", 5, [0, 0], [CLOSED, CLOSED]),
+        ("t", "b", NAN, [NAN, NAN], [FALLBACK, FALLBACK]),
+        stores=("s", "t"),
+    )
+    assert outcomes["s"]["outcome"] == "ok"
+    assert outcomes["s"]["method"] == ["model", "model"]
+    tables = [
+        pa.table({"series": pa.array([outcomes[store]["series"]], pa.list_(pa.int32()))})
+        for store in ("s", "t")
+    ]
+    without = pa.table({"series": pa.array([None], pa.list_(pa.int32()))})
+    assert series_by_kind([*tables, without]) == {
+        "smooth": {"model": 1, "closed": 1},
+        "intermittent": {"rule": 1},
+        "short": {"model": 1},
+    }

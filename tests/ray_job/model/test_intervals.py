@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ray_job.model.calibration import calibrate
 from ray_job.model.intervals import (
     Calibration,
-    calibrate,
     interval_terms,
     series_spread,
     total_interval,
@@ -125,23 +125,66 @@ def test_spread_is_followed_as_far_as_it_tells_something():
         assert calibrate(actual, predicted, spread, ahead, series, totals).exponent == exponent
 
 
-def test_forecasts_of_slow_items_are_made_to_add_up():
-    rng = np.random.default_rng(4)
-    mean = rng.choice([0.3, 3.0, 300.0], 20_000)
+def counts(rng, rows=40_000):
+    """Sales of Poisson with known means: (arguments of `calibrate`, kinds)."""
+    mean = np.exp(rng.uniform(np.log(0.1), np.log(60.0), rows))
     actual = rng.poisson(mean).astype(np.float64)
-    predicted = np.where(mean < 1, 0.2, np.where(mean < 100, 2.7, 300.0))
+    arange = np.arange(rows)
+    kinds = (mean < 2).astype(np.int64)
+    return (
+        actual,
+        mean,
+        1.0 / np.sqrt(1.0 + mean),
+        np.ones(rows, dtype=np.int64),
+        arange % 500,
+        arange,
+        kinds,
+    )
+
+
+def test_counts_have_bounds_that_can_occur_and_each_kind_and_size_is_covered():
+    calibration = calibrate(*counts(np.random.default_rng(5)))
+    actual, mean, spread, ahead, _, _, kinds = counts(np.random.default_rng(6))
+    assert calibration.counts
+    scale = calibration.scale_of_kind(spread, mean, kinds)
+    low, high = calibration.interval(mean, scale, ahead.astype(np.float64))
+    assert (low == np.round(low)).all()
+    assert (high == np.round(high)).all()
+    assert (low <= high).all()
+    inside = (low <= actual) & (actual <= high)
+    for kind in (0, 1):
+        assert inside[kinds == kind].mean() > 0.78
+    assert inside[kinds == 0].mean() < 0.84
+    for least, most in ((0.25, 0.5), (1.0, 2.0), (8.0, 16.0)):
+        assert inside[(mean >= least) & (mean < most)].mean() > 0.77
+
+
+def test_sales_that_are_no_counts_have_bounds_that_are_none():
+    actual, *others = counts(np.random.default_rng(7))
+    assert not calibrate(actual * 1.01, *others).counts
+
+
+def test_kinds_that_err_differently_have_widths_of_their_own():
+    rng = np.random.default_rng(8)
+    rows = 20_000
+    kinds = np.arange(rows) % 2
+    predicted = np.full(rows, 300.0)
+    actual = np.expm1(np.log1p(predicted) + rng.normal(0, 0.1, rows) * (1 + 2 * kinds))
+    arange = np.arange(rows)
     calibration = calibrate(
         actual,
         predicted,
-        np.full(20_000, 0.5),
-        np.ones(20_000, dtype=np.int64),
-        np.arange(20_000),
-        np.arange(20_000),
+        np.full(rows, 0.2),
+        np.ones(rows, dtype=np.int64),
+        arange % 50,
+        arange,
+        kinds,
     )
-    corrected = calibration.corrected(predicted)
-    assert corrected[mean < 1].mean() == pytest.approx(0.3, rel=0.1)
-    assert corrected[mean == 3].mean() == pytest.approx(3.0, rel=0.05)
-    assert (corrected[mean > 100] == 300.0).all()
+    scale = calibration.scale_of_kind(np.full(rows, 0.2), predicted, kinds)
+    low, high = calibration.interval(predicted, scale, np.ones(rows))
+    for kind in (0, 1):
+        inside = ((low <= actual) & (actual <= high))[kinds == kind]
+        assert inside.mean() == pytest.approx(0.8, abs=0.01)
 
 
 def test_an_unknown_spread_is_the_usual_one():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ray_job import provenance
 from ray_job.features import Inputs
-from ray_job.model import model, training
+from ray_job.model import ensemble, model
 
 
 def test_the_libraries_that_training_imports_are_in_the_description():
@@ -20,6 +20,6 @@ def test_the_libraries_that_training_imports_are_in_the_description():
         trained_on=model.TrainedOn(first=day, last=day, rows=1, stores=1),
         target="sales",
     )
-    libraries = provenance.libraries([Path(training.__file__)])
+    libraries = provenance.libraries([Path(ensemble.__file__)])
     assert "scikit-learn" in libraries
     assert set(libraries) <= set(description.libraries)

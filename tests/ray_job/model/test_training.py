@@ -8,7 +8,8 @@ import pytest
 
 from ray_job.bucket.errors import InputError
 from ray_job.features import features
-from ray_job.model.training import calibration_days, calibration_set, fit, scored, training_set
+from ray_job.model.examples import calibration_days, calibration_set, scored, training_set
+from ray_job.model.training import fit
 from ray_job.settings import Settings
 from tests.support import panels
 

@@ -17,13 +17,14 @@ from typer.testing import CliRunner
 
 from ray_job.__main__ import app
 from ray_job.backtest import Backtest, backtest
-from ray_job.backtest.naive import RULES
+from ray_job.backtest.model_backtest import figures
 from ray_job.backtest.slices import slices
 from ray_job.backtest.trial import Conditions
 from ray_job.backtest.weather import with_forecast_errors
 from ray_job.bucket.errors import InputError
 from ray_job.cli import models
 from ray_job.evaluation.metrics import measures
+from ray_job.features.naive import RULES
 from ray_job.model.model import Model
 from ray_job.report import document, plots
 from ray_job.report.figures import Rows, chance_within, coverage_of_stores, within
@@ -68,7 +69,7 @@ def inputs(model, result, ranked):
         first=FIRST,
         last=LAST,
         rows=result.rows,
-        figures=result.report(),
+        figures=figures(result, model.description.intervals),
         slices=slices(result.rows, PANEL, CONTEXT),
         importance=ranked,
         remarks=document.remarks(model.description, Conditions()),
@@ -202,7 +203,15 @@ def test_a_single_row_makes_a_page_too(model, result):
     row = result.rows.filter(pc.equal(result.rows["days_ahead"], 1)).slice(0, 1)
     page = document.render(
         document.ReportInputs(
-            model.description, FIRST, LAST, row, Backtest(row).report(), {}, None, [], MADE
+            model.description,
+            FIRST,
+            LAST,
+            row,
+            figures(Backtest(row), model.description.intervals),
+            {},
+            None,
+            [],
+            MADE,
         )
     )
     assert "</html>" in page

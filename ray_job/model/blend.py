@@ -1,0 +1,247 @@
+"""Blends: how the two boosters' forecasts become one, for each kind of series, on held-out days.
+
+The weights minimise the error on held-out days that no booster was fitted on, and the factors make
+the sum of a kind's forecasts the sum of what was sold, since managers order by sums. Where a naive
+rule has the smaller error, the rule is served instead. Rules are compared as they are served, with
+factors of their own: a rule that is far too low in sum is no alternative.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from ray_job.bucket.records import Record
+from ray_job.data.panel import Flags, Floats
+from ray_job.features.kinds import KINDS
+
+Ints = npt.NDArray[np.int64]
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""The shares of the booster of logs that are tried."""
+_FEW_ROWS = 1_000
+"""A kind with fewer held-out rows gets the blend of all rows."""
+_FEW_ROWS_OF_SIZE = 200
+_LARGEST_CORRECTED = 64.0
+_MOST = 1.25
+"""A factor is at most this, and at least one over it."""
+_WEEK = 7
+
+
+class KindBlend(Record):
+    """The blend of a kind of series. `wape` and `rule_wape` are those of the held-out days."""
+
+    log_share: float = 0.5
+    factors: tuple[float, ...] = (1.0,)
+    """By days ahead from 1. Of the rule's forecasts where there is a rule."""
+    rule: str | None = None
+    """The naive rule that is served instead of the model; None: the model is."""
+    rows: int = 0
+    wape: float | None = None
+    rule_wape: float | None = None
+    """Of the best naive rule."""
+
+
+class Blend(Record):
+    """The blends by kind of series.
+
+    `small_sizes`, `small_factors`: a booster of logs is too low for items with few sales. Its
+    forecasts of about these sizes are multiplied by these factors.
+    """
+
+    small_sizes: tuple[float, ...] = ()
+    small_factors: tuple[float, ...] = ()
+    kinds: dict[str, KindBlend] = Field(default_factory=dict)
+
+    def of_kind(self, kind: int) -> KindBlend:
+        return self.kinds.get(KINDS[kind], KindBlend())
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The naive rules that any kind is served."""
+        return tuple(sorted({kind.rule for kind in self.kinds.values() if kind.rule}))
+
+    def of_logs(self, predicted: Floats) -> Floats:
+        """The forecasts (n,) of the booster of logs as means."""
+        if not self.small_sizes:
+            return predicted
+        factors = np.interp(
+            np.log1p(predicted),
+            np.log1p([*self.small_sizes, _LARGEST_CORRECTED]),
+            [*self.small_factors, self.small_factors[-1]],
+        )
+        return np.asarray(predicted * factors, dtype=np.float64)
+
+    def blended(self, predicted: Floats, kinds: Ints, days: Floats) -> Floats:
+        """Sales (n,) from the forecasts (n, 2) of both boosters. `days`: since newest sales."""
+        of_logs = self.of_logs(predicted[:, 0])
+        sales = np.empty(len(kinds))
+        for kind in range(len(KINDS)):
+            rows = kinds == kind
+            if rows.any():
+                blend = self.of_kind(kind)
+                mixed = (
+                    blend.log_share * of_logs[rows] + (1.0 - blend.log_share) * predicted[rows, 1]
+                )
+                factors = 1.0 if blend.rule else by_days(blend.factors, days[rows])
+                sales[rows] = mixed * factors
+        return sales
+
+    def rule_of(self, kinds: Ints, days: Floats) -> tuple[npt.NDArray[np.object_], Floats]:
+        """(n,) each: the rule that serves a row, None for the model, and the rule's factor."""
+        rules = np.full(len(kinds), None, dtype=np.object_)
+        factors = np.ones(len(kinds))
+        for kind in range(len(KINDS)):
+            blend = self.of_kind(kind)
+            rows = kinds == kind
+            if blend.rule and rows.any():
+                rules[rows] = blend.rule
+                factors[rows] = by_days(blend.factors, days[rows])
+        return rules, factors
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """m held-out rows; arrays are (m,) unless stated otherwise.
+
+    `predicted` is (m, 2), of both boosters. `rules` has the naive rules' forecasts by name; NaN
+    where a rule has none. `unit` is the size of an error that counts as one, for each series.
+    """
+
+    actual: Floats
+    predicted: Floats
+    rules: Mapping[str, Floats]
+    kinds: Ints
+    days_ahead: Ints
+    target: Ints
+    unit: Floats
+
+    def at(self, rows: Flags) -> HeldOut:
+        return HeldOut(
+            self.actual[rows],
+            self.predicted[rows],
+            {name: values[rows] for name, values in self.rules.items()},
+            self.kinds[rows],
+            self.days_ahead[rows],
+            self.target[rows],
+            self.unit[rows],
+        )
+
+
+def choose(held: HeldOut) -> Blend:
+    """The blend with the least errors on held-out days, by kind of series."""
+    sizes, factors = _small(held.actual, held.predicted[:, 0])
+    blend = Blend(small_sizes=sizes, small_factors=factors)
+    of_all = _choose_kind(held, blend)
+    kinds = {}
+    for place, name in enumerate(KINDS):
+        rows = held.kinds == place
+        few = rows.sum() < _FEW_ROWS
+        kinds[name] = of_all if few else _choose_kind(held.at(rows), blend)
+    return blend.model_copy(update={"kinds": kinds})
+
+
+def by_days(values: Sequence[float], days: Floats) -> Floats:
+    """The value for each number of days, from 1; beyond the last value, the last one."""
+    last = len(values)
+    places = np.clip(np.nan_to_num(days, nan=last), 1, last).astype(np.int64) - 1
+    return np.asarray(values, dtype=np.float64)[places]
+
+
+def _choose_kind(held: HeldOut, blend: Blend) -> KindBlend:
+    of_logs = blend.of_logs(held.predicted[:, 0])
+    of_means = held.predicted[:, 1]
+    candidates = [
+        (share, _unbiased(held, share * of_logs + (1.0 - share) * of_means)) for share in SHARES
+    ]
+    rules = {}
+    for name, values in held.rules.items():
+        known = np.where(np.isnan(values), of_means, values)
+        rules[name] = _unbiased(held, known)
+    plain_wapes = [wape(held.actual, values) for values in held.rules.values()]
+    everything = [*(made for _, made in candidates), *rules.values()]
+    units = (
+        min(wape(held.actual, predicted) for predicted, _ in everything),
+        min(_scaled_error(held, predicted) for predicted, _ in everything),
+    )
+
+    def loss(predicted: Floats) -> float:
+        return wape(held.actual, predicted) / max(units[0], 1e-9) + _scaled_error(
+            held, predicted
+        ) / max(units[1], 1e-9)
+
+    share, (predicted, factors) = min(candidates, key=lambda candidate: loss(candidate[1][0]))
+    best_rule = min(rules, key=lambda name: loss(rules[name][0]))
+    is_rule = loss(rules[best_rule][0]) < loss(predicted)
+    return KindBlend(
+        log_share=share,
+        factors=rules[best_rule][1] if is_rule else factors,
+        rule=best_rule if is_rule else None,
+        rows=len(held.actual),
+        wape=wape(held.actual, predicted),
+        rule_wape=min(plain_wapes),
+    )
+
+
+def wape(actual: Floats, predicted: Floats) -> float:
+    """Σ|actual − predicted| / Σ actual over the rows with a forecast."""
+    known = ~np.isnan(predicted)
+    total = float(actual[known].sum())
+    return float(np.abs(actual[known] - predicted[known]).sum()) / max(total, 1e-9)
+
+
+def _scaled_error(held: HeldOut, predicted: Floats) -> float:
+    ratios = (held.actual - predicted) / held.unit
+    return float(np.sqrt(np.mean(ratios * ratios)))
+
+
+def _unbiased(held: HeldOut, predicted: Floats) -> tuple[Floats, tuple[float, ...]]:
+    """The forecasts times the factors by days ahead, and these factors."""
+    last = int(held.days_ahead.max())
+    of_all = _factor(held.actual, predicted, held.target)
+    factors = []
+    for ahead in range(1, last + 1):
+        rows = held.days_ahead == ahead
+        enough = rows.sum() >= _FEW_ROWS
+        factors.append(
+            _factor(held.actual[rows], predicted[rows], held.target[rows]) if enough else of_all
+        )
+    return predicted * by_days(factors, held.days_ahead.astype(np.float64)), tuple(factors)
+
+
+def _factor(actual: Floats, predicted: Floats, target: Ints) -> float:
+    """The factor that makes the sum right, drawn to 1 as far as the weeks do not agree on it.
+
+    The log factor m of all weeks is multiplied by m² / (m² + s²), s being the standard error of the
+    mean of the weeks' log factors (shrinkage: James and Stein, 1961).
+    """
+    _, week = np.unique(target // _WEEK, return_inverse=True)
+    sold, forecast = np.bincount(week, weights=actual), np.bincount(week, weights=predicted)
+    known = (sold > 0) & (forecast > 0)
+    number = int(known.sum())
+    if number < 2:  # noqa: PLR2004 - a single week has no standard error
+        return 1.0
+    logs = np.log(sold[known] / forecast[known])
+    mean = float(np.log(sold[known].sum() / forecast[known].sum()))
+    error = float(np.std(logs, ddof=1)) / np.sqrt(number)
+    shrunk = mean * mean * mean / max(mean * mean + error * error, 1e-12)
+    return float(np.exp(np.clip(shrunk, -np.log(_MOST), np.log(_MOST))))
+
+
+def _small(actual: Floats, predicted: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean sizes of small forecasts, and the factors by which mean sales differ from them."""
+    sizes, factors = [], []
+    edges = [0.0, *(2.0**power for power in range(-2, 7))]
+    for low, high in itertools.pairwise(edges):
+        inside = (predicted >= low) & (predicted < high)
+        if inside.sum() >= _FEW_ROWS_OF_SIZE:
+            mean = float(predicted[inside].mean())
+            sizes.append(mean)
+            sold = float(actual[inside].mean())
+            factors.append(float(np.clip(sold / max(mean, 1e-9), 0.5, 2.0)))
+    return tuple(sizes), tuple(factors)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ray_job.features.kinds import INTERMITTENT, KINDS, SHORT, SMOOTH, kinds_of
+from ray_job.model.blend import Blend, HeldOut, KindBlend, choose
+
+ROWS = 28_000
+"""As many of each number of days ahead on each of 84 days."""
+
+
+@pytest.mark.parametrize(
+    ("history_days", "share_without_sales", "kind"),
+    [
+        (200, 0.0, SMOOTH),
+        (200, 0.2, SMOOTH),
+        (200, 0.21, INTERMITTENT),
+        (30, 0.5, INTERMITTENT),
+        (181, 0.1, SHORT),
+        (182, 0.1, SMOOTH),
+        (0, np.nan, SHORT),
+    ],
+)
+def test_the_kind_of_a_series(history_days, share_without_sales, kind):
+    assert kinds_of(np.array([history_days]), np.array([share_without_sales])).tolist() == [kind]
+
+
+def held_out(rng, *, logs=1.0, means=1.0, noise=(0.1, 0.1), rule=1.0, rule_noise=0.3, level=40.0):
+    """Held-out rows of smooth series: forecasts are sales times a bias and lognormal noise."""
+    actual = level * np.exp(rng.normal(0, 0.5, ROWS))
+    noises = [rng.normal(0, spread, ROWS) for spread in (*noise, rule_noise)]
+    return HeldOut(
+        actual=actual,
+        predicted=np.stack(
+            [actual * logs * np.exp(noises[0]), actual * means * np.exp(noises[1])], axis=1
+        ),
+        rules={"last_open_day": actual * rule * np.exp(noises[2])},
+        kinds=np.zeros(ROWS, dtype=np.int64),
+        days_ahead=np.arange(ROWS) % 7 + 1,
+        target=np.arange(ROWS) // 7 % 84,
+        unit=np.full(ROWS, 0.3 * level),
+    )
+
+
+def blended(blend, held):
+    return blend.blended(held.predicted, held.kinds, held.days_ahead.astype(np.float64))
+
+
+def test_boosters_of_equal_errors_are_averaged_and_a_worse_one_is_left_out():
+    rng = np.random.default_rng(1)
+    assert choose(held_out(rng)).kinds["smooth"].log_share == 0.5
+    assert choose(held_out(rng, noise=(0.05, 0.5))).kinds["smooth"].log_share == 1.0
+    assert choose(held_out(rng, noise=(0.5, 0.05))).kinds["smooth"].log_share == 0.0
+
+
+@pytest.mark.parametrize(("logs", "means"), [(0.9, 1.0), (1.1, 1.1), (0.85, 0.9)])
+@pytest.mark.parametrize("level", [2.0, 40.0, 4000.0])
+def test_what_is_served_has_the_sum_of_what_was_sold(logs, means, level):
+    held = held_out(np.random.default_rng(2), logs=logs, means=means, level=level)
+    served = blended(choose(held), held)
+    for ahead in range(1, 8):
+        rows = held.days_ahead == ahead
+        assert served[rows].sum() == pytest.approx(held.actual[rows].sum(), rel=0.01)
+
+
+def test_weeks_that_do_not_agree_move_the_sum_less():
+    rng = np.random.default_rng(3)
+    held = held_out(rng)
+    swing = np.where(held.target // 7 % 2 == 0, 1.3, 0.78)
+    swung = HeldOut(
+        held.actual * swing,
+        held.predicted,
+        held.rules,
+        held.kinds,
+        held.days_ahead,
+        held.target,
+        held.unit,
+    )
+    needed = swung.actual.sum() / blended(Blend(), swung).sum()
+    factors = choose(swung).kinds["smooth"].factors
+    assert needed > 1.02
+    assert 1.0 <= max(factors) < 1 + 0.5 * (needed - 1)
+
+
+def test_a_rule_is_served_where_the_model_was_worse():
+    rng = np.random.default_rng(4)
+    better = choose(held_out(rng, rule=0.8, rule_noise=0.02))
+    smooth = better.kinds["smooth"]
+    assert smooth.rule == "last_open_day"
+    assert smooth.factors[0] == pytest.approx(1.25, rel=0.01)  # its sum is right, too
+    assert better.rules == ("last_open_day",)
+    names, factors = better.rule_of(np.array([SMOOTH, SHORT]), np.array([1.0, 9.0]))
+    assert names.tolist() == ["last_open_day"] * 2
+    assert factors[1] == smooth.factors[-1]
+    worse = choose(held_out(rng, rule_noise=0.3))
+    assert worse.rules == ()
+    assert worse.kinds["smooth"].wape < worse.kinds["smooth"].rule_wape
+
+
+def test_each_kind_has_a_blend_of_its_own_unless_it_has_few_rows():
+    rng = np.random.default_rng(5)
+    first, second = held_out(rng, noise=(0.05, 0.5)), held_out(rng, noise=(0.5, 0.05))
+    kinds = np.repeat([SMOOTH, INTERMITTENT], ROWS)
+    kinds[:10] = SHORT
+    both = HeldOut(
+        np.concatenate([first.actual, second.actual]),
+        np.concatenate([first.predicted, second.predicted]),
+        {
+            name: np.concatenate([values, second.rules[name]])
+            for name, values in first.rules.items()
+        },
+        kinds,
+        np.concatenate([first.days_ahead, second.days_ahead]),
+        np.concatenate([first.target, second.target]),
+        np.concatenate([first.unit, second.unit]),
+    )
+    blend = choose(both)
+    shares = {kind: blend.kinds[kind].log_share for kind in KINDS}
+    assert shares["smooth"] == 1.0
+    assert shares["intermittent"] == 0.0
+    assert 0 < shares["short"] < 1
+
+
+def test_a_kind_without_a_blend_is_the_mean_of_both():
+    blend = Blend(kinds={"smooth": KindBlend(log_share=1.0, factors=(1.0, 2.0))})
+    predicted = np.array([[10.0, 20.0]] * 3)
+    kinds = np.array([SMOOTH, SMOOTH, SHORT])
+    assert blend.blended(predicted, kinds, np.array([1.0, 5.0, 1.0])).tolist() == [10, 20, 15]
