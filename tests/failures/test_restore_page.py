@@ -233,6 +233,13 @@ def test_a_whole_prefix(shop, follow, prefix, lines, monkeypatch):
     shop.check()
 
 
+def test_packs(shop):
+    before = shop.all_rows()
+    shop.delete("packs/", "results/parts/", "results/releases/", "results/current.json")
+    shop.run(LAST, now=midnight(LAST) + DAY / 2)
+    assert shop.all_rows() == before
+
+
 def test_every_object_that_a_run_needs_has_a_section(published):
     prefixes = {key.split("/")[0] for key in published}
     assert all(f"`{prefix}/`" in SECTIONS["A whole prefix"] for prefix in prefixes)
