@@ -81,6 +81,7 @@ def compose(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,
+        openapi_url=None,  # `openapi_document` serves it
         redoc_url=None,
         # Such a redirect names the host and scheme of the request, which a proxy may have changed.
         redirect_slashes=False,

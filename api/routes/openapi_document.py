@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import cache
+from threading import Lock
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
 
 from api.problems import KINDS_BY_SLUG
 from api.routes.documentation import EXAMPLE
 from api.views.examples import EXAMPLES, problem_example
+from api.views.formats import MEDIA_TYPES, to_json
 from api.views.history_schemas import History, HistoryDay
 from api.views.problem_schemas import SCHEMAS
 from api.views.schemas import Forecast, ItemForecast, PartialForecast, PartialStoreList, TotalDay
@@ -21,6 +25,7 @@ from api.views.tables import FORECAST_SCHEMA, HISTORY_SCHEMA, row_schema
 VERSION = "1.1.0"
 """The version of the contract. Its first number is that of the paths."""
 
+_PATH = "/openapi.json"
 _SECURITY_SCHEMES = {
     "bearer": {
         "type": "http",
@@ -61,6 +66,22 @@ def install(app: FastAPI) -> None:
         return _document(app)
 
     app.openapi = openapi  # type: ignore[method-assign]
+    lock = Lock()
+
+    @cache
+    def content() -> bytes:
+        return to_json(openapi())
+
+    def content_once() -> bytes:
+        with lock:
+            return content()
+
+    async def get_document(_: Request) -> Response:
+        # Making it takes most of a second, and callers need no token for it.
+        body = await asyncio.to_thread(content_once)
+        return Response(body, media_type=MEDIA_TYPES["json"])
+
+    app.add_route(_PATH, get_document, include_in_schema=False)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -26,7 +28,7 @@ async def get_problem_types() -> Response:
 async def get_problem_type(request: Request, slug: str) -> Response:
     if slug not in SCHEMAS:
         raise HTTPException(404, "no problem has this type; /problems lists all")
-    operations = _operations(request.app.openapi(), slug)
+    operations = _operations(await asyncio.to_thread(request.app.openapi), slug)
     html = problem_type_page(_text(slug), operations)
     return Response(html, headers={**PAGE_HEADERS, **_CACHE})
 
