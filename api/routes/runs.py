@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import date
+from datetime import UTC, date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -115,6 +115,7 @@ def _releases(
         "releases": [
             {
                 **entry.model_dump(),
+                "published_at": entry.published_at.astimezone(UTC),
                 "is_current": entry.release == pointer.current,
                 "is_bad": entry.release in pointer.bad,
             }

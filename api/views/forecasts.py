@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from api.problems import ForecastExpiredError, NoDataError, NoForecastError, TooOldError
@@ -66,7 +66,7 @@ def answer_fields(basis: AnswerBasis) -> dict[str, Any]:
     """What every number of an answer is based on."""
     return {
         "release": basis.release,
-        "published_at": basis.published_at,
+        "published_at": basis.published_at.astimezone(UTC),
         **schedule_fields(basis.schedule, basis.now),
         "unit": basis.unit,
         "currency": basis.currency,

@@ -170,9 +170,11 @@ def store_page(
     first = today - PAST_DAYS * _DAY
     by_date = {day.target_date: day for day in past}
     plots = [plot(plot_days, first, today, language, size) for size in (WIDE, NARROW)]
+    # The state of the store says how old its forecast is, so that the banner would say it twice.
+    frame = {**_page(shown), "due": None}
     return render(
         "store.html",
-        **_page(shown),
+        **frame,
         store=store,
         name=page_text.store_name(store),
         description=page_text.store_description(store),

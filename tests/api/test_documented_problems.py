@@ -202,15 +202,20 @@ def see_problems_of_the_service(
         started.set()
         await asyncio.sleep(20)
 
-    with serve(str(folder), max_connections_per_peer=20, request_seconds=1.0) as api:
+    def sign_in_slowly(api: RunningApi) -> None:
+        """The middleware knows no caller, and the routes wait for one."""
+        monkeypatch.setattr(api.service.sign_in, "remembered", lambda *_: None)
         monkeypatch.setattr(api.service.sign_in, "caller", wait)
+
+    with serve(str(folder), max_connections_per_peer=20, request_seconds=1.0) as api:
+        sign_in_slowly(api)
         seen.everywhere(api, "too-slow")
     started.clear()
     with (
         serve(str(folder), max_connections_per_peer=1, request_seconds=3.0) as api,
         ThreadPoolExecutor(1) as pool,
     ):
-        monkeypatch.setattr(api.service.sign_in, "caller", wait)
+        sign_in_slowly(api)
         waiting = pool.submit(api.get, "/v1/me")
         assert started.wait(10)
         seen.everywhere(api, "busy")
