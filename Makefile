@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Threads of OpenMP that wait by spinning take the processors from those that compute.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo serve test coverage check fix bench soak bench-api image k8s-check cluster cluster-smoke cluster-test cluster-faults clean
+.PHONY: help setup demo serve test coverage check fix bench kills soak bench-api image k8s-check cluster cluster-smoke cluster-test cluster-faults clean
 
 help:  ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ bench: $(READY)  ## what a run takes, against the limit and against what people 
 	@uv=$$(command -v uv || echo .venv-uv/bin/uv); \
 	  "$$uv" sync --locked --all-extras --group bench --inexact --compile-bytecode --quiet
 	$(BIN)/python -m tests.benchmarks $(BENCH)
+
+kills: $(READY)  ## every command killed at every change, and given again; minutes
+	$(BIN)/python -m tests.processes.kills
 
 soak: $(READY)  ## a minute of racing writers and readers on one bucket
 	$(BIN)/python -m tests.processes.soak

@@ -25,13 +25,16 @@ from deltalake.transaction import AddAction, RemoveAction
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, CorruptError, StorageError
 from ray_job.bucket.storage import Storage
-from ray_job.data.log_replay import FILES_SCHEMA, TableSnapshot, UnsupportedLogError
+from ray_job.bucket.storage.patience import PATIENCE
+from ray_job.data.log_replay import COMMIT, FILES_SCHEMA, TableSnapshot, UnsupportedLogError
 from ray_job.data.log_replay import read as read_log
 from ray_job.data.table_features import deletion_vector_error, features_of
 
 STORE = "store_id"
 APP_ID = "ingest"
 _REWRITE = "rewrite"
+_USUAL_SECONDS = 30.0
+"""A large table takes so long to open or to commit to."""
 _CHECKPOINT_INTERVAL = "10"
 """Commits between checkpoints. Opening a table reads all commits since the last checkpoint. The
 commit of a night's 100,000 files is 47 MB of JSON; in a checkpoint the same takes a seventh of
@@ -71,12 +74,13 @@ class DataFile:
 @contextmanager
 def _translated_errors(root: str) -> Iterator[None]:
     """Raise errors of delta-rs as errors of this project."""
-    try:
-        yield
-    except CommitFailedError as error:
-        raise ConflictError(f"{root}: {_sentence(error)}") from error
-    except (DeltaError, OSError) as error:
-        raise StorageError(f"{root}: {_sentence(error)}") from error
+    with PATIENCE.call(root, _USUAL_SECONDS):
+        try:
+            yield
+        except CommitFailedError as error:
+            raise ConflictError(f"{root}: {_sentence(error)}") from error
+        except (DeltaError, OSError) as error:
+            raise StorageError(f"{root}: {_sentence(error)}") from error
 
 
 def _sentence(error: BaseException) -> str:
@@ -90,19 +94,18 @@ def open_table(storage: Storage, root: str) -> DeltaTable | None:
     Raises CorruptError where there is a log of which delta-rs sees no table.
     """
     address, options = storage.delta(root)
-    with _translated_errors(root):
-        try:
+    for _ in range(2):  # another process may be making it
+        with _translated_errors(root), suppress(TableNotFoundError):
             return DeltaTable(address, storage_options=options)
-        except TableNotFoundError:
-            pass
-    # Delta-rs says the same of a log that it cannot list, and a new table would be made on top.
-    first = next(iter(storage.list(f"{root}/_delta_log/")), None)
-    if first is not None:
-        raise CorruptError(
-            f"{root}: there is a log ({first.key}, …), but no table can be read from it: its first"
-            " commit or a checkpoint is missing; restore the objects of the log"
-        )
-    return None
+        # Delta-rs says the same of a log that it cannot list. A new table would be made on top.
+        if not any(
+            COMMIT.fullmatch(info.key[-25:]) for info in storage.list(f"{root}/_delta_log/")
+        ):
+            return None
+    raise CorruptError(
+        f"{root}: there is a log, but no table can be read from it: its first commit or a"
+        " checkpoint is missing; restore the objects of the log"
+    )
 
 
 def open_or_create(

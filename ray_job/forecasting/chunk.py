@@ -21,6 +21,7 @@ from ray_job.bucket import parts
 from ray_job.bucket.errors import CorruptError, InputError, NotFoundError
 from ray_job.bucket.reasons import Outcome
 from ray_job.bucket.storage import Storage, open_bucket
+from ray_job.bucket.storage.patience import PATIENCE
 from ray_job.data.history_block import ChunkHistories
 from ray_job.data.panel_builder import panels
 from ray_job.data.partition import Columns
@@ -68,7 +69,7 @@ def read_chunk(task: Task, spec: RunSpec) -> ChunkHistories:
     began, cpu = time.monotonic(), time.process_time()
     keep_freed_memory()
     try:
-        storage = _open_storage(spec.bucket)
+        storage = _open_storage(spec)
         columns = _columns(_load_model(_ArtifactKey(spec.artifact)), spec)
         histories = read_histories(storage, task.chunk, columns, spec.packs, spec.basis)
     except _ABOUT_THE_RUN:
@@ -86,7 +87,7 @@ def forecast_histories(task: Task, spec: RunSpec, histories: ChunkHistories) -> 
     """The result of a chunk whose histories were read: predictions, the part, the outcomes."""
     began, cpu = time.monotonic(), time.process_time()
     try:
-        storage = _open_storage(spec.bucket)
+        storage = _open_storage(spec)
         with _thread_pools(_ArtifactKey(spec.artifact)).limit(limits=thread_limit()):
             output = _forecast_or_halve(storage, task.chunk, spec, histories)
         part = write_part(storage, task, spec, output)
@@ -202,8 +203,14 @@ def _failed_output(stores: Sequence[str], error: Exception) -> ChunkOutput:
     return ChunkOutput(parts.PART_SCHEMA.empty_table(), outcomes)
 
 
+def _open_storage(spec: RunSpec) -> Storage:
+    """The run's bucket. This process waits for it no longer than the run allows."""
+    PATIENCE.limit(spec.run_id, spec.settings.run.storage_wait_seconds)
+    return _open_bucket(spec.bucket)
+
+
 @lru_cache(maxsize=4)
-def _open_storage(url: str) -> Storage:
+def _open_bucket(url: str) -> Storage:
     return open_bucket(url)
 
 

@@ -231,11 +231,14 @@ class IngestAttempt:
         manifest = write_manifest(
             self.storage, past, attempt_name, entries, stores, self.now, newest
         )
-        transaction = (APP_ID, manifest.number)
-        try:
-            commit(table, added, removed, transaction=transaction, now=self.now)
-        except (ConflictError, StorageError) as error:
-            self._check_committed(manifest, error)
+        for is_last in (False, True):
+            try:
+                commit(table, added, removed, transaction=(APP_ID, manifest.number), now=self.now)
+                break
+            except (ConflictError, StorageError) as error:
+                # It is given again once. Its transaction keeps it from counting twice.
+                if self._is_committed(manifest, error, is_last=is_last):
+                    break
         packs.publish()
         return IngestReport(
             files=len(stored.files),
@@ -270,18 +273,19 @@ class IngestAttempt:
             raise LostRaceError
         return table
 
-    def _check_committed(self, manifest: Manifest, error: Exception) -> None:
-        """After an error of the commit: return if it succeeded all the same.
+    def _is_committed(self, manifest: Manifest, error: Exception, *, is_last: bool) -> bool:
+        """Whether the commit succeeded in spite of an error.
 
-        Raises LostRaceError if another ingest was first, else `error`.
-        """
+        Raises LostRaceError if another ingest was first, `error` after the last try."""
         table = open_table(self.storage, keys.BATCH_DATA)
         current = 0 if table is None else transaction_version(table, APP_ID)
         if is_in(self.storage, current, manifest):
-            return
+            return True
         if isinstance(error, ConflictError):
             raise LostRaceError from error
-        raise error
+        if is_last:
+            raise error
+        return False
 
     def _write_files(
         self,

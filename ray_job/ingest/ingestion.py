@@ -11,6 +11,7 @@ from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, InputError, StorecastError
 from ray_job.bucket.receipts import BadDelivery
 from ray_job.bucket.storage import Storage
+from ray_job.bucket.storage.patience import PATIENCE
 from ray_job.ingest.attempt import (
     IngestAttempt,
     LostRaceError,
@@ -113,7 +114,10 @@ def _commit_new_files(
     """Try until no other ingest was faster."""
     for _ in range(_ATTEMPTS):
         try:
-            with open_workspace(settings) as workspace:
+            with (
+                PATIENCE.limited(settings.run.storage_wait_seconds),
+                open_workspace(settings) as workspace,
+            ):
                 attempt = IngestAttempt(
                     storage, settings, workspace, now, progress, left_out, from_batch_data
                 )

@@ -25,6 +25,7 @@ from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.reasons import ReasonCode
 from ray_job.bucket.receipts import Receipt, Status
 from ray_job.bucket.storage import Storage
+from ray_job.bucket.storage.patience import PATIENCE
 from ray_job.data.panel import Floats
 from ray_job.evaluation import scoring
 from ray_job.evaluation.sales import SalesTotals
@@ -81,16 +82,17 @@ def run(
     """
     began = clock()
     try:
-        return _run(
-            storage,
-            settings,
-            request,
-            executor,
-            now=now,
-            clock=clock,
-            progress=progress,
-            expect_work=expect_work,
-        )
+        with PATIENCE.limited(settings.run.storage_wait_seconds):
+            return _run(
+                storage,
+                settings,
+                request,
+                executor,
+                now=now,
+                clock=clock,
+                progress=progress,
+                expect_work=expect_work,
+            )
     except NothingPublishedError:
         message = "nothing was published yet: the first night publishes"
         receipt = receipt_without_plan(
@@ -125,6 +127,7 @@ def _run(
         run_plan = prepare(
             storage, settings, request, now, expect_work=expect_work, keep_widths=True
         )
+    PATIENCE.pass_on(run_plan.spec.run_id)
     with stopwatch.stage("forecast"):
         results = _execute(storage, run_plan, executor, progress, request)
         if _lost_files(results):
@@ -132,6 +135,7 @@ def _run(
             # replacements.
             planned_version = run_plan.table_version
             run_plan = prepare(storage, settings, request, now, keep_widths=True)
+            PATIENCE.pass_on(run_plan.spec.run_id)
             if run_plan.table_version > planned_version:
                 results = _execute(storage, run_plan, executor, progress, request)
     with stopwatch.stage("publish"):

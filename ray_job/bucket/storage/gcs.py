@@ -9,23 +9,20 @@ environment variable `STORAGE_EMULATOR_HOST` leads all clients to another server
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from google.api_core import exceptions as google_errors
 from google.auth.exceptions import GoogleAuthError
-from google.cloud import storage as google_storage
 from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 from pyarrow import ArrowException
-from pyarrow.fs import FileSystem, GcsFileSystem, SubTreeFileSystem
+from pyarrow.fs import FileSystem, SubTreeFileSystem
 from requests.exceptions import RequestException
 
 from ray_job.bucket.errors import (
@@ -36,23 +33,36 @@ from ray_job.bucket.errors import (
     StorageError,
 )
 from ray_job.bucket.storage.checksums import crc32c_from_base64, crc32c_of_file
-from ray_job.bucket.storage.connections import ReportingConnections, innermost_reason
+from ray_job.bucket.storage.clients import arrow_file_system, delta_options, google_client
+from ray_job.bucket.storage.connections import innermost_reason
 from ray_job.bucket.storage.interface import ObjectInfo, Versioned
+from ray_job.bucket.storage.patience import CALL_SECONDS, PATIENCE
 
-_RETRY_SECONDS = 120.0
-_CONNECTIONS = 32
-_RETRY = DEFAULT_RETRY.with_timeout(_RETRY_SECONDS)
+_RETRY = DEFAULT_RETRY.with_timeout(CALL_SECONDS)
+_LONG = 3600.0
+"""Seconds that a large file may take."""
+_TIMEOUT = (5.0, 10.0)
+"""Seconds to connect, and between two pieces of an answer. Then a new connection is tried."""
+_MANY = "batch_data/store_id="
+"""The objects of which a run reads so many that Arrow's streams save a third of its time."""
 _READ_ATTEMPTS = 3
 _ARROW_CHECKSUM_ERROR = "DATA_LOSS"
 """Arrow's error contains this text if a body does not match the storage's checksum."""
 
 
 @contextmanager
-def _translated_errors(key: str) -> Iterator[None]:
+def _translated_errors(key: str, usual_seconds: float = 3.0) -> Iterator[None]:
     """Raise a client's error as NotFoundError, CorruptError or StorageError that names `key`.
 
-    A failed precondition passes: the callers decide what it means.
+    A failed precondition passes: the callers decide what it means. Raises StorageError at once if
+    the storage has kept this process waiting for too long; see `patience`.
     """
+    with PATIENCE.call(key, usual_seconds), _translated(key):
+        yield
+
+
+@contextmanager
+def _translated(key: str) -> Iterator[None]:
     try:
         yield
     except (google_errors.NotFound, FileNotFoundError) as error:
@@ -83,6 +93,14 @@ def _read_repeatedly(read: Callable[[], bytes]) -> bytes:
     return read()
 
 
+def _patiently() -> dict[str, Any]:
+    """How long the next call waits for an answer, and how it is tried again."""
+    longest = _RETRY.timeout
+    seconds = PATIENCE.call_seconds()
+    retry = _RETRY.with_timeout(seconds if longest is None else min(longest, seconds))
+    return {"retry": retry, "timeout": _TIMEOUT}
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
@@ -102,13 +120,11 @@ class GcsStorage:
         name, _, prefix = url.removeprefix("gs://").partition("/")
         prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         with _translated_errors(url):
-            bucket = _client().bucket(name)
-            exists = bucket.exists(retry=_RETRY)
+            bucket = google_client().bucket(name)
+            exists = bucket.exists(**_patiently())
         if not exists:
             raise BucketMissingError(f"gs://{name}: there is no such bucket")
-        return cls(
-            name, prefix, bucket, SubTreeFileSystem(f"{name}/{prefix}", _arrow_file_system())
-        )
+        return cls(name, prefix, bucket, SubTreeFileSystem(f"{name}/{prefix}", arrow_file_system()))
 
     @property
     def url(self) -> str:
@@ -120,13 +136,16 @@ class GcsStorage:
                 data: bytes = opened.read()
                 return data
 
+        if not key.startswith(_MANY):
+            # Arrow waits for two minutes where a stream stalls, and has no setting for it.
+            return self.read_versioned(key).data
         with _translated_errors(key):
             return _read_repeatedly(stream)
 
     def read_range(self, key: str, begin: int, end: int) -> bytes:
         with _translated_errors(key):
             data: bytes = self._blob(key).download_as_bytes(
-                start=begin, end=end - 1, retry=_RETRY, checksum=None
+                start=begin, end=end - 1, **_patiently(), checksum=None
             )
             return data
 
@@ -141,29 +160,36 @@ class GcsStorage:
 
     def stat(self, key: str) -> ObjectInfo | None:
         with _translated_errors(key):
-            blob = self.bucket.get_blob(self.prefix + key, retry=_RETRY)
+            blob = self.bucket.get_blob(self.prefix + key, **_patiently())
         return None if blob is None else self._info(blob)
 
     def checksum(self, info: ObjectInfo) -> str:
         with _translated_errors(info.key):
             blob = self._blob(info.key)
-            blob.reload(retry=_RETRY)
+            blob.reload(**_patiently())
         return crc32c_from_base64(blob.crc32c)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         fields = "items(name,size,generation,timeCreated),nextPageToken"
-        with _translated_errors(prefix):
-            for blob in self.bucket.client.list_blobs(
-                self.bucket, prefix=self.prefix + prefix, fields=fields, retry=_RETRY
-            ):
-                yield self._info(blob)
+        blobs = iter(
+            self.bucket.client.list_blobs(
+                self.bucket, prefix=self.prefix + prefix, fields=fields, **_patiently()
+            )
+        )
+        while True:
+            # What the caller does in between is no waiting.
+            with _translated_errors(prefix):
+                blob = next(blobs, None)
+            if blob is None:
+                return
+            yield self._info(blob)
 
     def create(self, key: str, data: bytes) -> None:
         blob = self._blob(key)
         with _translated_errors(key):
             try:
                 blob.upload_from_string(
-                    data, if_generation_match=0, retry=_RETRY, checksum="crc32c"
+                    data, if_generation_match=0, **_patiently(), checksum="crc32c"
                 )
             except google_errors.PreconditionFailed:
                 if self.read_versioned(key).data != data:
@@ -178,7 +204,7 @@ class GcsStorage:
                 blob.upload_from_string(
                     data,
                     if_generation_match=0 if generation is None else int(generation),
-                    retry=_RETRY,
+                    **_patiently(),
                     checksum="crc32c",
                 )
             except google_errors.PreconditionFailed:
@@ -187,7 +213,7 @@ class GcsStorage:
 
     def write_unseen(self, key: str, data: bytes) -> None:
         with _translated_errors(key):
-            self._blob(key).upload_from_string(data, retry=_RETRY, checksum="crc32c")
+            self._blob(key).upload_from_string(data, **_patiently(), checksum="crc32c")
 
     def sync(self) -> None:
         """Does nothing: an acknowledged object is durable."""
@@ -199,7 +225,10 @@ class GcsStorage:
     def delete(self, key: str, generation: str) -> None:
         with _translated_errors(key):
             try:
-                self._blob(key).delete(if_generation_match=int(generation), retry=_RETRY)
+                self._blob(key).delete(
+                    if_generation_match=int(generation),
+                    **_patiently(),
+                )
             except google_errors.NotFound:
                 return
             except google_errors.PreconditionFailed:
@@ -207,10 +236,13 @@ class GcsStorage:
 
     def upload(self, path: Path, key: str) -> None:
         blob = self._blob(key)
-        with _translated_errors(key):
+        with _translated_errors(key, _LONG):
             try:
                 blob.upload_from_filename(
-                    str(path), if_generation_match=0, retry=_RETRY, checksum="crc32c"
+                    str(path),
+                    if_generation_match=0,
+                    **_patiently(),
+                    checksum="crc32c",
                 )
             except google_errors.PreconditionFailed:
                 info = self.stat(key)
@@ -220,11 +252,11 @@ class GcsStorage:
                     ) from None
 
     def download(self, key: str, path: Path) -> None:
-        with _translated_errors(key), path.open("xb") as file:
-            self._blob(key).download_to_file(file, retry=_RETRY, checksum="crc32c")
+        with _translated_errors(key, _LONG), path.open("xb") as file:
+            self._blob(key).download_to_file(file, **_patiently(), checksum="crc32c")
 
     def delta(self, root: str) -> tuple[str, dict[str, str]]:
-        return f"gs://{self.name}/{self.prefix}{root}", _delta_options()
+        return f"gs://{self.name}/{self.prefix}{root}", delta_options()
 
     def _blob(self, key: str) -> Any:
         return self.bucket.blob(self.prefix + key)
@@ -234,7 +266,12 @@ class GcsStorage:
         with _translated_errors(key):
             try:
                 data = _read_repeatedly(
-                    partial(blob.download_as_bytes, retry=_RETRY, checksum="crc32c", **condition)
+                    partial(
+                        blob.download_as_bytes,
+                        **_patiently(),
+                        checksum="crc32c",
+                        **condition,
+                    )
                 )
             except google_errors.NotModified:
                 return None
@@ -254,51 +291,3 @@ class GcsStorage:
         key = blob.name.removeprefix(self.prefix)
         # Some servers leave the size of an empty object out.
         return ObjectInfo(key, int(blob.size or 0), str(blob.generation), blob.time_created)
-
-
-def _emulator() -> str | None:
-    """The address of the server to use instead of Google's, None for Google's."""
-    host = os.environ.get("STORAGE_EMULATOR_HOST")
-    return host if host is None or "://" in host else f"http://{host}"
-
-
-def _client() -> Any:
-    """Google's client, with a connection for each thread that uses it."""
-    # The client would send a request for the bucket's metadata from a thread of its own.
-    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
-    if _emulator() is not None:
-        client = google_storage.Client.create_anonymous_client()
-    else:
-        client = google_storage.Client()
-    for scheme in ("http://", "https://"):
-        connections = ReportingConnections(pool_maxsize=_CONNECTIONS, retry_seconds=_RETRY_SECONDS)
-        client._http.mount(scheme, connections)  # noqa: SLF001 - no other way
-    return client
-
-
-def _arrow_file_system() -> FileSystem:
-    retry_time = timedelta(seconds=_RETRY_SECONDS)
-    emulator = _emulator()
-    if emulator is None:
-        return GcsFileSystem(retry_time_limit=retry_time)
-    scheme, _, host = emulator.partition("://")
-    return GcsFileSystem(
-        anonymous=True,
-        scheme=scheme,
-        endpoint_override=host.rstrip("/"),
-        retry_time_limit=retry_time,
-    )
-
-
-def _delta_options() -> dict[str, str]:
-    emulator = _emulator()
-    if emulator is None:
-        return {}
-    key = {
-        "gcs_base_url": emulator.rstrip("/"),
-        "disable_oauth": True,
-        "client_email": "",
-        "private_key": "",
-        "private_key_id": "",
-    }
-    return {"google_service_account_key": json.dumps(key), "allow_http": "true"}

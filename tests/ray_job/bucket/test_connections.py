@@ -27,7 +27,7 @@ def test_refused_connections_are_reported_once_in_ten_seconds(closed_port, caplo
     [line] = [record.getMessage() for record in caplog.records]
     assert line == (
         f"Cloud Storage at {closed_port} cannot be reached: Connection refused;"
-        " each request is tried for 120 s"
+        " each request is tried for 40 s"
     )
     monkeypatch.setattr(connections, "_SILENCE_SECONDS", 0.0)
     caplog.clear()

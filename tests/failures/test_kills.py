@@ -1,0 +1,24 @@
+"""A seeded sample of `python -m tests.processes.kills`, which `make kills` runs as a whole."""
+
+import subprocess
+
+import pytest
+
+from tests.processes import kills
+from tests.support.processes import environment_without_ray, python_command
+
+
+@pytest.mark.timeout(600)  # some thirty processes, on a busy machine
+def test_a_sample_of_all_commands_killed_at_their_changes():
+    """Given again: the same reached state, exit code 0, and no temporary file after a clean-up."""
+    process = subprocess.run(
+        python_command("tests.processes.kills", "--every", 13),
+        env=environment_without_ray(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    rows = [line for line in process.stdout.splitlines() if line.startswith("| `")]
+    assert len(rows) == len(kills.COMMANDS)
+    assert all(int(row.split("|")[3]) > 0 and int(row.split("|")[5]) == 0 for row in rows)

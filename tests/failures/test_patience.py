@@ -1,0 +1,82 @@
+"""A storage that fails or stalls keeps a run no longer than its setting, whatever it refuses."""
+
+import time
+
+import pytest
+
+from ray_job.bucket import keys
+from ray_job.bucket.errors import NotFoundError, StorageError, StorecastError
+from ray_job.bucket.storage.patience import CALL_SECONDS, Patience
+from ray_job.settings import Plan, Run
+from tests.fake_gcs import Fault
+from tests.support.shop import LAST
+
+WAIT = 4
+"""Seconds that each run here may wait in all."""
+KINDS = {
+    "a part": ("results/parts/*", "insert"),
+    "a release": ("results/releases/*", "insert"),
+    "the pointer": (keys.POINTER, "insert"),
+    "a receipt": ("results/receipts/*", "insert"),
+    "the pointer, read": (keys.POINTER, "get"),
+    "a model, read": ("models/*", "get"),
+    "the log, read": ("batch_data/_delta_log/*", "get"),
+    "the log, listed": ("*", "list"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_object_that_is_unavailable_keeps_a_run_no_longer_than_its_setting(gcs_shop, gcs, kind):
+    """503 for ever. The run ends, names what it could not have, and the next one goes on."""
+    pattern, op = KINDS[kind]
+    shop = gcs_shop.having(run=Run(storage_wait_seconds=WAIT), plan=Plan(chunk_rows=420))
+    fault = gcs.faults.add(Fault("status", key=pattern, op=op, status=503, times=None))
+    began, spent = time.monotonic(), time.process_time()
+    try:
+        receipt = shop.run()
+        said = " ".join(failure.reason for failure in receipt.failures) + receipt.message
+    except StorecastError as error:
+        said = str(error)
+    waited = time.monotonic() - began
+    assert fault.fired
+    assert "the storage" in said or pattern.partition("/")[0] in said
+    # What it waited beside its work, of which other processes may make more.
+    assert waited < WAIT + CALL_SECONDS / 2 + 10 * (time.process_time() - spent)
+    gcs.faults.clear()
+    assert shop.run().exit_code == 0
+    shop.check()
+
+
+def test_an_exhausted_limit_asks_no_more():
+    patience = Patience()
+    with patience.limited(0.0), pytest.raises(StorageError, match=r"^k: .*storage_wait_seconds"):  # noqa: SIM117
+        with patience.call("k"):
+            raise AssertionError("it was asked")
+    with patience.call("k"):
+        pass  # what comes after the run has no limit
+
+
+def test_calls_that_wait_at_the_same_time_count_once_and_answers_do_not_count():
+    patience = Patience()
+    patience.limit("run", 100.0)
+    for _ in range(3):
+        patience._note(time.monotonic() - 10, 3.0, failed=True)
+    assert 9.5 < patience.waited < 11
+    assert patience.call_seconds() == 5.0
+    with pytest.raises(NotFoundError), patience.call("k"):
+        raise NotFoundError("k: there is no such object")
+    assert patience.failures == 0
+    assert patience.call_seconds() == CALL_SECONDS
+    before = patience.waited
+    patience.limit("run", 100.0)
+    assert patience.waited == before
+    patience.limit("next run", 100.0)
+    assert patience.waited == 0
+
+
+def test_a_read_that_stalls_is_given_again_on_a_new_connection(gcs_shop, gcs):
+    """Ten seconds, not two minutes."""
+    gcs.faults.add(Fault("stall", key="models/*", op="get", seconds=60.0))
+    began = time.monotonic()
+    assert gcs_shop.run(LAST).exit_code == 0
+    assert time.monotonic() - began < 45
