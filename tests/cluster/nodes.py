@@ -113,6 +113,9 @@ def start_kubelet(node: Node) -> None:
             "memory.available": "100Mi",
         },
         "nodeStatusUpdateFrequency": "5s",
+        # No registry would give an image back that was collected from a disk that others fill.
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
     }
     (home / "kubelet.json").write_text(json.dumps(settings))
     start(
