@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from ray_job.data.history_block import StoreHistory
 from ray_job.data.packs.chunk_rows import ChunkRows, fold_cells, set_cells
+from ray_job.data.packs.packed_rows import PackedRows
 from ray_job.data.partition import Columns
 
 _EPOCH = date(1970, 1, 1)
@@ -40,21 +41,25 @@ def observations(
     texts: Collection[str],
     first_day: date,
     last_day: date,
+    packed: PackedRows | None = None,
 ) -> pa.Table:
     """The observations from `first_day` to `last_day` (see `observation_schema`).
+
+    `packed` has rows of some of the stores, which were delivered before those of their files.
 
     Rows are sorted by store, item and date. `stores` is sorted; `texts` are those of `columns` that
     hold text. A value that was never delivered is null: a row without sales has other columns, for
     example those that are known ahead.
     """
     schema = observation_schema(columns, texts)
-    categories = {name: _values(stores, name) for name in columns if name in texts}
+    categories = {name: _values(stores, name, packed) for name in columns if name in texts}
     rows = ChunkRows.of(
         stores,
         Columns(tuple(columns), categories),
         first_day,
         last_day,
         dtype=np.float64,
+        packed=packed,
     )
     if rows is None:
         return schema.empty_table()
@@ -79,8 +84,10 @@ def observations(
     return pa.table(arrays, schema=schema)
 
 
-def _values(stores: Sequence[StoreHistory], name: str) -> list[str]:
+def _values(stores: Sequence[StoreHistory], name: str, packed: PackedRows | None) -> list[str]:
     columns = [rows.table[name] for _, files in stores for rows in files]
+    if packed is not None:
+        columns.append(packed.table[name])
     if not columns:
         return []
     chunks = [chunk.cast(pa.string()) for column in columns for chunk in column.chunks]

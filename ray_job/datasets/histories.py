@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache, partial
@@ -19,15 +19,20 @@ from ray_job.bucket.storage import Storage, open_bucket
 from ray_job.data.histories import Histories, open_histories
 from ray_job.data.history_block import StoreHistory
 from ray_job.data.observations import observation_schema, observations
-from ray_job.data.partition import REQUIRED, Columns, read_store, row_groups
+from ray_job.data.packs.index import PackIndex, readable_index
+from ray_job.data.packs.packed_rows import PackedRows
+from ray_job.data.packs.reading import ChunkFiles, delivered_before, read_packed
+from ray_job.data.partition import REQUIRED, Columns, FileRows, read_store, row_groups
 from ray_job.data.requests import map_in_order
 from ray_job.datasets.blocks import PackedTask, make_blocks
 from ray_job.datasets.store_partitions import StorePartitions
+from ray_job.forecasting.store_reading import paths_by_store
 from ray_job.forecasting.task import Task
 from ray_job.plan import Basis, Chunk
 from ray_job.settings import Plan
 
 _TABLE_COLUMNS = {*REQUIRED, "store_id"}
+_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class _HistorySelection:
     texts: tuple[str, ...]
     first_day: date
     last_day: date
+    packs: PackIndex
 
 
 def histories_dataset(
@@ -91,7 +97,12 @@ def _select(
     else:
         first_day = last_day - timedelta(days=days - 1)
     return _HistorySelection(
-        storage.url, tuple(names), tuple(table.categorical(names)), first_day, last_day
+        storage.url,
+        tuple(names),
+        tuple(table.categorical(names)),
+        first_day,
+        last_day,
+        readable_index(storage),
     )
 
 
@@ -122,7 +133,7 @@ def _read_observations(packed: Sequence[PackedTask], selection: _HistorySelectio
     tables = []
     for task in packed:
         chunk = task.unpack().chunk
-        histories = _read_histories(storage, chunk, columns)
+        histories, packed_rows = _read_histories(storage, chunk, columns, selection)
         tables.append(
             observations(
                 histories,
@@ -130,20 +141,39 @@ def _read_observations(packed: Sequence[PackedTask], selection: _HistorySelectio
                 selection.texts,
                 selection.first_day,
                 selection.last_day,
+                packed_rows,
             )
         )
     return pa.concat_tables(tables)
 
 
-def _read_histories(storage: Storage, chunk: Chunk, columns: Columns) -> list[StoreHistory]:
-    paths: dict[str, list[str]] = {}
-    for row in chunk.files.select(["store_id", "path"]).to_pylist():
-        paths.setdefault(row["store_id"], []).append(row["path"])
-    stores = sorted(paths)
-    answers = map_in_order(
-        storage, lambda store: read_store(storage, paths[store], columns, chunk.items), stores
-    )
-    return list(zip(stores, answers, strict=True))
+def _read_histories(
+    storage: Storage, chunk: Chunk, columns: Columns, selection: _HistorySelection
+) -> tuple[list[StoreHistory], PackedRows | None]:
+    """The rows of files by store, and those that packs have. Raises what is wrong with a file."""
+
+    def read(paths: Mapping[str, Sequence[str]]) -> dict[str, Sequence[FileRows]]:
+        answers = map_in_order(
+            storage,
+            lambda of_store: read_store(storage, of_store, columns, chunk.items),
+            paths.values(),
+        )
+        return dict(zip(paths, answers, strict=True))
+
+    packed, left = None, chunk.files
+    if selection.packs.packs and chunk.items is None:
+        days = ((day - _EPOCH).days for day in (selection.first_day, selection.last_day))
+        packed, left = read_packed(
+            storage, selection.packs, ChunkFiles(chunk.files, *days), columns
+        )
+    histories = read(paths_by_store(left))
+    if packed is not None:
+        unordered = delivered_before(packed, histories)
+        packed = packed.without(unordered)
+        whole = paths_by_store(chunk.files)
+        histories |= read({store: whole[store] for store in unordered})
+        histories |= dict.fromkeys(packed.stores - histories.keys(), ())
+    return sorted(histories.items()), packed
 
 
 @lru_cache(maxsize=4)

@@ -15,8 +15,8 @@ from ray_job.bucket.storage import Storage
 from ray_job.data.history_block import ChunkHistories, StoreHistory, UnreadStore
 from ray_job.data.packs.index import PackIndex
 from ray_job.data.packs.packed_rows import PackedRows
-from ray_job.data.packs.reading import ChunkFiles, read_packed
-from ray_job.data.partition import Columns, FileRows, delivery_span, read_store
+from ray_job.data.packs.reading import ChunkFiles, delivered_before, read_packed
+from ray_job.data.partition import Columns, FileRows, read_store
 from ray_job.data.requests import map_in_order
 from ray_job.data.store_days import StoreDays, read_store_days
 from ray_job.plan import NO_FILE, Basis, Chunk, ItemRange
@@ -58,11 +58,11 @@ def read_histories(
         packed, left = read_packed(storage, packs, ChunkFiles(chunk.files, *days), columns)
     partitions = _Partitions(storage, columns, chunk.items)
     histories: dict[str, Sequence[FileRows]] = {}
-    histories.update(partitions.read(_paths_by_store(left)))
+    histories.update(partitions.read(paths_by_store(left)))
     if packed is not None:
-        unordered = _delivered_before(packed, histories)
+        unordered = delivered_before(packed, histories)
         packed = packed.without(unordered | partitions.unread.keys())
-        paths = _paths_by_store(chunk.files)
+        paths = paths_by_store(chunk.files)
         histories.update(partitions.read({store: paths[store] for store in sorted(unordered)}))
         for store in packed.stores:
             histories.setdefault(store, ())
@@ -74,16 +74,6 @@ def read_histories(
         store_days=None if chunk.items is None else partitions.days,
         packed=packed,
     )
-
-
-def _delivered_before(packed: PackedRows, histories: Mapping[str, Sequence[FileRows]]) -> set[str]:
-    """The stores some of whose files were not all delivered after the packed rows."""
-    through = packed.delivered_through()
-    return {
-        store
-        for store, files in histories.items()
-        if store in through and any(delivery_span(rows)[0] <= through[store] for rows in files)
-    }
 
 
 @dataclass(slots=True)
@@ -127,7 +117,7 @@ class _Partitions:
             return error, time.monotonic() - began
 
 
-def _paths_by_store(files: pa.Table) -> dict[str, list[str]]:
+def paths_by_store(files: pa.Table) -> dict[str, list[str]]:
     """Each store with the keys of its files, sorted by store."""
     grouped: dict[str, list[str]] = {}
     for store, path in zip(files["store_id"].to_pylist(), files["path"].to_pylist(), strict=True):

@@ -25,7 +25,7 @@ from ray_job.data.delta import (
     partition_key,
     stored_schema,
 )
-from ray_job.data.packs.index import NO_PACKS, PackIndex, read_index
+from ray_job.data.packs.index import readable_index
 from ray_job.data.packs.merging import leave_out_unused_packs
 from ray_job.data.packs.writing import PackWriter
 from ray_job.data.parquet import read_batches
@@ -65,7 +65,7 @@ def compact(
     commit was faster, since the next turn tries again. Raises NotFoundError or CorruptError for a
     file that cannot be read.
     """
-    packs_before = _packs(storage)
+    packs_before = readable_index(storage)
     table = open_table(storage, keys.BATCH_DATA)
     if table is None:
         return 0
@@ -107,13 +107,6 @@ def compact(
             raise
     packs.publish()
     return stores
-
-
-def _packs(storage: Storage) -> PackIndex:
-    try:
-        return read_index(storage)
-    except StorecastError:
-        return NO_PACKS
 
 
 def _files_to_join(files: pa.Table, scope: CompactScope, above: int) -> list[DataFile]:

@@ -30,7 +30,7 @@ from ray_job.data import partition
 from ray_job.data.context import Context
 from ray_job.data.context.tables import ContextTables, open_context
 from ray_job.data.histories import Histories, open_histories, resolve_as_of
-from ray_job.data.packs.index import NO_PACKS, PackIndex, read_index
+from ray_job.data.packs.index import readable_index
 from ray_job.data.store_days import RowMeaning
 from ray_job.execution import execute
 from ray_job.features.trading import closed_weekdays_of_chain, weekly_data
@@ -191,7 +191,7 @@ def prepare(
         widths=widths.widths,
         stock=stock,
         similar=similar,
-        packs=_packs(storage),
+        packs=readable_index(storage),
     )
     chunks = _plan_chunks(storage, settings, histories, basis, request.stores)
     planned_chunks = execute.with_existing_parts(
@@ -300,14 +300,6 @@ def _trading_columns(model: Model) -> tuple[str, ...]:
     inputs = model.description.inputs
     numbers = [name for name in inputs.known_ahead if name not in inputs.categories]
     return tuple(name for name in numbers if name in ("open", "promo"))
-
-
-def _packs(storage: Storage) -> PackIndex:
-    """The index of packs; an empty one where it cannot be read, since a run can do without."""
-    try:
-        return read_index(storage)
-    except (CorruptError, StorageError):
-        return NO_PACKS
 
 
 def _row_groups(storage: Storage, path: str) -> list[plan.RowGroup]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from ray_job import plan
 from ray_job.bucket.storage import Storage
 from ray_job.data.history_block import ChunkHistories, decode, encode
+from ray_job.data.observations import observations
 from ray_job.data.packs.index import NO_PACKS, PackIndex
 from ray_job.data.panel_builder import panels
 from ray_job.data.partition import Columns
@@ -71,7 +72,15 @@ def _contents(read: ChunkHistories, dates: Basis) -> list[Any]:
             panel.stores.sold.tolist(),
             panel.stores.rows.tolist(),
         ]
-    return contents
+    seen = observations(
+        read.histories,
+        COLUMNS.names,
+        list(COLUMNS.categories or ()),
+        dates.first_day,
+        dates.last_day,
+        read.packed,
+    )
+    return [*contents, seen.to_pydict()]
 
 
 def _bits(values: np.ndarray) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, CorruptError, NotFoundError
+from ray_job.bucket.errors import ConflictError, CorruptError, NotFoundError, StorageError
 from ray_job.bucket.records import Record
 from ray_job.bucket.storage import Storage
 
@@ -58,6 +58,14 @@ def read_index(storage: Storage) -> PackIndex:
         return PackIndex.from_bytes(storage.read(keys.PACK_INDEX), keys.PACK_INDEX)
     except NotFoundError:
         return PackIndex()
+
+
+def readable_index(storage: Storage) -> PackIndex:
+    """The index; an empty one where it cannot be read, since every reader can do without packs."""
+    try:
+        return read_index(storage)
+    except (CorruptError, StorageError):
+        return NO_PACKS
 
 
 def change_index(storage: Storage, change: Callable[[PackIndex], PackIndex]) -> PackIndex:

@@ -8,7 +8,7 @@ it, since it keeps only what its rows fold to. What is not in an entry is read f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import google_crc32c
@@ -23,7 +23,7 @@ from ray_job.data.packs.index import PackIndex, PackRecord, Section, store_hash
 from ray_job.data.packs.packed_rows import PackedRows
 from ray_job.data.packs.sections import COLUMN_PREFIX
 from ray_job.data.packs.values import unpack_numbers
-from ray_job.data.partition import Columns
+from ray_job.data.partition import Columns, FileRows, delivery_span
 from ray_job.data.requests import map_in_order
 
 Ints = npt.NDArray[np.int64]
@@ -70,6 +70,16 @@ def read_packed(
         return candidates.rows(columns)
     except (pa.ArrowException, StorecastError, LookupError, TypeError, ValueError):
         return None, chunk.files
+
+
+def delivered_before(packed: PackedRows, histories: Mapping[str, Sequence[FileRows]]) -> set[str]:
+    """The stores some of whose files were not all delivered after the packed rows."""
+    through = packed.delivered_through()
+    return {
+        store
+        for store, files in histories.items()
+        if store in through and any(delivery_span(rows)[0] <= through[store] for rows in files)
+    }
 
 
 def _first_delivered(batch: pa.RecordBatch) -> int:

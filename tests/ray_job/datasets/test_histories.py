@@ -12,6 +12,7 @@ import pytest
 import ray
 
 from ray_job import storecast
+from ray_job.bucket import keys
 from ray_job.bucket.errors import CorruptError, InputError, NotFoundError
 from ray_job.data.histories import open_histories
 from tests.support.shop import BIG, LAST, STORES
@@ -85,6 +86,7 @@ def test_a_bucket_without_histories(tmp_path):
 
 
 def test_a_vacuumed_file_is_named(shop):
+    shop.delete(keys.PACKS)
     dataset = storecast.histories(shop.storage.url, stores=["s002"], days=10)
     [path, *_] = shop.partition_files("s002")
     Path(shop.storage.url, path).unlink()
