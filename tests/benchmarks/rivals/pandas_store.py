@@ -81,6 +81,7 @@ class Summary:
 
     residuals: pd.Series
     """By date, of the days that count."""
+    sold: pd.Series
     promo: pd.Series
     cells: pd.DataFrame
     known: Any
@@ -123,7 +124,17 @@ def summarise(past: pd.DataFrame, as_of: date) -> Summary:
         values[f"residual_half_life_{half_life}"] = (
             (recent * weights).sum() / weights.sum() if len(recent) else np.nan
         )
-    return Summary(residuals, promo, cells, past["sales"].last_valid_index(), values)
+    sold = past.loc[counted, "sales"].clip(lower=0)
+    last = sold.loc[recent.index]
+    mean = last.mean()
+    values["mean_recent"] = np.log1p(mean)
+    for k in (3, 7, 14, 28, 56):
+        values[f"mean_last_{k}"] = np.log1p(last.tail(k).mean()) - np.log1p(mean)
+    values["share_without_sales_28"] = (last.tail(28) <= 0).mean()
+    positive = np.flatnonzero(last > 0)
+    values["days_since_sold"] = len(last) - 1 - positive[-1] if len(positive) else np.nan
+    values["variation"] = last.std(ddof=0) / mean if mean > 0 else np.nan
+    return Summary(residuals, sold, promo, cells, past["sales"].last_valid_index(), values)
 
 
 def _baseline(logs: pd.Series, promo: pd.Series) -> tuple[pd.DataFrame, float, float]:
@@ -180,6 +191,12 @@ def features(
         "weekday_effect": baseline - summary.features["level"],
         **{f"residual_same_kind_{k}": alike.tail(k).mean() for k in (1, 2, 4, 8)},
         **{f"residual_same_weekday_{k}": same.tail(k).mean() for k in (1, 4)},
+        **{
+            f"mean_same_weekday_{k}": np.log1p(summary.sold.loc[same.index].tail(k).mean())
+            - summary.features["mean_recent"]
+            for k in (4, 12)
+        },
+        **_promo_effect(days, summary, as_of, stamp),
         "residual_same_promo_6": summary.features[name],
         "residual_year_ago_day": _window(residuals, as_of, ahead - _YEAR, ahead - _YEAR),
         "residual_year_ago_3_days": _window(residuals, as_of, ahead - _YEAR - 1, ahead - _YEAR + 1),
@@ -195,6 +212,22 @@ def features(
         **_plans(days, stamp),
         **calendar(target, night.region(store_id), night),
         **night.store_features(store_id),
+    }
+
+
+def _promo_effect(
+    days: pd.DataFrame, summary: Summary, as_of: date, stamp: pd.Timestamp
+) -> dict[str, float]:
+    """What the promotion state of the target date has meant before, and how unusual it is."""
+    today = days["promo"].get(stamp, np.nan)
+    delivered = days["promo"].loc[: pd.Timestamp(as_of)]
+    alike = summary.residuals[delivered.reindex(summary.residuals.index) == today]
+    usual = delivered.tail(56).mean()
+    unknown = np.isnan(today) or np.isnan(usual)
+    relative = np.clip((today - usual) / abs(usual), -20, 20) if usual else 0.0
+    return {
+        "residual_same_promo": np.nan if np.isnan(today) else alike.sum() / (len(alike) + 4.0),
+        "promo_relative": np.nan if unknown else relative,
     }
 
 
