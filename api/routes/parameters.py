@@ -82,7 +82,7 @@ def page_limit(page_size: int | None, answer_format: Format) -> int:
     return _DEFAULT_PAGE if answer_format == "json" else MAX_TABLE
 
 
-def _csv_dialect(
+async def _csv_dialect(
     csv_delimiter: Annotated[
         Delimiter, Query(description="CSV only: what stands between two cells.")
     ] = "comma",
