@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, InputError, NotFoundError
+from ray_job.bucket.errors import ConflictError, CorruptError, InputError, NotFoundError
 from ray_job.bucket.parts import sha256
 from ray_job.bucket.records import Record
 from ray_job.bucket.storage import Storage
@@ -90,12 +90,20 @@ def load(storage: Storage, version: str | None = None) -> Artifact:
 def promote(storage: Storage, version: str, now: datetime) -> Promotion:
     """Make a registered model current. Idempotent for the one that is.
 
-    Raises InputError where no such model is registered.
+    Raises InputError where no such model is registered, and CorruptError where its bytes are not
+    those that an earlier promotion of the version had.
     """
     try:
         model = storage.read(keys.model_artifact(version))
+        storage.read(keys.model_description(version))
     except NotFoundError as error:
         raise InputError(f"{version}: no such model is registered") from error
+    earlier = {each.sha256 for each in _read(storage)[1] if each.version == version}
+    if earlier and sha256(model) not in earlier:
+        raise CorruptError(
+            f"{keys.model_artifact(version)}: the sha256 of the object is not the one with which"
+            " the version was promoted before: restore the object, or train another version"
+        )
     promotion = Promotion(version=version, sha256=sha256(model), promoted_at=now)
     for _ in range(_RACES):
         generation, history = _read(storage)

@@ -20,6 +20,8 @@ def open_bucket(url: str) -> Storage:
             "the bucket's address is empty: name one with --bucket or STORECAST_BUCKET"
         )
     if url.startswith("gs://"):
+        if not url.removeprefix("gs://").partition("/")[0]:
+            raise InputError(f"{url}: the bucket has no name: an address is gs://name[/prefix]")
         # Google's client takes most of a second to import. A directory does not need it.
         from ray_job.bucket.storage.gcs import GcsStorage  # noqa: PLC0415
 

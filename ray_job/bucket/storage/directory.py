@@ -71,6 +71,8 @@ class DirectoryStorage:
     @classmethod
     def open(cls, root: Path) -> DirectoryStorage:
         """Raises BucketMissingError if `root` is not a directory."""
+        if root.is_file():
+            raise BucketMissingError(f"{root}: this is a file: a bucket is a directory")
         if not root.is_dir():
             raise BucketMissingError(f"{root}: there is no such directory to use as a bucket")
         return cls(root.resolve())

@@ -299,3 +299,13 @@ def test_linked_folders_are_followed_once(tmp_path):
     storage = open_bucket(str(root))
     assert [info.key for info in storage.list("raw_data/")] == ["raw_data/linked/march/a.csv"]
     assert storage.read("raw_data/linked/march/a.csv") == b"x"
+
+
+def test_addresses_that_name_no_bucket(tmp_path):
+    file = tmp_path / "sales.csv"
+    file.write_bytes(b"x")
+    with pytest.raises(BucketMissingError, match="this is a file: a bucket is a directory"):
+        open_bucket(str(file))
+    for url in ("gs://", "gs:///prefix"):
+        with pytest.raises(InputError, match=f"^{url}: the bucket has no name"):
+            open_bucket(url)

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, InputError
+from ray_job.bucket.errors import ConflictError, CorruptError, InputError
 from ray_job.model import registry
 from tests.support.threads import at_once
 
@@ -60,3 +60,22 @@ def test_racing_promotions(storage):
     assert sorted(promoted.version for promoted in record.history) == [
         f"m{number}" for number in range(6)
     ]
+
+
+def test_a_version_that_was_promoted_before_keeps_its_bytes(local_storage):
+    """Bytes that were changed since are refused; unpickling them would run them."""
+    for version in ("a", "b"):
+        registry.register(local_storage, version, version.encode(), b"{}")
+        registry.promote(local_storage, version, datetime(2026, 3, 1, tzinfo=UTC))
+    key = keys.model_artifact("a")
+    local_storage.replace(key, b"other", local_storage.stat(key).generation)
+    with pytest.raises(CorruptError, match=f"^{key}: the sha256"):
+        registry.promote(local_storage, "a", datetime(2026, 3, 2, tzinfo=UTC))
+    assert registry.current(local_storage).version == "b"
+
+
+def test_a_version_without_its_description_is_not_promoted(local_storage):
+    local_storage.create(keys.model_artifact("half"), b"x")
+    with pytest.raises(InputError, match="half: no such model is registered"):
+        registry.promote(local_storage, "half", datetime(2026, 3, 2, tzinfo=UTC))
+    assert registry.current(local_storage) is None
