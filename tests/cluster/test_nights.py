@@ -65,7 +65,9 @@ def test_the_night_follows_from_the_annotation_of_the_job(clean_night, scheduled
         job["spec"]["suspend"] = True
 
     nightly_job.start("scheduled", change=schedule)
-    result = nightly_job.submit_here(STORECAST_JOB_NAME="scheduled")
+    result = nightly_job.submit_here(
+        STORECAST_JOB_NAME="scheduled", STORECAST_TIME_ZONE="Europe/Berlin"
+    )
     assert result.returncode == 0, result.stderr
     assert objects.names("rayjobs") == {f"storecast-{as_of}", "storecast-template"}
 
