@@ -33,6 +33,9 @@ from ray_job.settings import Settings
 _EARLY_ROWS = 450_000
 _EARLY_SHARE = 0.6
 """The boosters that are fitted only for the blend and the calibration have fewer rows and trees."""
+_BINNED_ROWS = 200_000
+"""HistGradientBoostingRegressor bins by a sample of so many rows."""
+_FEWEST_KNOWN = 200
 _EACH_ROW_OF_MEANS = 2
 """The booster of means is fitted on every second row: it needs fewer, and its errors differ more.
 """
@@ -168,9 +171,13 @@ def _fit(examples: Examples, settings: Settings, share: float = 1.0) -> tuple[En
 
     Columns without any known value are left out: HistGradientBoostingRegressor cannot bin them.
     """
-    known = np.flatnonzero([bool((~np.isnan(column)).any()) for column in examples.features.T])
     training = settings.training
     order = np.random.default_rng(training.seed).permutation(len(examples.sales))
+    # Known in the rows of both boosters, and in the sample that is binned of very many rows.
+    some = examples.features[order[::_EACH_ROW_OF_MEANS]]
+    fewest = 1 if len(some) < _BINNED_ROWS else _FEWEST_KNOWN
+    known = np.flatnonzero((~np.isnan(some)).sum(axis=0) >= fewest)
+    del some
     ensemble = fit_ensemble(
         [examples.names[place] for place in known],
         _chosen(examples, known),
