@@ -125,7 +125,7 @@ def _run(
     began = clock()
     with stopwatch.stage("plan"):
         run_plan = prepare(
-            storage, settings, request, now, expect_work=expect_work, keep_widths=True
+            storage, settings, request, now, expect_work=expect_work, keep_widths=request.publish
         )
     PATIENCE.pass_on(run_plan.spec.run_id)
     with stopwatch.stage("forecast"):
@@ -134,7 +134,7 @@ def _run(
             # Files were vacuumed after the plan was made. The newest snapshot names their
             # replacements.
             planned_version = run_plan.table_version
-            run_plan = prepare(storage, settings, request, now, keep_widths=True)
+            run_plan = prepare(storage, settings, request, now, keep_widths=request.publish)
             PATIENCE.pass_on(run_plan.spec.run_id)
             if run_plan.table_version > planned_version:
                 results = _execute(storage, run_plan, executor, progress, request)

@@ -39,7 +39,8 @@ def widths_of_night(
 ) -> KeptWidths:
     """The widths that were kept for the as-of and the model, else those that follow from scores.
 
-    With `keep`, new ones are kept. They continue those of the newest as-of before, by every target
+    With `keep`, new ones are kept, if the storage takes
+    them. They continue those of the newest as-of before, by every target
     date up to the as-of that was scored since. Only forecasts of this model count: another one's
     calibration says nothing about this one's. `items` scores a sample of items. Damaged objects
     are left out, with a warning; where the damaged object is the as-of's own, the intervals are as
@@ -51,11 +52,20 @@ def widths_of_night(
             before = _before(storage, current, as_of, model_version)
             existing = _continued(storage, current, before, as_of, items)
             if keep:
-                existing = kept_widths.keep(storage, existing)
+                existing = _kept(storage, existing)
     except CorruptError as error:
         _log.warning("the intervals of this night are as they were calibrated: %s", error)
         return KeptWidths(as_of=as_of, model_version=model_version)
     return existing
+
+
+def _kept(storage: Storage, widths: KeptWidths) -> KeptWidths:
+    """What is kept for the as-of from now on. Who may not write goes on with its own widths."""
+    try:
+        return kept_widths.keep(storage, widths)
+    except StorageError as error:
+        _log.warning("the widths of this night's intervals are not kept: %s", error)
+        return widths
 
 
 def published_widths(storage: Storage) -> Callable[[date, str], IntervalWidths]:

@@ -31,8 +31,10 @@ def running_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApi
         yield api
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium. Playwright runs a loop in this thread as long as it is open, beside which tests
+    that call asyncio.run would fail; so it ends with the module."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("chromium is not installed")

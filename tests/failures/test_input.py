@@ -129,7 +129,7 @@ def test_a_lost_file_costs_its_store(shop):
 
 
 def test_an_unexpected_error_costs_its_store(shop):
-    """A column of an unchecked type makes the reading of its chunk raise.
+    """A column of an unchecked kind makes the reading of its chunk raise.
 
     The chunk is halved, and its halves are read anew, until the store is alone.
     """
@@ -138,8 +138,8 @@ def test_an_unexpected_error_costs_its_store(shop):
     shop.run(LAST - DAY)
 
     def with_texts(table):
-        index = table.schema.get_field_index("delivered_at")
-        table = table.set_column(index, "delivered_at", pa.array(["soon"] * table.num_rows))
+        index = table.schema.get_field_index("promo")
+        table = table.set_column(index, "promo", pa.array([["soon"]] * table.num_rows))
         # The footer has constant columns, which a reader then does not decode.
         return table.replace_schema_metadata(None)
 
