@@ -80,8 +80,9 @@ def settings_digest(settings: Settings) -> str:
 
 
 def all_settings_digest(settings: Settings) -> str:
-    """The sha256 of all settings but the bucket."""
-    return hashlib.sha256(settings.model_dump_json(exclude={"bucket"}).encode()).hexdigest()
+    """The sha256 of all settings that a run reads: all but the bucket and those of training."""
+    read = settings.model_dump_json(exclude={"bucket", "training"})
+    return hashlib.sha256(read.encode()).hexdigest()
 
 
 def _imported(path: Path) -> Iterator[str]:
