@@ -7,7 +7,7 @@ import pytest
 
 from ray_job.data.histories import open_histories
 from ray_job.evaluation import scoring
-from ray_job.model import training, training_data
+from ray_job.model import examples, training_data
 from ray_job.settings import Plan, Sales
 from tests.support.shop import DAY, LAST, SETTINGS, midnight
 
@@ -131,7 +131,7 @@ def test_training_leaves_them_out(shop):
     shop.deliver(item_rows("", 80, {3, 4, 20}))
     data = training_data.load(shop.storage, SETTINGS, open_histories(shop.storage), LAST, days=84)
     row = list(data.panel.store_ids).index(NEW)
-    judged = training.scored(data.panel)[row]
+    judged = examples.scored(data.panel)[row]
     assert not judged[[-4, -5, -21]].any()
     assert judged[[-3, -6]].all()
     assert "in_stock" not in data.panel.known_ahead
