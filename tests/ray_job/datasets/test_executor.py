@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 
+from ray_job.bucket import keys
 from ray_job.bucket.errors import CorruptError
 from ray_job.datasets.blocks import block_sizes
 from ray_job.datasets.executor import RayExecutor
@@ -161,6 +162,7 @@ def test_what_is_lost_with_another_chunk_is_done_once_more(shop):
 def test_a_store_that_hangs_is_ended(shop):
     shop = shop.having(plan=Plan(chunk_rows=150), run=Run(chunk_deadline_seconds=3))
     shop.run(LAST.replace(day=27))
+    shop.delete(keys.PACKS)
     for key in shop.partition_files(POISONED):
         hang(Path(shop.storage.url) / key)
     receipt = shop.by(RayExecutor()).run()
@@ -181,6 +183,7 @@ def test_transient_faults_of_the_storage(gcs_shop, gcs, shop):
 
 def test_a_partition_that_the_storage_refuses(gcs_shop, gcs):
     gcs_shop.run(LAST.replace(day=27))
+    gcs_shop.delete(keys.PACKS)
     gcs.faults.add(Fault("status", op="get", key=f"*store_id={POISONED}/*", status=403, times=None))
     receipt = gcs_shop.by(RayExecutor()).run()
     assert failed(receipt) == [(POISONED, "storage")]
