@@ -139,7 +139,7 @@ def requests(folder: Path, said: list[tuple[str, str, str, bool]]) -> None:
             rates.setdefault("304", []).append(wrk(ours.url + path, same))
             rates.setdefault("a new token each", []).append(wrk(ours.url, {}, new_tokens))
         reads = _reads(ours) - before
-    rates = {
+    per_second = {
         which: statistics.median(each.per_second for each in several)
         for which, several in rates.items()
     }
@@ -147,15 +147,17 @@ def requests(folder: Path, said: list[tuple[str, str, str, bool]]) -> None:
         which: statistics.median(each.p99_milliseconds for each in several)
         for which, several in rates.items()
     }
-    for which, rate in rates.items():
-        good = not any(each.failed for each in rate)
-        said.append((f"requests/s, {which}", f"{rate:,.0f}", f"p99 {p99[which]:.1f} ms", good))
+    for which, several in rates.items():
+        good = not any(each.failed for each in several)
+        said.append(
+            (f"requests/s, {which}", f"{per_second[which]:,.0f}", f"p99 {p99[which]:.1f} ms", good)
+        )
     for label in ("", ", 1000 stores"):
-        to_fastapi = rates[f"ours{label}"] / rates[f"fastapi{label}"]
-        to_bare = rates[f"ours{label}"] / rates[f"bare{label}"]
+        to_fastapi = per_second[f"ours{label}"] / per_second[f"fastapi{label}"]
+        to_bare = per_second[f"ours{label}"] / per_second[f"bare{label}"]
         said.append((f"of FastAPI{label}", f"{to_fastapi:.0%}", "≥ 85 %", to_fastapi >= 0.85))
         said.append((f"of bare uvicorn{label}", f"{to_bare:.0%}", "≥ 50 %", to_bare >= 0.5))
-    unchanged = rates["304"] / rates["ours"]
+    unchanged = per_second["304"] / per_second["ours"]
     said.append(("304 of a 200", f"{unchanged:.0%}", "≥ 95 %", unchanged >= 0.95))
     slower = p99["ours"] / p99["bare"]
     said.append(("p99 of bare's", f"{slower:.1f} ×", "≤ 3 ×", slower <= 3))

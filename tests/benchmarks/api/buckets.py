@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_job.bucket import keys, parts, pointer, releases
+from ray_job.bucket.compatibility import conform
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.storage import open_bucket
 
@@ -37,7 +38,11 @@ def publish(folder: Path, size: Size, *, as_of: date, name: str, base: float) ->
     references: list[tuple[str, int, int, str]] = []
     for number, some in enumerate(np.array_split(np.arange(size.stores), size.parts)):
         table = _part([ids[index] for index in some], size.items, as_of, days, base)
-        data = parts.encode(table, parts.OUTCOME_SCHEMA.empty_table(), f"{name}-{number}")
+        data = parts.encode(
+            conform(table, parts.PART_SCHEMA),
+            parts.OUTCOME_SCHEMA.empty_table(),
+            f"{name}-{number}",
+        )
         key = keys.part(as_of, f"{name}-{number}", 0)
         storage.write_unseen(key, data)
         digest = parts.sha256(data)
@@ -153,4 +158,4 @@ def _release(
         model_version="m1",
         horizon=HORIZON,
     )
-    return releases.Release(header, pa.table(columns, schema=releases.RELEASE_SCHEMA))
+    return releases.Release(header, conform(pa.table(columns), releases.RELEASE_SCHEMA))
