@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float)
     parser.add_argument("--delivery", action="store_true")
     asked = parser.parse_args()
+    if asked.delivery and asked.latency_ms is None:
+        parser.error("--delivery needs --latency-ms: the day would stay in the bucket on disk")
     warm(asked.bucket)
     if asked.tool == "storecast":
         figures = _storecast(asked)
@@ -96,7 +98,7 @@ def _add(
 def _delivered_day(bucket: Path, *, wanted: bool) -> Iterator[Any]:
     """The last day with sales; if `wanted`, of a raw file with a further day of all stores.
 
-    The file is gone afterwards. On a directory its rows would stay, so that it asks for a latency.
+    The file is gone afterwards.
     """
     if not wanted:
         yield LAST
