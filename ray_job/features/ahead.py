@@ -151,14 +151,19 @@ def store_features(
     `categories`.
     """
     features = {}
-    unknown = np.full(len(context.store_ids) + 1, np.nan)
+    unknown = np.full(len(rows), np.nan)
     for name in numbers:
-        features[f"store_{name}"] = context.store_numbers.get(name, unknown)[rows]
+        known = context.store_numbers.get(name)
+        features[f"store_{name}"] = unknown if known is None else known[rows]
     for name in texts:
-        codes = {value: code for code, value in enumerate(categories[f"store_{name}"])}
+        codes = {value: float(code) for code, value in enumerate(categories[f"store_{name}"])}
         values = context.store_texts.get(name)
-        coded = unknown if values is None else np.array([codes.get(v, np.nan) for v in values])
-        features[f"store_{name}"] = coded[rows]
+        # Only the stores of the chunk: the context has those of the whole chain.
+        features[f"store_{name}"] = (
+            unknown
+            if values is None
+            else np.array([codes.get(value, np.nan) for value in values[rows]], np.float64)
+        )
     return features
 
 

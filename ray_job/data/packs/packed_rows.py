@@ -62,6 +62,8 @@ class PackedRows:
 
     def without(self, stores: Collection[str]) -> PackedRows:
         """The rows of all other stores."""
+        if not stores:
+            return self
         keep = np.array([store not in stores for store in self.store_ids], np.bool_)
         of_items = np.repeat(keep, self._counts(self.item_rows))
         of_runs = np.repeat(keep, self._counts(self.run_rows))
