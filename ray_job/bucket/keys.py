@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import date
 
+from ray_job.bucket.errors import InputError
+
 RAW_DATA = "raw_data/"
 BATCH_DATA = "batch_data"
 CONTEXT_KINDS = ("weather", "holidays", "stores")
@@ -25,6 +27,35 @@ GRANTS = "access/grants.json"
 
 STORE_ID_PATTERN = "[A-Za-z0-9_-]{1,64}"
 """A regular expression that a whole store id matches. An id becomes a part of keys and URLs."""
+
+
+_ODD_PART = re.compile(r"(^|/)\.\.?(/|$)")
+_EMPTY_PART = re.compile(r"(^|/)(/|$)")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, separators of lines, and what Python makes of bytes that are not UTF-8."""
+
+
+def printable(name: str) -> str:
+    """The name as it is printed and stored: its unprintable characters are escaped."""
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], name)
+
+
+def problem(key: str) -> str | None:
+    """What keeps a name from being the same object for every program; None if nothing does."""
+    if _ODD_PART.search(key):
+        return "a part of the name is '.' or '..'"
+    if match := _UNPRINTABLE.search(key):
+        return f"the name has the character {printable(match[0])}"
+    return None
+
+
+def check(key: str) -> None:
+    """Raise InputError for a key under which no object may be written."""
+    why = "a part of the name is empty" if _EMPTY_PART.search(key) else problem(key)
+    if why is not None:
+        raise InputError(
+            f"{printable(key)}: {why}, so that programs would read it differently: rename it"
+        )
 
 
 _OWN_OBJECT = re.compile(

@@ -60,12 +60,11 @@ class CommandContext:
 
         Raises InputError for an address that is no bucket.
         """
-        from ray_job.bucket.storage import open_bucket
+        from ray_job.bucket.storage import make_directory, open_bucket
 
-        url = self.settings.bucket
-        if create and url.strip() and "://" not in url:
-            Path(url).mkdir(parents=True, exist_ok=True)
-        return open_bucket(url)
+        if create:
+            make_directory(self.settings.bucket)
+        return open_bucket(self.settings.bucket)
 
     def print_json(self, document: Mapping[str, Any]) -> None:
         """Print the document on standard output, if the command was called with --json."""

@@ -100,6 +100,13 @@ def _check_stores(table: TableSnapshot) -> None:
             f"{root}: the table is partitioned by {list(table.features.partition_columns)}: it has"
             " to be partitioned by store_id"
         )
+    outside = pc.match_substring_regex(table.files["path"], r"://|^/|(^|/)\.\.?(/|$)")
+    if pc.any(outside).as_py():
+        path = table.files.filter(outside)["path"][0].as_py()
+        raise InputError(
+            f"{root}: the table's log names {path!r}, a file outside of the table, as a shallow"
+            " clone does: such a table is not read; copy its files into the table"
+        )
     stores = table.files["store_id"]
     is_id = pc.fill_null(pc.match_substring_regex(stores, f"^{keys.STORE_ID_PATTERN}$"), False)
     if not pc.all(is_id).as_py():

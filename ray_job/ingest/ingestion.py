@@ -86,7 +86,10 @@ def ingest(
             if not leave_out_bad or files:
                 raise
             bad |= error.problems
-    bad_deliveries = tuple(BadDelivery(key=key, reason=f"{key}: {bad[key]}") for key in sorted(bad))
+    bad_deliveries = tuple(
+        BadDelivery(key=keys.printable(key), reason=f"{keys.printable(key)}: {bad[key]}")
+        for key in sorted(bad)
+    )
     report = dataclasses.replace(report, bad=bad_deliveries)
     if compact is None:
         return report

@@ -48,7 +48,11 @@ class Artifact:
 
 
 def register(storage: Storage, version: str, model: bytes, description: bytes) -> None:
-    """Write an artifact and its description. Raises ConflictError where the version is taken."""
+    """Write an artifact and its description.
+
+    Raises ConflictError where the version is taken, and InputError for one that is no name.
+    """
+    _check_version(version)
     storage.create(keys.model_artifact(version), model)
     storage.create(keys.model_description(version), description)
 
@@ -79,6 +83,7 @@ def load(storage: Storage, version: str | None = None) -> Artifact:
         version, digest = promoted.version, promoted.sha256
     else:
         digest = ""
+    _check_version(str(version))
     try:
         model = storage.read(keys.model_artifact(str(version)))
         description = storage.read(keys.model_description(str(version)))
@@ -93,6 +98,7 @@ def promote(storage: Storage, version: str, now: datetime) -> Promotion:
     Raises InputError where no such model is registered, and CorruptError where its bytes are not
     those that an earlier promotion of the version had.
     """
+    _check_version(version)
     try:
         model = storage.read(keys.model_artifact(version))
         storage.read(keys.model_description(version))
@@ -116,6 +122,12 @@ def promote(storage: Storage, version: str, now: datetime) -> Promotion:
             continue
         return promotion
     raise ConflictError(f"{keys.CURRENT_MODEL}: {_RACES} writers in a row were faster")
+
+
+def _check_version(version: str) -> None:
+    """Raise InputError unless a version can be the name of a folder, the same for every program."""
+    if not version or "/" in version or keys.problem(version) is not None:
+        raise InputError(f"{version!a}: this cannot be the name of a model's version")
 
 
 def _read(storage: Storage) -> tuple[str | None, tuple[Promotion, ...]]:

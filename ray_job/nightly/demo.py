@@ -17,7 +17,7 @@ from ray_job import sample
 from ray_job.bucket import pointer, releases
 from ray_job.bucket.errors import InputError
 from ray_job.bucket.receipts import Receipt
-from ray_job.bucket.storage import Storage
+from ray_job.bucket.storage import Storage, local_directory, make_directory
 from ray_job.data.requests import working_folder
 from ray_job.execution.inline import InlineExecutor
 from ray_job.ingest import IngestReport, ingest
@@ -55,15 +55,23 @@ def empty_directory(url: str) -> Path:
 
     Raises InputError if `url` is no directory, or if there are files of somebody else in it.
     """
-    if "://" in url:
+    if url.startswith("gs://"):
         raise InputError(f"{url}: the demo makes its bucket in a local directory")
-    folder = Path(url)
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / MARK).exists():
+    folder = local_directory(url)
+    make_directory(url)
+    try:
+        members = [member for member in folder.iterdir() if member.name != MARK]
+        if members and not (folder / MARK).exists():
             raise InputError(f"{folder}: the directory is not empty, and no demo made it")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARK).touch()
+        # The mark stays until the end, so that a demo that was killed here can be given again.
+        (folder / MARK).touch()
+        for member in members:
+            if member.is_dir() and not member.is_symlink():
+                shutil.rmtree(member)
+            else:
+                member.unlink()
+    except OSError as error:
+        raise InputError(f"{error.filename or folder}: {error.strerror}") from error
     return folder
 
 

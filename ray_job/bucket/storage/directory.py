@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ray_job.bucket import keys
 from ray_job.bucket.errors import BucketMissingError, ConflictError, NotFoundError, StorageError
 from ray_job.bucket.storage.checksums import crc32c_of_file
 from ray_job.bucket.storage.interface import ObjectInfo, Versioned
@@ -71,11 +72,14 @@ class DirectoryStorage:
     @classmethod
     def open(cls, root: Path) -> DirectoryStorage:
         """Raises BucketMissingError if `root` is not a directory."""
-        if root.is_file():
-            raise BucketMissingError(f"{root}: this is a file: a bucket is a directory")
-        if not root.is_dir():
-            raise BucketMissingError(f"{root}: there is no such directory to use as a bucket")
-        return cls(root.resolve())
+        try:
+            if root.is_file():
+                raise BucketMissingError(f"{root}: this is a file: a bucket is a directory")
+            if not root.is_dir():
+                raise BucketMissingError(f"{root}: there is no such directory to use as a bucket")
+            return cls(root.resolve())
+        except OSError as error:
+            raise BucketMissingError(f"{root}: {error.strerror}") from error
 
     @property
     def url(self) -> str:
@@ -125,6 +129,7 @@ class DirectoryStorage:
                 yield info
 
     def create(self, key: str, data: bytes) -> None:
+        keys.check(key)
         with _translated_errors(key), self._temporary_copy(key, data) as temporary:
             try:
                 os.link(temporary, self.root / key)
@@ -136,6 +141,7 @@ class DirectoryStorage:
             _sync_directory((self.root / key).parent)
 
     def replace(self, key: str, data: bytes, generation: str | None) -> str:
+        keys.check(key)
         with (
             _translated_errors(key),
             self._temporary_copy(key, data) as temporary,
@@ -152,6 +158,7 @@ class DirectoryStorage:
             return _generation(path.stat())
 
     def write_unseen(self, key: str, data: bytes) -> None:
+        keys.check(key)
         path = self.root / key
         with _translated_errors(key):
             try:
@@ -182,6 +189,7 @@ class DirectoryStorage:
             path.unlink()
 
     def upload(self, path: Path, key: str) -> None:
+        keys.check(key)
         target = self.root / key
         with _translated_errors(str(path)):
             source_size = path.stat().st_size

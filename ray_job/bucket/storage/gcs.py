@@ -25,6 +25,7 @@ from pyarrow import ArrowException
 from pyarrow.fs import FileSystem, SubTreeFileSystem
 from requests.exceptions import RequestException
 
+from ray_job.bucket import keys
 from ray_job.bucket.errors import (
     BucketMissingError,
     ConflictError,
@@ -185,6 +186,7 @@ class GcsStorage:
             yield self._info(blob)
 
     def create(self, key: str, data: bytes) -> None:
+        keys.check(key)
         blob = self._blob(key)
         with _translated_errors(key):
             try:
@@ -198,6 +200,7 @@ class GcsStorage:
                     ) from None
 
     def replace(self, key: str, data: bytes, generation: str | None) -> str:
+        keys.check(key)
         blob = self._blob(key)
         with _translated_errors(key):
             try:
@@ -212,6 +215,7 @@ class GcsStorage:
         return str(blob.generation)
 
     def write_unseen(self, key: str, data: bytes) -> None:
+        keys.check(key)
         with _translated_errors(key):
             self._blob(key).upload_from_string(data, **_patiently(), checksum="crc32c")
 
@@ -235,6 +239,7 @@ class GcsStorage:
                 raise ConflictError(f"{key}: another writer changed the object") from None
 
     def upload(self, path: Path, key: str) -> None:
+        keys.check(key)
         blob = self._blob(key)
         with _translated_errors(key, _LONG):
             try:

@@ -33,7 +33,11 @@ class Versioned:
 
 
 class Storage(Protocol):
-    """Objects by key. Each method may raise StorageError, or CorruptError for a wrong checksum."""
+    """Objects by key. Each method may raise StorageError, or CorruptError for a wrong checksum.
+
+    The methods that write raise InputError for a key that programs would read differently, before
+    anything is written; see `keys.check`.
+    """
 
     @property
     def url(self) -> str:

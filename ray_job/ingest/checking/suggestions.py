@@ -164,7 +164,7 @@ def _texts(workspace: Workspace, group: FileGroup, index: int, header: str) -> l
     if index == PATH_INDEX:
         return [group.files[0].path_columns[header]]
     column = f"c{index}" if group.shape.format == "csv" else '"' + header.replace('"', '""') + '"'
-    path = path_for_duckdb(workspace, group.files[0])
+    path = path_for_duckdb(group.files[0].readable)
     rows = workspace.run(
         f"SELECT DISTINCT CAST({column} AS VARCHAR) AS text FROM {reader_sql(group)}"
         f" WHERE nullif(CAST({column} AS VARCHAR), '') IS NOT NULL"

@@ -64,7 +64,7 @@ def without_repeated(
 
 def begins_with_object(storage: Storage, path: Path, key: str, folder: Path) -> bool:
     """Whether the file at `path` has the content of the object `key`, and more after it."""
-    earlier = folder / f"earlier{''.join(Path(key).suffixes[-2:])}"
+    earlier = folder / ("earlier.gz" if key.lower().endswith(".gz") else "earlier")
     try:
         storage.download(key, earlier)
     except NotFoundError:

@@ -52,7 +52,9 @@ def list_new_objects(
         earlier = known.get(info.key)
         if earlier is not None and earlier.generation == info.generation:
             continue
-        if not has_known_format(name):
+        if (why := keys.problem(info.key)) is not None:
+            problems[info.key] = f"{why}: rename the file"
+        elif not has_known_format(name):
             problems[info.key] = UNKNOWN_FORMAT
         new_objects.append(info)
     if problems:
@@ -78,7 +80,7 @@ def fetch_files(
         if isinstance(storage, DirectoryStorage):
             path = storage.root / info.key
         else:
-            path = folder / f"{number}{''.join(PurePosixPath(info.key).suffixes[-2:])}"
+            path = folder / f"{number}{_ending(info.key)}"
             try:
                 storage.download(info.key, path)
             except NotFoundError:
@@ -134,6 +136,7 @@ def files_to_upload(
         except OSError as error:
             raise InputError(f"{label}: the file cannot be read: {error.strerror}") from error
         key = keys.raw(command.kind, name, replace=command.replaces)
+        keys.check(key)
         for candidate in (key, _key_with_digest(key, path)):
             stored = storage.stat(candidate)
             pending = files.get(candidate)
@@ -179,15 +182,15 @@ def _foreign_paths(
         if isinstance(storage, DirectoryStorage):
             path = storage.root / info.key
         else:
-            path = folder / f"foreign-{number}{''.join(PurePosixPath(info.key).suffixes[-2:])}"
+            path = folder / f"foreign-{number}{_ending(info.key)}"
             storage.download(info.key, path)
         yield path, info.key, info.key
 
 
 def _versions(key: str, known: Mapping[str, KnownFile]) -> list[str]:
     """The keys of earlier files that commands uploaded under the name of `key`."""
-    ending = next(ending for ending in FORMATS if key.lower().endswith(ending))
-    stem, suffix = re.escape(key[: -len(ending)]), re.escape(key[-len(ending) :])
+    ending = _ending(key)
+    stem, suffix = re.escape(key.removesuffix(ending)), re.escape(ending)
     pattern = re.compile(f"{stem}(-[0-9a-f]{{12}})?{suffix}")
     return [each for each in known if pattern.fullmatch(each)]
 
@@ -237,8 +240,13 @@ def _key_with_digest(key: str, path: Path) -> str:
     """`raw_data/a.csv.gz` → `raw_data/a-<12 hex digits of the content's SHA-256>.csv.gz`."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    ending = next(ending for ending in FORMATS if key.lower().endswith(ending))
-    return f"{key[: -len(ending)]}-{digest}{key[-len(ending) :]}"
+    ending = _ending(key)
+    return f"{key.removesuffix(ending)}-{digest}{ending}"
+
+
+def _ending(key: str) -> str:
+    """The ending of a raw file's key, as it is written there: `.csv`, `.csv.gz` or `.parquet`."""
+    return next(key[-len(ending) :] for ending in FORMATS if key.lower().endswith(ending))
 
 
 def upload(storage: Storage, file: RawFile) -> RawFile:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from uuid import uuid4
+from pathlib import Path
 
 import duckdb
 
@@ -15,7 +15,7 @@ from ray_job.ingest.reading.column_types import check_dots
 from ray_job.ingest.reading.expressions import RowSql, dots_column, raw_column, row_sql
 from ray_job.ingest.reading.groups import FILE, UNREADABLE, FileGroup, unreadable
 from ray_job.ingest.reading.plain_text import DAMAGED_GZIP, plain_copy
-from ray_job.ingest.reading.raw_files import FORMATS, BadFilesError, RawFile, same_problem
+from ray_job.ingest.reading.raw_files import BadFilesError, RawFile, same_problem
 from ray_job.ingest.reading.shapes import DAMAGED_PARQUET, PATH_INDEX
 from ray_job.ingest.reading.way_out import with_way_out
 from ray_job.ingest.reading.workspace import Workspace, quote_text, shortage
@@ -30,7 +30,7 @@ _FILE_INDEX = "file_index"
 """The column that DuckDB adds; a Parquet file may have a column of this name."""
 _LINE_ENDS = "state machine"
 """DuckDB's message contains this for line ends of different kinds."""
-_PATTERN_CHARACTERS = frozenset("*?[")
+_PATTERN_CHARACTERS = re.compile(r"[*?\[]")
 
 
 def load(
@@ -75,7 +75,7 @@ def _insert(
             f" FROM (SELECT *, {number} AS __storecast_index"
             f"{_path_values(group, files, number)} FROM {reader_sql(group)})))"
         )
-        paths = [path_for_duckdb(workspace, file) for file in files]
+        paths = [path_for_duckdb(file.readable) for file in files]
         try:
             workspace.run(query, [paths])
         except Exception as error:
@@ -111,9 +111,9 @@ def _plain_copies(
     for place, file in enumerate(files):
         if place in messages:
             copy = plain_copy(file.readable, file.name, "utf-8-sig", 0, workspace.folder)
-            paths.append(str(copy))
+            paths.append(path_for_duckdb(copy))
         else:
-            paths.append(path_for_duckdb(workspace, file))
+            paths.append(path_for_duckdb(file.readable))
     return paths
 
 
@@ -127,15 +127,9 @@ def _path_values(group: FileGroup, files: Sequence[RawFile], number: str) -> str
     )
 
 
-def path_for_duckdb(workspace: Workspace, file: RawFile) -> str:
-    """A path of the file that DuckDB does not take for a pattern of several files."""
-    path = file.readable
-    if not _PATTERN_CHARACTERS & set(str(path)):
-        return str(path)
-    ending = next(ending for ending in FORMATS if path.name.lower().endswith(ending))
-    link = workspace.folder / f"link-{uuid4().hex}{ending}"
-    link.symlink_to(path.resolve())
-    return str(link)
+def path_for_duckdb(path: Path) -> str:
+    """The path as a pattern that DuckDB finds this file alone by."""
+    return _PATTERN_CHARACTERS.sub(r"[\g<0>]", str(path))
 
 
 def reader_sql(group: FileGroup) -> str:

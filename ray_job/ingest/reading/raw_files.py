@@ -30,6 +30,7 @@ class BadFilesError(InputError):
     def __init__(self, problems: Mapping[str, str]) -> None:
         self.problems = {name: _one_line(problem) for name, problem in problems.items()}
         name, problem = next(iter(self.problems.items()))
+        name = keys.printable(name)
         others = len(self.problems) - 1
         suffix = f" (and {others} more {'file is' if others == 1 else 'files are'} bad)"
         super().__init__(f"{name}: {problem}{suffix if others else ''}")

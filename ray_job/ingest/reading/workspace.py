@@ -81,6 +81,10 @@ def open_workspace(settings: Settings) -> Iterator[Workspace]:
     Raises StorageError if memory or the disk are full.
     """
     with working_folder() as folder:
+        if "?" in str(folder):
+            raise StorageError(
+                f"{folder}: DuckDB reads '?' differently: set TMPDIR to another path"
+            )
         try:
             with _connected(settings, str(folder)) as workspace:
                 yield workspace
