@@ -4,7 +4,7 @@
 """
 
 from ray_job.features.inputs import MAX_CATEGORIES, Inputs, feature_names
-from ray_job.features.matrix import PanelSummary, features, features_at, summarise
+from ray_job.features.matrix import PanelSummary, features, features_at, features_for, summarise
 
 __all__ = [
     "MAX_CATEGORIES",
@@ -13,5 +13,6 @@ __all__ = [
     "feature_names",
     "features",
     "features_at",
+    "features_for",
     "summarise",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_job.data.panel import Floats, Floats32
-from ray_job.features.day_statistics import means_of_last, rank_from_end
+from ray_job.features.day_statistics import Ranks, means_of_last, numbers_of
 
 Flags = npt.NDArray[np.bool_]
 
@@ -33,29 +33,28 @@ AMOUNTS = (
 AMOUNTS_OF_WEEKDAY = tuple(f"mean_same_weekday_{k}" for k in MEAN_OF_WEEKDAY)
 
 
-def amounts(sales: Floats, counted: Flags) -> dict[str, Floats]:
+def amounts(values: Floats, counted: Flags, rank: Ranks) -> dict[str, Floats]:
     """The features AMOUNTS of the last RECENT_DAYS days, each (n,).
 
-    `sales` is (n, d), `counted` marks the days that count.
+    `values` (n, RECENT_DAYS or fewer) are the sales of these days, at least 0, and 0 on days that
+    do not count. `counted` marks the days that count, `rank` is `rank_from_end(counted)`.
     """
-    counted = np.ascontiguousarray(counted[:, -RECENT_DAYS:])
-    values = np.where(counted, np.maximum(sales[:, -RECENT_DAYS:], 0.0), 0.0)
-    days = counted.sum(axis=1)
+    days = numbers_of(counted)
     number = np.maximum(days, 1)
     mean = np.where(days > 0, values.sum(axis=1) / number, np.nan)
     recent = np.log1p(mean)
     columns = {"mean_recent": recent}
     for name, of_last in means_of_last(
-        values, counted, {f"mean_last_{k}": k for k in MEAN_OF_LAST}
+        values, counted, {f"mean_last_{k}": k for k in MEAN_OF_LAST}, rank
     ).items():
         columns[name] = np.log1p(of_last) - recent
-    last = counted & (rank_from_end(counted) <= _ZERO_DAYS)
-    number_last = last.sum(axis=1)
+    last = counted & (rank <= _ZERO_DAYS)
+    number_last = np.minimum(days, _ZERO_DAYS)
     columns["share_without_sales_28"] = np.where(
-        number_last > 0, (last & (values <= 0)).sum(axis=1) / np.maximum(number_last, 1), np.nan
+        number_last > 0, numbers_of(last & (values <= 0)) / np.maximum(number_last, 1), np.nan
     )
     sold = values > 0
-    since = np.cumsum(counted[:, ::-1], axis=1, dtype=np.int16)
+    since = rank[:, ::-1]
     first = np.argmax(sold[:, ::-1], axis=1)
     columns["days_since_sold"] = np.where(
         sold.any(axis=1), since[np.arange(len(since)), first] - 1.0, np.nan

@@ -16,7 +16,8 @@ from typing import Any
 
 from ray_job.features.amounts import MEAN_OF_LAST, MEAN_OF_WEEKDAY
 from ray_job.features.inputs import Inputs, code_names
-from ray_job.features.past import HALF_LIVES, LAST, SAME_KIND, SAME_WEEKDAY
+from ray_job.features.past import SAME_KIND, SAME_WEEKDAY
+from ray_job.features.recent import HALF_LIVES, LAST
 
 NEVER = "never"
 """`nan_when` of a feature that is never NaN."""

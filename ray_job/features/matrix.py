@@ -2,7 +2,7 @@
 
 `features` is the contract: it uses a panel that ends with the as-of, what is known ahead of the
 days within the reach, and the context. For several target dates of one as-of, call `summarise`
-once and `features_at` for each target date.
+once and `features_for`, which computes once what several target dates have in common.
 
 A row depends on its own series and on its store's row in the context only. Each sum runs along the
 days of one series in float64. A chunk of one series therefore gives bit for bit the values that a
@@ -11,7 +11,7 @@ chunk of ten thousand series gives.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -95,31 +95,43 @@ def features_at(summary: PanelSummary, target_date: date, context: Context) -> F
     The columns are `feature_names(summary.inputs)`. Raises InputError for a target date that is
     not 1 to horizon days after the as-of.
     """
+    return next(features_for(summary, [target_date], context))
+
+
+def features_for(
+    summary: PanelSummary, target_dates: Sequence[date], context: Context
+) -> Iterator[Floats32]:
+    """Yield `features_at` for each of the target dates. Raises the same errors."""
     inputs = summary.inputs
-    days_ahead = (target_date - summary.as_of).days
-    if not 1 <= days_ahead <= inputs.horizon:
-        raise InputError(
-            f"{target_date} is not 1 to {inputs.horizon} days ahead of the as-of {summary.as_of}"
-        )
-    column = summary.sales.residuals.shape[1] - 1 + days_ahead
+    aheads = [(target_date - summary.as_of).days for target_date in target_dates]
+    for target_date, days_ahead in zip(target_dates, aheads, strict=True):
+        if not 1 <= days_ahead <= inputs.horizon:
+            raise InputError(
+                f"{target_date} is not 1 to {inputs.horizon} days ahead of the as-of"
+                f" {summary.as_of}"
+            )
+    as_of_column = summary.sales.residuals.shape[1] - 1
+    places = [as_of_column + days_ahead for days_ahead in aheads]
+    effects = plan_effects(summary.sales.residuals, summary.ahead, places, inputs.categories)
     promo = summary.ahead.get("promo")
     n, shared = summary.shared.shape
-    promoted = np.zeros(n, dtype=np.bool_)
-    if promo is not None:
-        promoted = np.nan_to_num(promo[:, column]) != 0
-    columns = {
-        **history_features(summary.sales, target_date, promoted),
-        **ahead_features(summary.ahead, column),
-        **plan_effects(summary.sales.residuals, summary.ahead, column, inputs.categories),
-        **calendar_features(target_date, context, summary.regions),
-        **weather_features(target_date, context, summary.regions, inputs.weather),
-    }
     names = feature_names(inputs)[shared:]
-    matrix = np.empty((n, shared + len(names)), dtype=np.float32)
-    matrix[:, :shared] = summary.shared
-    for place, name in enumerate(names, start=shared):
-        matrix[:, place] = columns[name]
-    return matrix
+    for target_date, column, of_plans in zip(target_dates, places, effects, strict=True):
+        promoted = np.zeros(n, dtype=np.bool_)
+        if promo is not None:
+            promoted = np.nan_to_num(promo[:, column]) != 0
+        columns = {
+            **history_features(summary.sales, target_date, promoted),
+            **ahead_features(summary.ahead, column),
+            **of_plans,
+            **calendar_features(target_date, context, summary.regions),
+            **weather_features(target_date, context, summary.regions, inputs.weather),
+        }
+        matrix = np.empty((n, shared + len(names)), dtype=np.float32)
+        matrix[:, :shared] = summary.shared
+        for place, name in enumerate(names, start=shared):
+            matrix[:, place] = columns[name]
+        yield matrix
 
 
 def features(

@@ -7,7 +7,7 @@ from datetime import date
 import numpy as np
 
 from ray_job.data.panel import Floats, Panel
-from ray_job.features.past import SalesSummary, history_features
+from ray_job.features.past import SalesSummary, baseline_and_same_kind
 
 RULES = (
     "same_weekday_last_week",
@@ -36,7 +36,7 @@ def naive_forecasts(known: Panel, summary: SalesSummary, target: date) -> dict[s
     promoted = np.zeros(known.n_series, dtype=np.bool_)
     if promo is not None and column < promo.shape[1]:
         promoted = np.nan_to_num(promo[:, column]) != 0
-    features = history_features(summary, target, promoted)
+    baseline, same_kind = baseline_and_same_kind(summary, target, promoted)
     week_ago = column - 7 * -(-(column - days + 1) // 7)
     rows = np.arange(known.n_series)
     has_open_day = ~np.isnan(summary.last_open)
@@ -45,12 +45,8 @@ def naive_forecasts(known: Panel, summary: SalesSummary, target: date) -> dict[s
     return {
         "same_weekday_last_week": _sales(known.sales[:, week_ago]) if week_ago >= 0 else unknown,
         "last_open_day": np.where(has_open_day, _sales(known.sales[rows, last]), np.nan),
-        "same_weekday_and_promo_8": np.expm1(
-            features["baseline"] + features["residual_same_kind_8"]
-        ),
-        "weekday_promo_mean_and_last_6": np.expm1(
-            features["baseline"] + summary.per_as_of["residual_last_6"]
-        ),
+        "same_weekday_and_promo_8": np.expm1(baseline + same_kind["residual_same_kind_8"]),
+        "weekday_promo_mean_and_last_6": np.expm1(baseline + summary.per_as_of["residual_last_6"]),
     }
 
 

@@ -22,24 +22,29 @@ import numpy.typing as npt
 
 from ray_job.data.context.calendar_days import same_day_of_month, same_season
 from ray_job.data.panel import Floats, Floats32
-from ray_job.features.amounts import AMOUNTS, AMOUNTS_OF_WEEKDAY, amounts, amounts_of_weekday
+from ray_job.features.amounts import (
+    AMOUNTS,
+    AMOUNTS_OF_WEEKDAY,
+    RECENT_DAYS,
+    amounts,
+    amounts_of_weekday,
+)
 from ray_job.features.baseline import baseline_of, baseline_of_days
 from ray_job.features.day_statistics import (
     last_flagged,
     mean_between,
     mean_known,
+    means_between,
     means_of_last,
+    numbers_of,
     rank_from_end,
     spread_of,
 )
+from ray_job.features.recent import HALF_LIVES, LAST, recent_residuals
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
-LAST = (1, 3, 6, 12, 25, 50, 100)
-"""Numbers of last days that count, for means of residuals."""
-HALF_LIVES = (5, 15, 40)
-"""In days, for weighted means of residuals."""
 SAME_KIND = (1, 2, 4, 8)
 """Numbers of last days of the target's weekday and promotion state."""
 SAME_WEEKDAY = (1, 4)
@@ -48,13 +53,10 @@ SAME_WEEKDAY = (1, 4)
 _BLOCK = 256
 _OFTEN_WITHOUT_SALES = 0.05
 """A series has days without sales often where they are a larger share of its open days."""
-_RECENT_DAYS = 210
 _SAME_KIND_WEEKS = 52
 _LONG_CLOSURE = 7
 _LONG_HISTORY = 200
 """`history_days` ends here: with larger values a model could distinguish years by it."""
-_SPREAD_DAYS = 50
-_EXTREME_DAYS = 12
 _MONTHS = 12
 _YEAR = 364
 """A year in whole weeks, so that weekdays agree."""
@@ -161,17 +163,20 @@ def summarise_sales(
         residuals[rows] = np.where(counted, above, np.nan)
         baseline[rows] = cells
         lasts[:, rows] = last_flagged(counted), _last_reopening(counted), last_flagged(known)
-        counts[rows] = counted.sum(axis=1)
+        counts[rows] = numbers_of(counted)
+        recent = np.ascontiguousarray(counted[:, -RECENT_DAYS:])
+        rank = rank_from_end(recent)
+        promo_recent = promoted[rows, -RECENT_DAYS:]
         columns = {
             "history_days": np.minimum(counts[rows], _LONG_HISTORY).astype(np.float64),
             "share_without_sales": share,
             "level": level,
             "promo_effect": promo_effect,
             "spread_all": spread_of(np.where(counted, above, 0.0), counted),
-            **_recent(above, counted, promoted[rows]),
+            **recent_residuals(above[:, -RECENT_DAYS:], recent, promo_recent, rank),
             "residual_year": mean_between(residuals[rows], -_YEAR + 1, 0),
             "residual_year_ago_level": mean_between(residuals[rows], -_YEAR - 27, -_YEAR),
-            **amounts(positive, counted),
+            **amounts(np.ascontiguousarray(positive[:, -RECENT_DAYS:]), recent, rank),
         }
         last_6[:, rows] = columns["plain_6"], columns["promo_6"]
         for name in PER_AS_OF:
@@ -200,42 +205,55 @@ def history_features(
     """
     ahead = (target_date - summary.last_day).days
     residuals, per_as_of = summary.residuals, summary.per_as_of
-    baseline = summary.baseline[
-        np.arange(len(promoted)), target_date.weekday(), promoted.astype(np.int64)
-    ]
     of_weekday = _weekdays(residuals, ahead)
     counted = ~np.isnan(of_weekday)
-    same_kind = counted & (_weekdays(summary.promo, ahead) == promoted[:, None])
-    of_weekday = np.where(counted, of_weekday, 0.0)
+    baseline, same_kind = baseline_and_same_kind(summary, target_date, promoted)
     season = (same_season(target_date, 1) - summary.last_day).days
-    of_day, of_3_days = [], []
-    for months in range(1, _MONTHS + 1):
-        day = (same_day_of_month(target_date, months) - summary.last_day).days
-        four_weeks = mean_between(residuals, day - 14, min(0, day + 14))
-        of_day.append(mean_between(residuals, day, day) - four_weeks)
-        of_3_days.append(mean_between(residuals, day - 1, day + 1) - four_weeks)
-    week = mean_between(residuals, ahead - _YEAR - 3, ahead - _YEAR + 3)
-    earlier = mean_between(residuals, ahead - 2 * _YEAR - 3, ahead - 2 * _YEAR + 3)
-    changes = [
-        week - per_as_of["residual_year_ago_level"],
-        earlier - mean_between(residuals, -2 * _YEAR - 27, -2 * _YEAR),
+    of_month = [
+        (same_day_of_month(target_date, months) - summary.last_day).days
+        for months in range(1, _MONTHS + 1)
     ]
+    year_ago, two_years_ago = ahead - _YEAR, ahead - 2 * _YEAR
+    means = means_between(
+        residuals,
+        [
+            *((day - 14, min(0, day + 14)) for day in of_month),
+            *((day, day) for day in of_month),
+            *((day - 1, day + 1) for day in of_month),
+            (year_ago - 3, year_ago + 3),
+            (two_years_ago - 3, two_years_ago + 3),
+            (-2 * _YEAR - 27, -2 * _YEAR),
+            (year_ago, year_ago),
+            (year_ago - 1, year_ago + 1),
+            (season, season),
+            (season - 3, season + 3),
+        ],
+    )
+    four_weeks, of_day, of_3_days = (
+        means[:, first : first + _MONTHS] for first in range(0, 3 * _MONTHS, _MONTHS)
+    )
+    week, earlier, earlier_level, year_ago_day, year_ago_3_days, season_day, season_week = means[
+        :, 3 * _MONTHS :
+    ].T
+    changes = [week - per_as_of["residual_year_ago_level"], earlier - earlier_level]
     return {
         "baseline": baseline,
         "weekday_effect": baseline - per_as_of["level"],
-        **means_of_last(of_weekday, same_kind, {f"residual_same_kind_{k}": k for k in SAME_KIND}),
+        **same_kind,
         "residual_same_promo_6": np.where(promoted, summary.last_6[1], summary.last_6[0]),
         **means_of_last(
-            of_weekday, counted, {f"residual_same_weekday_{k}": k for k in SAME_WEEKDAY}
+            np.where(counted, of_weekday, 0.0),
+            counted,
+            {f"residual_same_weekday_{k}": k for k in SAME_WEEKDAY},
         ),
-        "residual_year_ago_day": mean_between(residuals, ahead - _YEAR, ahead - _YEAR),
-        "residual_year_ago_3_days": mean_between(residuals, ahead - _YEAR - 1, ahead - _YEAR + 1),
+        "residual_year_ago_day": year_ago_day,
+        "residual_year_ago_3_days": year_ago_3_days,
         "residual_year_ago_week": week,
         "residual_year_ago_change": mean_known(np.stack(changes, axis=1)),
-        "residual_same_season_day": mean_between(residuals, season, season),
-        "residual_same_season_week": mean_between(residuals, season - 3, season + 3),
-        "residual_day_of_month": mean_known(np.stack(of_day, axis=1)),
-        "residual_3_days_of_month": mean_known(np.stack(of_3_days, axis=1)),
+        "residual_same_season_day": season_day,
+        "residual_same_season_week": season_week,
+        "residual_day_of_month": mean_known(of_day - four_weeks),
+        "residual_3_days_of_month": mean_known(of_3_days - four_weeks),
         "days_since_open": ahead - summary.last_open,
         "days_since_reopening": ahead - summary.last_reopening,
         "days_since_sales": ahead - summary.last_known,
@@ -243,46 +261,31 @@ def history_features(
     }
 
 
+def baseline_and_same_kind(
+    summary: SalesSummary, target_date: date, promoted: Flags
+) -> tuple[Floats, dict[str, Floats]]:
+    """The features `baseline` (n,) and `residual_same_kind_*`, by name. See `history_features`."""
+    ahead = (target_date - summary.last_day).days
+    baseline = summary.baseline[
+        np.arange(len(promoted)), target_date.weekday(), promoted.astype(np.int64)
+    ]
+    of_weekday = _weekdays(summary.residuals, ahead)
+    counted = ~np.isnan(of_weekday) & (_weekdays(summary.promo, ahead) == promoted[:, None])
+    values = np.where(counted, of_weekday, 0.0)
+    days_by_name = {f"residual_same_kind_{k}": k for k in SAME_KIND}
+    return baseline, means_of_last(values, counted, days_by_name)
+
+
 def _share_without_sales(sales: Floats, trading: Flags) -> Floats:
     """The share (n,) of the open days whose known sales are not above 0; NaN for no open day."""
-    days = trading.sum(axis=1)
-    return np.where(days > 0, (trading & ~(sales > 0)).sum(axis=1) / np.maximum(days, 1), np.nan)
-
-
-def _recent(residuals: Floats, counted: Flags, promo: Flags) -> dict[str, Floats]:
-    """The features of the last 210 days, each (n,), and `promo_6` and `plain_6`: see `last_6`."""
-    counted = np.ascontiguousarray(counted[:, -_RECENT_DAYS:])
-    promo = promo[:, -_RECENT_DAYS:]
-    values = np.where(counted, residuals[:, -_RECENT_DAYS:], 0.0)
-    columns = means_of_last(values, counted, {f"residual_last_{k}": k for k in LAST})
-    columns |= means_of_last(values, counted & promo, {"promo_6": 6})
-    columns |= means_of_last(values, counted & ~promo, {"plain_6": 6})
-    ages = np.arange(values.shape[1])[::-1]
-    for half_life in HALF_LIVES:
-        weights = np.where(counted, 0.5 ** (ages / half_life), 0.0)
-        total = weights.sum(axis=1)
-        known = total > 0
-        columns[f"residual_half_life_{half_life}"] = np.where(
-            known, (values * weights).sum(axis=1) / np.where(known, total, 1.0), np.nan
-        )
-    rank = rank_from_end(counted)
-    columns |= means_of_last(values, counted & (rank != 1), {"residual_before_last": 1})
-    for name, days in (("spread_6", 6), ("spread", _SPREAD_DAYS)):
-        last = counted & (rank <= days)
-        columns[name] = spread_of(np.where(last, values, 0.0), last)
-    last = counted & (rank <= _EXTREME_DAYS)
-    any_day = last.any(axis=1)
-    for name, extreme, neutral in (
-        ("residual_least_12", np.min, np.inf),
-        ("residual_most_12", np.max, -np.inf),
-    ):
-        columns[name] = np.where(any_day, extreme(np.where(last, values, neutral), axis=1), np.nan)
-    return columns
+    days = numbers_of(trading)
+    without = numbers_of(trading & ~(sales > 0))
+    return np.where(days > 0, without / np.maximum(days, 1), np.nan)
 
 
 def _last_reopening(counted: Flags) -> Floats:
     """The number of the last day that counts after a week or more of days that do not count."""
-    counted = np.ascontiguousarray(counted[:, -_RECENT_DAYS:])
+    counted = np.ascontiguousarray(counted[:, -RECENT_DAYS:])
     places = np.where(counted, np.arange(counted.shape[1], dtype=np.int32), np.int32(-1))
     before = np.maximum.accumulate(places, axis=1)[:, :-1]
     gap = places[:, 1:] - before

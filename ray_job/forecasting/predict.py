@@ -13,7 +13,7 @@ from ray_job.bucket.errors import InputError
 from ray_job.bucket.widths import IntervalWidths
 from ray_job.data.context import Context, Flags, Ints
 from ray_job.data.panel import Floats, Floats32, Panel
-from ray_job.features import PanelSummary, features_at, summarise
+from ray_job.features import PanelSummary, features_for, summarise
 from ray_job.features.naive import naive_forecasts
 from ray_job.features.trading import closed_weekdays, ended, with_weekdays_of_chain
 from ray_job.forecasting.similar import SimilarSales, by_similar_sales, is_new
@@ -21,6 +21,9 @@ from ray_job.model.adaptive import by_days_ahead, widen
 from ray_job.model.intervals import Calibration
 from ray_job.model.model import Model
 from ray_job.settings import Settings
+
+_MODEL_ROWS = 16_384
+"""The model gets so many rows at once: a call of it costs as much as some hundred rows."""
 
 METHODS = ("model", "closed", "fallback", "ended", "similar", "rule")
 MODEL, CLOSED, FALLBACK, ENDED, SIMILAR, RULE = range(len(METHODS))
@@ -108,6 +111,7 @@ def predict_days(
         kinds=summary.kinds,
         known_through=_days(summary.sales.last_known, as_of),
     )
+    by_model: list[tuple[int, Ints]] = []
     for place, target in enumerate(target_dates):
         column = known.column(target)
         weeks, sales = (rule[stores.rows] for rule in weekdays.of_target((target - as_of).days))
@@ -122,9 +126,7 @@ def predict_days(
         is_open &= ~has_ended
         rows = np.flatnonzero(is_open & enough)
         if len(rows):
-            matrix = features_at(summary, target, context)
-            matrix = matrix if len(rows) == len(matrix) else matrix[rows]
-            _apply_model(made, rows, place, matrix, known, summary, model)
+            by_model.append((place, rows))
         rows = np.flatnonzero(is_open & ~enough & ~new)
         if len(rows):
             _apply_simple_rule(made, rows, place, known, model)
@@ -134,6 +136,7 @@ def predict_days(
         if inputs.weather:
             missing = context.weather_missing_at(target)
             made.weather_missing[:, place] = missing[summary.regions]
+    _predict_by_model(made, by_model, known, summary, context, model)
     return made
 
 
@@ -150,33 +153,58 @@ def widened(made: Predictions, widths: IntervalWidths, calibration: Calibration)
     return replace(made, lower=lower, upper=upper)
 
 
+def _predict_by_model(
+    made: Predictions,
+    by_model: Sequence[tuple[int, Ints]],
+    known: Panel,
+    summary: PanelSummary,
+    context: Context,
+    model: Model,
+) -> None:
+    """Write the model's predictions into `made`; `by_model` has places of target dates and rows."""
+    targets = [made.target_dates[place] for place, _ in by_model]
+    matrices = features_for(summary, targets, context)
+    pending: list[tuple[int, Ints, Floats32]] = []
+    for (place, rows), matrix in zip(by_model, matrices, strict=True):
+        pending.append((place, rows, matrix if len(rows) == len(matrix) else matrix[rows]))
+        if sum(len(rows) for _, rows, _ in pending) >= _MODEL_ROWS:
+            _apply_model(made, pending, known, summary, model)
+            pending = []
+    if pending:
+        _apply_model(made, pending, known, summary, model)
+
+
 def _apply_model(
     made: Predictions,
-    rows: Ints,
-    place: int,
-    matrix: Floats32,
+    by_model: Sequence[tuple[int, Ints, Floats32]],
     known: Panel,
     summary: PanelSummary,
     model: Model,
 ) -> None:
-    """Write the model's predictions of `rows` into `made`, or those of a rule that serves a kind.
+    """Write the model's predictions into `made`, or those of a rule that serves a kind.
 
-    `matrix` (m, F) has the features of `rows`. A series of which the rule knows no day gets the
-    model's prediction.
+    `by_model` has, for each target date, its place, m rows, and their features (m, F). A series of
+    which the rule knows no day gets the model's prediction.
     """
+    rows = np.concatenate([rows for _, rows, _ in by_model])
+    places = np.repeat([place for place, _, _ in by_model], [len(rows) for _, rows, _ in by_model])
+    matrix = np.concatenate([matrix for *_, matrix in by_model])
     predicted = model.predict(matrix)
-    made.method[rows, place] = MODEL
+    made.method[rows, places] = MODEL
     if model.description.blend.rules:
         names, factors = model.rules(matrix)
-        forecasts = naive_forecasts(known, summary.sales, made.target_dates[place])
-        for name in model.description.blend.rules:
-            values = forecasts[name][rows]
-            chosen = (names == name) & ~np.isnan(values)
-            predicted[chosen] = values[chosen] * factors[chosen]
-            made.method[rows[chosen], place] = RULE
-    made.predicted[rows, place] = predicted
-    made.lower[rows, place], made.upper[rows, place] = model.interval(matrix, predicted)
-    made.spread[rows, place] = model.scale(matrix, predicted)
+        for place in np.unique(places):
+            forecasts = naive_forecasts(known, summary.sales, made.target_dates[place])
+            for name in model.description.blend.rules:
+                served = np.flatnonzero((places == place) & (names == name))
+                values = forecasts[name][rows[served]]
+                is_known = ~np.isnan(values)
+                served = served[is_known]
+                predicted[served] = values[is_known] * factors[served]
+                made.method[rows[served], place] = RULE
+    made.predicted[rows, places] = predicted
+    made.lower[rows, places], made.upper[rows, places] = model.interval(matrix, predicted)
+    made.spread[rows, places] = model.scale(matrix, predicted)
 
 
 def _apply_simple_rule(

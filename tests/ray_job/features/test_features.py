@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ray_job.bucket.errors import InputError
 from ray_job.data.panel import Panel
-from ray_job.features import feature_names, features, features_at, summarise
+from ray_job.features import feature_names, features, features_at, features_for, summarise
 from tests.support import panels
 
 PANEL = panels.panel()
@@ -90,6 +90,12 @@ def test_any_chunk_of_series_gives_the_same_bits(rows, ahead):
 
 MANY = panels.panel(stores=60, items=10, seed=8)
 MANY_SUMMARY = summarise(MANY.until(AS_OF), CONTEXT, INPUTS)
+
+
+def test_several_target_dates_give_the_bits_of_each_alone():
+    together = features_for(MANY_SUMMARY, TARGETS, CONTEXT)
+    for target, matrix in zip(TARGETS, together, strict=True):
+        assert matrix.tobytes() == features_at(MANY_SUMMARY, target, CONTEXT).tobytes()
 
 
 def test_days_before_the_window_change_no_bit_of_it():
