@@ -19,6 +19,7 @@ _FLUSH_SECONDS = 0.25
 _MAX_BUFFERED_LINES = 5000
 _FIELDS = {"levelname": "severity", "name": "logger", "exc_info": "exception"}
 _UVICORN_EXTRAS = ("color_message",)
+_encode = json.JSONEncoder().encode
 
 
 def install() -> None:
@@ -59,7 +60,7 @@ class AccessLog:
             asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
         self._lines.append(
             f'{{"time":"{now.isoformat()}","severity":"INFO","event":"request",'
-            f'"method":{json.dumps(method)},"path":{json.dumps(path)},"route":"{route}",'
+            f'"method":{_encode(method)},"path":{_encode(path)},"route":"{route}",'
             f'"status":{status},"milliseconds":{seconds * 1000:.2f}}}\n'
         )
         if len(self._lines) >= _MAX_BUFFERED_LINES:

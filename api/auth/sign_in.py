@@ -113,8 +113,11 @@ class SignIn:
         return caller
 
     def _verified_caller(self, credentials: Credentials, now: datetime) -> Caller | None:
-        caller = self._verified.get(credentials)
-        if caller is None or (caller.expires is not None and now >= caller.expires):
+        try:
+            caller = self._verified[credentials]
+        except KeyError:
+            return None
+        if caller.expires is not None and now >= caller.expires:
             return None
         return caller
 

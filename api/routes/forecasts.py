@@ -240,8 +240,8 @@ async def _item_page(
 ) -> ItemPage:
     """The page that begins at a row of the store, of a size.
 
-    A small page is read in this thread if the parts are mapped, as those of the current snapshot
-    are.
+    An item or a small page is read in this thread if the parts are mapped, as those of the current
+    snapshot are.
     """
     parts = context.service.parts
     first_row, size = position
@@ -260,7 +260,8 @@ async def _item_page(
 
     if selection.item_id is None and store.items <= 1 and not store.parts:
         return NO_ITEMS
-    if snapshot is context.state.snapshot and min(store.items, size) <= _MAX_INLINE_ITEMS:
+    is_small = selection.item_id is not None or min(store.items, size) <= _MAX_INLINE_ITEMS
+    if snapshot is context.state.snapshot and is_small:
         return read()
     if parts.is_local(store.parts):
         return await context.compute(read)

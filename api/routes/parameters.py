@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import date
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from fastapi import Depends, Path, Query, Request, params
-from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_flat_params
+from fastapi.routing import APIRoute
 from pydantic import StringConstraints
 
 from api.problems import InvalidError
@@ -123,7 +124,7 @@ def check_query(request: Request) -> None:
     given = Counter(name for name, _ in request.query_params.multi_items())
     if not given:
         return
-    is_list = _parameters(request.scope["route"].dependant)
+    is_list = _parameters_of(request.scope["route"])
     errors = [
         {
             "parameter": name,
@@ -141,13 +142,19 @@ def check_query(request: Request) -> None:
         raise InvalidError(f"{first['parameter']}: {first['message']}", errors=errors)
 
 
-def _parameters(dependant: Dependant) -> dict[str, bool]:
-    """The query parameters of a route, and whether they may be repeated."""
-    return {
-        field.alias: _is_list(field.field_info.annotation)
-        for field in get_flat_params(dependant)
-        if isinstance(field.field_info, params.Query)
-    }
+_parameters: dict[Callable[..., Any], dict[str, bool]] = {}
+"""The query parameters of each route's function, and whether they may be repeated."""
+
+
+def _parameters_of(route: APIRoute) -> dict[str, bool]:
+    parameters = _parameters.get(route.endpoint)
+    if parameters is None:
+        parameters = _parameters[route.endpoint] = {
+            field.alias: _is_list(field.field_info.annotation)
+            for field in get_flat_params(route.dependant)
+            if isinstance(field.field_info, params.Query)
+        }
+    return parameters
 
 
 def _is_list(annotation: Any) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from api.auth.grants import DENY_ALL, Grants
@@ -55,7 +56,11 @@ def next_change(schedule: Schedule, now: datetime) -> datetime:
 
 def _changes(schedule: Schedule, now: datetime) -> list[datetime]:
     """Midnights and deadlines of yesterday, today and tomorrow."""
-    today = schedule.today(now)
+    return _changes_around(schedule, schedule.today(now))
+
+
+@lru_cache(maxsize=8)
+def _changes_around(schedule: Schedule, today: date) -> list[datetime]:
     days = (today - _DAY, today, today + _DAY)
     midnight = Schedule(schedule.zone, time.min)
     return [daily.due(day - _DAY).astimezone(UTC) for day in days for daily in (midnight, schedule)]

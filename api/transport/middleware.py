@@ -102,7 +102,7 @@ class ServiceMiddleware:
                 key = key_of(scope, caller)
                 cached = self.replies.get(key, state, now)
                 if cached is not None:
-                    await self._send_cached(cached, caller, scope, receive, send, started)
+                    await self._send_cached(cached, caller, now, scope, receive, send, started)
                     return
         try:
             self._check_size(scope)
@@ -138,13 +138,14 @@ class ServiceMiddleware:
         self,
         cached: CachedReply,
         caller: Caller,
+        now: datetime,
         scope: Scope,
         receive: Receive,
         send: Send,
         started: float,
     ) -> None:
         try:
-            self.service.rate_limiter.take(caller.name, self.service.clock())
+            self.service.rate_limiter.take(caller.name, now)
         except TooManyRequestsError as error:
             await self._send_problem(error, scope, receive, send, started, cached.route)
             return

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from api.problems import BUSY, KINDS_BY_SLUG, ProblemKind, problem_response
 from api.settings import ServiceSettings
 from api.transport.connections import Connections
+from api.transport.joined_writes import JoinedWrites
 
 _URL_TOO_LONG = KINDS_BY_SLUG["url-too-long"]
 _HEADERS_TOO_LARGE = KINDS_BY_SLUG["headers-too-large"]
@@ -55,9 +56,11 @@ class Protocol(HttpToolsProtocol):
         self._stalled: asyncio.TimerHandle | None = None
         # The request whose answer ends the connection although its caller would go on.
         self._last_cycle: RequestResponseCycle | None = None
+        self._answers: JoinedWrites
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._answers = JoinedWrites(transport)
         if not self.listener.admit(self, self.client[0] if self.client else ""):
             transport.write(_reply("503 Service Unavailable", BUSY))
             transport.close()
@@ -110,6 +113,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
             return
         super().on_headers_complete()
+        self.cycle.transport = self._answers  # type: ignore[assignment]
         if self.listener.draining:
             self.end_after_answer()
 
@@ -118,6 +122,7 @@ class Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_response_complete(self) -> None:
+        self._answers.end_answer()
         super().on_response_complete()
         if self.transport.is_closing():
             self._watch_writing()

@@ -81,8 +81,9 @@ class ReplyCache:
         if state is not self._state:
             self._state, self._replies = state, self._empty()
             return None
-        reply = self._replies.get(key)
-        if reply is None:
+        try:
+            reply = self._replies[key]
+        except KeyError:
             return None
         if now >= reply.until:
             del self._replies[key]

@@ -41,6 +41,8 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                # Nothing depends on what a proxy says of its caller.
+                proxy_headers=False,
                 http=protocol_for(settings, self._callers),
                 ws="none",
                 timeout_keep_alive=settings.idle_seconds,  # type: ignore[arg-type]
@@ -85,6 +87,7 @@ class Server(uvicorn.Server):
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,
             http=protocol_for(self._settings, self._probers),
             ws="none",
         )

@@ -28,6 +28,7 @@ class AnswerBasis:
     published_at: datetime
     schedule: Schedule
     now: datetime
+    today: date
     unit: str | None = None
     currency: str | None = None
     asked_as_of: date | None = None
@@ -46,6 +47,7 @@ class AnswerBasis:
             snapshot.entry.published_at,
             state.schedule,
             now,
+            state.schedule.today(now),
             state.pointer.unit,
             state.pointer.currency,
             asked_as_of,
@@ -59,7 +61,7 @@ class AnswerBasis:
 
     def includes(self, day: ForecastDay) -> bool:
         """Whether the answer holds this day: past days only with `asked_as_of`."""
-        return self.asked_as_of is not None or day.target_date >= self.schedule.today(self.now)
+        return self.asked_as_of is not None or day.target_date >= self.today
 
 
 def answer_fields(basis: AnswerBasis) -> dict[str, Any]:
@@ -178,23 +180,17 @@ def check_showable(
     Raises NoDataError, NoForecastError, ForecastExpiredError or, for a forecast that is older than
     `max_age_days`, TooOldError.
     """
-    members = {
-        name: value
-        for name, value in freshness_fields(store, basis).items()
-        if name in ("release", "as_of", "data_through", "outcome", "reason_code", "reason")
-        if value is not None
-    }
     if store.as_of is None and store.outcome == "no_data":
         raise NoDataError(
             f"nothing was ever delivered for store {store.store_id}",
             store_id=store.store_id,
-            **members,
+            **_problem_members(store, basis),
         )
     if store.as_of is None:
         raise NoForecastError(
             f"store {store.store_id} has no forecast: {store.reason or store.outcome}",
             store_id=store.store_id,
-            **members,
+            **_problem_members(store, basis),
         )
     if not any(basis.includes(day) for day in store.days):
         last = last_target_date(store) or store.as_of
@@ -204,7 +200,7 @@ def check_showable(
             store_id=store.store_id,
             last_target_date=last,
             expired_since=last + _DAY,
-            **members,
+            **_problem_members(store, basis),
         )
     age = age_days(store, basis)
     if max_age_days is not None and (age is None or age > max_age_days):
@@ -214,8 +210,18 @@ def check_showable(
             store_id=store.store_id,
             age_days=age,
             max_age_days=max_age_days,
-            **members,
+            **_problem_members(store, basis),
         )
+
+
+def _problem_members(store: StoreForecast, basis: AnswerBasis) -> dict[str, Any]:
+    """What a problem of a store says of its forecast."""
+    return {
+        name: value
+        for name, value in freshness_fields(store, basis).items()
+        if name in ("release", "as_of", "data_through", "outcome", "reason_code", "reason")
+        if value is not None
+    }
 
 
 def age_days(store: StoreForecast, basis: AnswerBasis) -> int | None:

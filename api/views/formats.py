@@ -73,7 +73,7 @@ def to_json(content: Any) -> bytes:
     A long list in an object is written entry by entry: the encoder keeps every other thread waiting
     until it has written what it was given.
     """
-    if isinstance(content, dict):
+    if isinstance(content, dict) and any(map(_is_long_list, content.values())):
         members = (f"{_encode(str(name))}:{_member(value)}" for name, value in content.items())
         text = "{" + ",".join(members) + "}"
     else:
@@ -81,8 +81,12 @@ def to_json(content: Any) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
+def _is_long_list(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > _LONG_LIST
+
+
 def _member(value: Any) -> str:
-    if isinstance(value, list) and len(value) > _LONG_LIST:
+    if _is_long_list(value):
         return "[" + ",".join(map(_encode, value)) + "]"
     return _encode(value)
 
