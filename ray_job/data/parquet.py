@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ray_job.bucket.errors import CorruptError, NotFoundError, StorageError
 from ray_job.bucket.storage import Storage
+from ray_job.plan import RowGroup
 
 WHOLE_BYTES = 16 * 2**20
 """Up to this size, one request for the whole object is faster than several for its parts."""
@@ -50,6 +51,22 @@ def fetch_row_groups(
         begin + column.total_compressed_size for begin, column in zip(begins, columns, strict=True)
     ]
     source.fetch(min(begins), max(ends))
+
+
+def row_groups(storage: Storage, key: str) -> list[RowGroup]:
+    """The row groups of a file, from its footer.
+
+    Raises CorruptError, NotFoundError or StorageError.
+    """
+    try:
+        with pq.ParquetFile(open_part(storage, key)) as file:
+            column = file.schema_arrow.get_field_index("item_id")
+            groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
+            return [
+                RowGroup(group.column(column).statistics.min, group.num_rows) for group in groups
+            ]
+    except (pa.ArrowException, OSError, AttributeError) as error:
+        raise CorruptError(f"{key}: the file cannot be read: {first_line(error)}") from error
 
 
 class RangedFile:
@@ -173,3 +190,8 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         ],
         schema=schema,
     )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -16,6 +16,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ import pyarrow.parquet as pq
 from ray_job.bucket.errors import CorruptError, InputError
 from ray_job.bucket.storage import Storage
 from ray_job.data.arrays import plain
-from ray_job.data.parquet import RangedFile, fetch_row_groups, open_part
-from ray_job.plan import ItemRange, RowGroup
+from ray_job.data.parquet import RangedFile, fetch_row_groups, first_line, open_part
+from ray_job.plan import ItemRange
 
 ITEM, DELIVERED, OP = "item_id", "delivered_at", "op"
 IN_STOCK = "in_stock"
@@ -45,6 +46,7 @@ _TYPE_CHECKS: Mapping[str, Callable[[pa.DataType], bool]] = {
     OP: pa.types.is_string,
 }
 _MAY_BE_ABSENT = (DELIVERED, OP)
+_PLAIN_TYPES = {**ROW_COLUMNS, "date": pa.date32(), "sales": pa.float64()}
 _WHEN_NULL = {
     ITEM: pa.scalar(""),
     OP: pa.scalar("set"),
@@ -124,34 +126,26 @@ class Constants:
         return {FOOTER_KEY: b"%08x %b" % (zlib.crc32(text), text)}
 
 
-def _constant(footer: pq.FileMetaData, key: str) -> dict[str, Any]:
+def _constant(metadata: bytes | None, rows: int, key: str) -> Mapping[str, Any]:
     """The constants in a footer; none where the footer was written for another number of rows."""
-    metadata = (footer.metadata or {}).get(FOOTER_KEY)
     if metadata is None:
         return {}
-    checksum, _, text = metadata.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(text):
+    content = _footer_content(metadata)
+    if content is None:
         raise CorruptError(f"{key}: the file cannot be read: its footer is damaged")
-    content = json.loads(text)
-    is_of_these_rows = content.get("rows") == footer.num_rows
-    constant: dict[str, Any] = content["constant"] if is_of_these_rows else {}
+    is_of_these_rows = content.get("rows") == rows
+    constant: Mapping[str, Any] = content["constant"] if is_of_these_rows else {}
     return constant
 
 
-def row_groups(storage: Storage, key: str) -> list[RowGroup]:
-    """The row groups of a file, from its footer.
-
-    Raises CorruptError, NotFoundError or StorageError.
-    """
-    try:
-        with pq.ParquetFile(open_part(storage, key)) as file:
-            column = file.schema_arrow.get_field_index("item_id")
-            groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
-            return [
-                RowGroup(group.column(column).statistics.min, group.num_rows) for group in groups
-            ]
-    except (pa.ArrowException, OSError, AttributeError) as error:
-        raise CorruptError(f"{key}: the file cannot be read: {_first_line(error)}") from error
+@lru_cache(maxsize=1024)
+def _footer_content(metadata: bytes) -> Mapping[str, Any] | None:
+    """What `Constants.footer` wrote, None where it is damaged. Most files have the same."""
+    checksum, _, text = metadata.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return None
+    content: dict[str, Any] = json.loads(text)
+    return content
 
 
 def read_store(
@@ -201,47 +195,67 @@ def _decode(
 ) -> FileRows:
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
-            is_own = FOOTER_KEY in (file.metadata.metadata or {})
-            constant = _constant(file.metadata, key)
+            footer = file.metadata
+            own_footer = (footer.metadata or {}).get(FOOTER_KEY)
+            constant = _constant(own_footer, footer.num_rows, key)
             required = [name for name in REQUIRED if name not in constant]
+            requested = (*required, *columns.names)
             groups = list(range(file.num_row_groups))
             if items is not None:
                 groups = _overlapping(file, items)
                 fetch_row_groups(source, file, groups)
-            table = file.read_row_groups(
-                groups, columns=[*required, *columns.names], use_threads=False
-            )
+            table = file.read_row_groups(groups, columns=requested, use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise CorruptError(f"{key}: the file cannot be read: {_first_line(error)}") from error
-    table = _with_absent(table, required)
-    present = table.column_names
-    if missing := [name for name in required if name not in present]:
-        raise InputError(f"{key}: the column {missing[0]!r} is missing")
-    table = _plain(table, key)
-    for name in columns.names:
-        if name not in present:
-            is_text = name in (columns.categories or {})
-            nulls = pa.nulls(table.num_rows, pa.string() if is_text else pa.float64())
-            table = table.append_column(name, nulls)
-    if not is_own:
+        raise CorruptError(f"{key}: the file cannot be read: {first_line(error)}") from error
+    texts = frozenset(columns.categories or ())
+    if not table.schema.equals(_plain_schema(requested, texts)):
+        table = _with_all_columns(table, required, columns.names, texts, key)
+    table = _without_nulls(table, key)
+    if own_footer is None:
         table = _in_order_of_delivery(table, key)
     rows = FileRows(table, constant)
     return rows if items is None else _within(rows, items)
 
 
-def _with_absent(table: pa.Table, required: Sequence[str]) -> pa.Table:
-    """The table with the columns that another writer left out, since all their values are null."""
+@lru_cache(maxsize=64)
+def _plain_schema(requested: Sequence[str], texts: frozenset[str]) -> pa.Schema:
+    """What `_with_all_columns` makes: the files that ingest writes have it already."""
+    return pa.schema(
+        [
+            (name, _PLAIN_TYPES.get(name, pa.string() if name in texts else pa.float64()))
+            for name in requested
+        ]
+    )
+
+
+def _with_all_columns(
+    table: pa.Table,
+    required: Sequence[str],
+    further: Sequence[str],
+    texts: frozenset[str],
+    key: str,
+) -> pa.Table:
+    """The table in plain types, with the columns that another writer left out.
+
+    Raises InputError for a column that must be there, and for another type than expected.
+    """
+    present = table.column_names
     for name in required:
-        if name in _MAY_BE_ABSENT and name not in table.column_names:
-            table = table.append_column(name, pa.nulls(table.num_rows, ROW_COLUMNS[name]))
+        if name in present:
+            continue
+        if name not in _MAY_BE_ABSENT:
+            raise InputError(f"{key}: the column {name!r} is missing")
+        table = table.append_column(name, pa.nulls(table.num_rows, ROW_COLUMNS[name]))
+    table = _plain(table, key)
+    for name in further:
+        if name not in present:
+            kind = pa.string() if name in texts else pa.float64()
+            table = table.append_column(name, pa.nulls(table.num_rows, kind))
     return table
 
 
 def _plain(table: pa.Table, key: str) -> pa.Table:
-    """The rows in the types that this program uses, with what empty values mean.
-
-    Raises InputError for another type than expected, and for a row without a date.
-    """
+    """The rows in the types that this program uses. Raises InputError for other types."""
     for place, name in enumerate(table.column_names):
         stored = table.column(place)
         column = stored
@@ -252,12 +266,19 @@ def _plain(table: pa.Table, key: str) -> pa.Table:
             column = plain(stored)
         if name in _TYPE_CHECKS and not _TYPE_CHECKS[name](column.type):
             raise InputError(f"{key}: column {name!r} is of type {stored.type}")
-        if column.null_count and name == "date":
-            raise InputError(f"{key}: column 'date' is empty in {column.null_count:,} rows")
-        if column.null_count and name in _WHEN_NULL:
-            column = pc.fill_null(column, _WHEN_NULL[name])
         if column is not stored:
             table = table.set_column(place, name, column)
+    return table
+
+
+def _without_nulls(table: pa.Table, key: str) -> pa.Table:
+    """The rows with what empty values mean. Raises InputError for a row without a date."""
+    for place, name in enumerate(table.column_names):
+        if (name == "date" or name in _WHEN_NULL) and (nulls := table.column(place).null_count):
+            if name == "date":
+                raise InputError(f"{key}: column 'date' is empty in {nulls:,} rows")
+            filled = pc.fill_null(table.column(place), _WHEN_NULL[name])
+            table = table.set_column(place, name, filled)
     return table
 
 
@@ -306,7 +327,3 @@ def _within(rows: FileRows, items: ItemRange) -> FileRows:
     if items.end is not None:
         mask = pc.and_(mask, pc.less(ids, items.end))
     return FileRows(rows.table.filter(mask), rows.constant)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

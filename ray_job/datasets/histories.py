@@ -22,7 +22,8 @@ from ray_job.data.observations import observation_schema, observations
 from ray_job.data.packs.index import PackIndex, readable_index
 from ray_job.data.packs.packed_rows import PackedRows
 from ray_job.data.packs.reading import ChunkFiles, delivered_before, read_packed
-from ray_job.data.partition import REQUIRED, Columns, FileRows, read_store, row_groups
+from ray_job.data.parquet import row_groups
+from ray_job.data.partition import REQUIRED, Columns, FileRows, read_store
 from ray_job.data.requests import map_in_order
 from ray_job.datasets.blocks import PackedTask, make_blocks
 from ray_job.datasets.store_partitions import StorePartitions

@@ -26,7 +26,7 @@ from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.receipts import BadDelivery
 from ray_job.bucket.storage import Storage
 from ray_job.bucket.widths import KeptWidths
-from ray_job.data import partition
+from ray_job.data import parquet, partition
 from ray_job.data.context import Context
 from ray_job.data.context.tables import ContextTables, open_context
 from ray_job.data.histories import Histories, open_histories, resolve_as_of
@@ -308,6 +308,6 @@ def _row_groups(storage: Storage, path: str) -> list[plan.RowGroup]:
     The store is then one chunk, whose outcome has the reason.
     """
     try:
-        return partition.row_groups(storage, path)
+        return parquet.row_groups(storage, path)
     except (CorruptError, NotFoundError, StorageError):
         return []

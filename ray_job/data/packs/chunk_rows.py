@@ -6,6 +6,7 @@ where it is not null. The operation `add` adds to the sales and replaces the oth
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -153,30 +154,31 @@ class _Runs:
 
 
 def _runs(stores: Sequence[tuple[str, Sequence[FileRows]]], packed: PackedRows | None) -> _Runs:
-    begins: list[Ints] = []
+    begins: list[int] = []
     items: list[str] = []
-    owners: list[Ints] = []
+    owners: list[int] = []
     place = 0
     if packed is not None:
         ends = np.cumsum(packed.item_rows)
-        begins.append(ends - packed.item_rows)
+        begins.extend((ends - packed.item_rows).tolist())
         items.extend(packed.items)
-        owners.append(store_places(stores, packed)[packed.entry_of_items()])
+        owners.extend(store_places(stores, packed)[packed.entry_of_items()].tolist())
         place = packed.table.num_rows
     for owner, (_, files) in enumerate(stores):
         for rows in files:
             if ITEM in rows.constant:
-                starts = np.zeros(1, np.int64)
+                begins.append(place)
+                owners.append(owner)
                 items.append(rows.constant[ITEM])
             else:
                 ids = _column(rows.table, ITEM)
                 changed = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
                 starts = np.concatenate([[0], np.flatnonzero(changed) + 1])
                 items.extend(ids.take(pa.array(starts)).to_pylist())
-            begins.append(place + starts)
-            owners.append(np.full(len(starts), owner))
+                begins.extend((place + starts).tolist())
+                owners.extend(itertools.repeat(owner, len(starts)))
             place += rows.table.num_rows
-    return _Runs(np.concatenate(begins), items, np.concatenate(owners))
+    return _Runs(np.array(begins, np.int64), items, np.array(owners, np.int64))
 
 
 def store_places(stores: Sequence[tuple[str, object]], packed: PackedRows) -> Ints:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ray_job.bucket.errors import CorruptError, InputError, NotFoundError
-from ray_job.data import panel_builder, partition
+from ray_job.data import panel_builder, parquet, partition
 from ray_job.data.partition import Columns, Constants
 from ray_job.plan import ItemRange
 
@@ -149,7 +149,7 @@ def test_ranges_of_items(put, storage):
     items = [f"i{number:03d}" for number in range(100)]
     table = rows(*((item, 1, float(k)) for k, item in enumerate(items)))
     key = put("big", table, row_group_size=10)
-    groups = partition.row_groups(storage, key)
+    groups = parquet.row_groups(storage, key)
     assert [group.first_item for group in groups] == items[::10]
     assert [group.rows for group in groups] == [10] * 10
     bounds = [None, "i025", "i050", None]
@@ -183,7 +183,7 @@ def test_what_cannot_be_read(put, storage):
         with pytest.raises(CorruptError, match="^rubbish: the file cannot be read"):
             partition.read_store(storage, ["rubbish"], COLUMNS, items)
     with pytest.raises(CorruptError, match="^rubbish: "):
-        partition.row_groups(storage, "rubbish")
+        parquet.row_groups(storage, "rubbish")
     key = put("short", rows(("", 1, 1.0)).drop_columns(["sales"]))
     with pytest.raises(InputError, match="^short: the column 'sales' is missing"):
         partition.read_store(storage, [key], COLUMNS)

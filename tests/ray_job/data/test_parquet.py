@@ -82,7 +82,7 @@ def test_a_range_has_the_same_rows_as_the_whole_file(ranged_storage, big, tmp_pa
             expected = whole.filter(pa.compute.greater_equal(ids, first))
             expected = expected.filter(pa.compute.less(expected["item_id"], end))
             assert rows.whole().select(SCHEMA.names).equals(expected)
-        groups = partition.row_groups(storage, KEY)
+        groups = parquet.row_groups(storage, KEY)
         assert [group.first_item for group in groups] == [
             f"i{number:03d}" for number in range(ITEMS)
         ]
