@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import builtins
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -248,18 +248,20 @@ def is_in(storage: Storage, number: int, manifest: Manifest) -> bool:
     return number == manifest.number
 
 
-def delivery_times(created: Mapping[str, datetime], taken: Iterable[int]) -> dict[str, int]:
+def delivery_times(
+    created: Mapping[str, datetime], taken: Collection[int], now: datetime
+) -> dict[str, int]:
     """When each raw file was delivered, in microseconds since 1970, by key.
 
-    This is the object's creation time, moved to a later microsecond where another delivery has the
-    same time: in the order of (created, key) among these files, after those of earlier ingests.
+    Each is later than those of all earlier ingests, which are `taken`: what is brought in later
+    corrects, whatever the clock of its file says. Among these files the order is that of (created,
+    key). The time itself is that of the object's creation where the order allows it, and not later
+    than `now`.
     """
-    used = set(taken)
     times: dict[str, int] = {}
-    last = 0
+    last = max(taken, default=0)
     for key, moment in sorted(created.items(), key=lambda item: (item[1], item[0])):
-        last = max((moment - _EPOCH) // timedelta(microseconds=1), last + 1)
-        while last in used:
-            last += 1
+        microseconds = (min(moment, now) - _EPOCH) // timedelta(microseconds=1)
+        last = max(microseconds, last + 1)
         times[key] = last
     return times

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -41,15 +41,12 @@ from ray_job.data.manifest import (
 from ray_job.data.packs.writing import PackWriter
 from ray_job.data.table_files import ForeignFiles, foreign_files, new_file_name
 from ray_job.ingest.ingest_report import IngestReport
+from ray_job.ingest.new_files import find_new_files
 from ray_job.ingest.plausibility.meaning import check_meaning
 from ray_job.ingest.reading.batch import RawBatch, read_batch, store_delivery_times
-from ray_job.ingest.reading.contents import without_repeated
 from ray_job.ingest.reading.deliveries import (
     Upload,
     check_unchanged,
-    fetch_files,
-    files_to_upload,
-    list_new_objects,
     upload,
 )
 from ray_job.ingest.reading.groups import unreadable
@@ -104,13 +101,20 @@ class IngestAttempt:
         past = read_past(self.storage, 0 if table is None else transaction_version(table, APP_ID))
         foreign = self._foreign_files(table)
         copied = foreign if self.from_batch_data else ()
-        command = Upload(paths, kind, replace, self._adds_up(kind), copied)
-        files, repeated = self._new_files(past, command)
+        command = Upload(paths, kind, replace, copied)
+        new = find_new_files(
+            self.storage,
+            self.settings,
+            self.workspace,
+            past.files,
+            command,
+            self.left_out,
+            self.progress,
+            self._today,
+        )
+        files, repeated = new.files, new.repeated
         warnings = [ForeignFiles.of(foreign).sentence()] if foreign and not copied else []
-        warnings += [
-            f"{file.name} has the same content as {key}, which was ingested before: nothing new"
-            for file, key in repeated
-        ]
+        warnings += new.warnings
         # Copies in raw_data/ become known, so that no later ingest fetches them again.
         known = [file for file, _ in repeated if file.info is not None]
         if not files and not known:
@@ -133,9 +137,8 @@ class IngestAttempt:
 
         Such a file is found by reading each file alone.
         """
-        today = self.now.astimezone(self.settings.zone).date()
         try:
-            batch = read_batch(self.workspace, self.settings, files, schemas, stage, today)
+            batch = read_batch(self.workspace, self.settings, files, schemas, stage, self._today)
             return replace_fields(batch, warnings=check_meaning(self.workspace, batch))
         except (StorecastError, MemoryError):
             raise
@@ -146,7 +149,9 @@ class IngestAttempt:
             for file in files:
                 try:
                     with open_workspace(self.settings) as workspace:
-                        batch = read_batch(workspace, self.settings, [file], schemas, stage, today)
+                        batch = read_batch(
+                            workspace, self.settings, [file], schemas, stage, self._today
+                        )
                         check_meaning(workspace, batch)
                 except StorecastError:
                     continue
@@ -156,25 +161,9 @@ class IngestAttempt:
                 raise
             raise BadFilesError(problems) from error
 
-    def _new_files(
-        self, past: PastIngests, command: Upload
-    ) -> tuple[list[RawFile], list[tuple[RawFile, str]]]:
-        """The new raw files, the oldest first, then the files of the command to upload.
-
-        Files that bring nothing new come apart, with the key of the same content.
-        """
-        pending = files_to_upload(self.storage, command, past.files, self.workspace.folder)
-        objects = list_new_objects(self.storage, past.files, self.left_out)
-        with self.progress.stage("fetch", len(objects), "files") as stage:
-            fetched = fetch_files(self.storage, objects, past.files, self.workspace.folder, stage)
-        files = [*fetched, *pending]
-        staying, keys_of_repeated = without_repeated(files, past.files)
-        repeated = [
-            (file, keys_of_repeated[file.name])
-            for file in files
-            if file.name in keys_of_repeated and file not in staying
-        ]
-        return staying, repeated
+    @property
+    def _today(self) -> date:
+        return self.now.astimezone(self.settings.zone).date()
 
     def _foreign_files(self, table: DeltaTable | None) -> Sequence[ObjectInfo]:
         """The foreign files that are to be brought in, or that a first ingest has to tell."""
@@ -183,9 +172,6 @@ class IngestAttempt:
         paths = [] if table is None else list_files(table)["path"].to_pylist()
         referenced = {partition_key(unquote(path)) for path in paths}
         return foreign_files(self.storage, keys.BATCH_DATA, referenced)
-
-    def _adds_up(self, kind: str) -> bool:
-        return kind == SALES and self.settings.sales.rows == "transactions"
 
     def _schemas(self, table: DeltaTable | None) -> dict[str, pa.Schema]:
         """The schema of each table that exists, by kind."""
@@ -211,7 +197,7 @@ class IngestAttempt:
 
     def _commit(self, past: PastIngests, stored: StoredBatch) -> IngestReport:
         batch = stored.batch
-        times = stored.times(past)
+        times = stored.times(past, self.now)
         store_delivery_times(self.workspace, times)
         for kind in keys.CONTEXT_KINDS:
             if groups := batch.groups_of(kind):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from ray_job.data.manifest import Entry, PastIngests, delivery_times
 from ray_job.ingest.reading.batch import RawBatch
@@ -25,10 +26,10 @@ class StoredBatch:
     def _all_files(self) -> dict[int, RawFile]:
         return {**self.files, **dict(enumerate(self.repeated, max(self.files, default=0) + 1))}
 
-    def times(self, past: PastIngests) -> dict[int, int]:
+    def times(self, past: PastIngests, now: datetime) -> dict[int, int]:
         """The time of each file's delivery, in microseconds since 1970, by file number."""
         created = {file.key: file.stored.created for file in self._all_files.values()}
-        by_key = delivery_times(created, past.delivered)
+        by_key = delivery_times(created, past.delivered, now)
         return {number: by_key[file.key] for number, file in self._all_files.items()}
 
     def entries(self, times: Mapping[int, int]) -> list[Entry]:

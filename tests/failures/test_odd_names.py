@@ -19,11 +19,21 @@ from tests.support.shop import LAST, midnight
 
 NOW = midnight(LAST)
 SALES = b"store_id,date,sales\n7,2026-03-01,5\n"
-DIFFERENT = ["a%20b", "a%2Fb", "a%41", "a\\b", "a[1]", "a]", "a|b", "a^b", "a\nb", "a\tb", "a\x7fb"]
+DIFFERENT = ["a%20b", "a%2Fb", "a%41", "a\\b", "a\nb", "a\tb", "a\x7fb"]
 """Names below which clients find other places."""
 CUT = ["a#b", "a?b", "a//b", "a/../b", "./a", "..", "a\u2028b"]
 """The same in a URL only."""
-ODD = ["a b+c&d=e*f;g'h", 'a"b:c~d%e{f}$g', "%zz@,`<>😀", "ü", "e\u0301", ".a", "-a.", "gs:", " ~ "]
+ODD = [
+    "a b+c&d=e*f;g'h",
+    'a"b:c~d%e{f}$g',
+    "%zz@,`<>😀a[1]b|^",
+    "ü",
+    "e\u0301",
+    ".a",
+    "-a.",
+    "gs:",
+    " ~ ",
+]
 ODD_IN_DIRECTORIES = ["a#b?c", "?"]
 
 

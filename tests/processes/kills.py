@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -168,7 +168,7 @@ def reached(storage: Storage) -> dict[str, Any]:
     histories = open_histories(storage)
     rows = []
     for file in histories.files.to_pylist():
-        table = read_table(storage, file["path"], file["size"])
+        table = read_table(storage, file["path"], file["bytes"])
         rows += [
             (
                 file["store_id"],
@@ -272,7 +272,10 @@ def try_command(command: str, prepared: Path, scratch: Path, every: int) -> Kill
         counts.failures.append(f"undisturbed: {text}")
         return counts
     counts.changes = int(text)
-    _, expected = in_fork(lambda: reached(open_bucket(str(root))))
+    code, expected = in_fork(lambda: reached(open_bucket(str(root))))
+    if code:
+        counts.failures.append(f"undisturbed: {expected}")
+        return counts
     for number in range(1, counts.changes + 1, every):
         fresh()
         code, text = in_fork(lambda n=number: do(n))  # type: ignore[misc]
@@ -284,16 +287,22 @@ def try_command(command: str, prepared: Path, scratch: Path, every: int) -> Kill
             counts.failures.append(f"change {number}: given again: {text}")
             continue
         counts.left += bool(_temporary_files(scratch))
-        _, actual = in_fork(lambda: reached(open_bucket(str(root))))
-        if actual != expected:
-            counts.failures.append(f"change {number}: {_difference(expected, actual)}")
-        age(scratch)
-        code, text = in_fork(lambda: _clean_in(root, temporary))
-        if code:
-            counts.failures.append(f"change {number}: the clean-up failed: {text}")
-        if files := _temporary_files(scratch):
-            counts.failures.append(f"change {number}: left after a clean-up: {files[:3]}")
+        for failure in _failures(root, temporary, scratch, expected):
+            counts.failures.append(f"change {number}: {failure}")
     return counts
+
+
+def _failures(root: Path, temporary: Path, scratch: Path, expected: str) -> Iterator[str]:
+    """What is wrong after the command was given again, and after a clean-up of aged files."""
+    code, actual = in_fork(lambda: reached(open_bucket(str(root))))
+    if code or actual != expected:
+        yield _difference(expected, actual)
+    age(scratch)
+    code, text = in_fork(lambda: _clean_in(root, temporary))
+    if code:
+        yield f"the clean-up failed: {text}"
+    if files := _temporary_files(scratch):
+        yield f"left after a clean-up: {files[:3]}"
 
 
 def _clean_in(root: Path, temporary: Path) -> None:

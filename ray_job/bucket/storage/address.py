@@ -20,7 +20,7 @@ _GCS = "gs://"
 _FILE = "file://"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_READ_DIFFERENTLY = re.compile(r"%[0-9A-Fa-f]{2}|[\\\[\]|^]")
+_READ_DIFFERENTLY = re.compile(r"%[0-9A-Fa-f]{2}|\\")
 _CUTS_URL = re.compile(r"[#?]")
 
 

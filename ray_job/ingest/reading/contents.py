@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from ray_job.bucket.errors import NotFoundError
-from ray_job.bucket.storage import Storage
 from ray_job.data.manifest import KnownFile
-from ray_job.ingest.reading.raw_files import RawFile, content_identity
+from ray_job.ingest.reading.raw_files import RawFile, content_identity, ending_of, has_known_format
 
 _BLOCK = 1 << 20
+_DIGEST = re.compile(r"(.+)-([0-9a-f]{12})", re.DOTALL)
+"""The key of a file, and the beginning of its digest, without the ending."""
 _DAMAGED = (EOFError, zlib.error)
 
 
@@ -62,26 +63,33 @@ def without_repeated(
     return staying, repeated
 
 
-def begins_with_object(storage: Storage, path: Path, key: str, folder: Path) -> bool:
-    """Whether the file at `path` has the content of the object `key`, and more after it."""
-    earlier = folder / ("earlier.gz" if key.lower().endswith(".gz") else "earlier")
+def keys_of_versions(known: Mapping[str, KnownFile]) -> dict[str, list[str]]:
+    """The keys of the files that were given under one name, by the key that the first one got.
+
+    Later ones have a digest in their key. A name may end as those do, such as
+    `tills-202611010800.csv`, so that the digest is compared where the manifest has it.
+    """
+    by_base = {key: [key] for key in known}
+    for key, file in known.items():
+        ending = ending_of(key) if has_known_format(key) else ""
+        match = _DIGEST.fullmatch(key.removesuffix(ending))
+        base = match[1] + ending if match else ""
+        if base in known and match is not None:
+            is_compressed = ending.lower().endswith(".gz")
+            if is_compressed or any(content[:12] == match[2] for content in file.contents):
+                by_base[base].append(key)
+    return by_base
+
+
+def begins_with(path: Path, start: Path) -> bool:
+    """Whether the file at `path` has the content of the file `start`, and perhaps more after it."""
     try:
-        storage.download(key, earlier)
-    except NotFoundError:
-        return False
-    try:
-        return _begins_with(path, earlier)
+        with _opened(path) as longer, _opened(start) as shorter:
+            while block := shorter.read(_BLOCK):
+                if longer.read(len(block)) != block:
+                    return False
     except (*_DAMAGED, gzip.BadGzipFile):
         return False
-    finally:
-        earlier.unlink()
-
-
-def _begins_with(path: Path, start: Path) -> bool:
-    with _opened(path) as longer, _opened(start) as shorter:
-        while block := shorter.read(_BLOCK):
-            if longer.read(len(block)) != block:
-                return False
     return True
 
 

@@ -8,7 +8,6 @@ content under an earlier key is a new raw file.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -20,12 +19,12 @@ from ray_job.bucket.storage.checksums import crc32c_of_file
 from ray_job.bucket.storage.directory import DirectoryStorage
 from ray_job.data.manifest import KnownFile
 from ray_job.data.requests import is_local, map_in_order
-from ray_job.ingest.reading.contents import begins_with_object, content_digest
+from ray_job.ingest.reading.contents import content_digest, keys_of_versions
 from ray_job.ingest.reading.raw_files import (
-    FORMATS,
     UNKNOWN_FORMAT,
     BadFilesError,
     RawFile,
+    ending_of,
     has_known_format,
 )
 from ray_job.progress import Stage
@@ -80,7 +79,7 @@ def fetch_files(
         if isinstance(storage, DirectoryStorage):
             path = storage.root / info.key
         else:
-            path = folder / f"{number}{_ending(info.key)}"
+            path = folder / f"{number}{ending_of(info.key)}"
             try:
                 storage.download(info.key, path)
             except NotFoundError:
@@ -107,14 +106,12 @@ def fetch_files(
 class Upload:
     """The files of a command: their kind, and whether they replace earlier rows.
 
-    `adds_up` tells whether rows are transactions, so that a longer version of an earlier file must
-    replace it. `foreign` are files of batch_data/ that another program wrote: they are copied, too.
+    `foreign` are files of batch_data/ that another program wrote: they are copied, too.
     """
 
     paths: Sequence[Path]
     kind: str
     replaces: bool
-    adds_up: bool
     foreign: Sequence[ObjectInfo] = ()
 
 
@@ -129,7 +126,8 @@ def files_to_upload(
     """
     files: dict[str, RawFile] = {}
     named = [(path, name, str(path)) for path, name in named_paths(command.paths, command.kind)]
-    for path, name, label in [*named, *_foreign_paths(storage, command, known, folder)]:
+    foreign = list(_foreign_paths(storage, command, known, folder))
+    for place, (path, name, label) in enumerate([*named, *foreign]):
         try:
             checksum, status = crc32c_of_file(path), path.stat()
             content = content_digest(path)
@@ -145,7 +143,6 @@ def files_to_upload(
             if pending is not None and pending.checksum == checksum:
                 break
             if stored is None and pending is None:
-                earlier = _versions(key, known) if command.adds_up and not command.replaces else []
                 files[candidate] = RawFile(
                     candidate,
                     label,
@@ -155,9 +152,8 @@ def files_to_upload(
                     None,
                     content,
                     modified=status.st_mtime_ns,
-                    replaced_keys=tuple(
-                        each for each in earlier if begins_with_object(storage, path, each, folder)
-                    ),
+                    version_of=key,
+                    in_place=place >= len(named),
                 )
                 break
         else:
@@ -171,28 +167,19 @@ def _foreign_paths(
     storage: Storage, command: Upload, known: Mapping[str, KnownFile], folder: Path
 ) -> Iterator[tuple[Path, str, str]]:
     """(local file, name in raw_data, key) of each foreign file whose content is not known yet."""
+    by_base = keys_of_versions(known)
     for number, info in enumerate(command.foreign):
         if not has_known_format(info.key):
             continue
-        versions = _versions(keys.raw(command.kind, info.key), known)
-        if versions and any(
-            storage.checksum(info) in known[version].checksums for version in versions
-        ):
+        versions = by_base.get(keys.raw(command.kind, info.key), ())
+        if versions and any(storage.checksum(info) in known[key].checksums for key in versions):
             continue
         if isinstance(storage, DirectoryStorage):
             path = storage.root / info.key
         else:
-            path = folder / f"foreign-{number}{_ending(info.key)}"
+            path = folder / f"foreign-{number}{ending_of(info.key)}"
             storage.download(info.key, path)
         yield path, info.key, info.key
-
-
-def _versions(key: str, known: Mapping[str, KnownFile]) -> list[str]:
-    """The keys of earlier files that commands uploaded under the name of `key`."""
-    ending = _ending(key)
-    stem, suffix = re.escape(key.removesuffix(ending)), re.escape(ending)
-    pattern = re.compile(f"{stem}(-[0-9a-f]{{12}})?{suffix}")
-    return [each for each in known if pattern.fullmatch(each)]
 
 
 def named_paths(paths: Sequence[Path], kind: str) -> list[tuple[Path, str]]:
@@ -240,13 +227,8 @@ def _key_with_digest(key: str, path: Path) -> str:
     """`raw_data/a.csv.gz` → `raw_data/a-<12 hex digits of the content's SHA-256>.csv.gz`."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    ending = _ending(key)
+    ending = ending_of(key)
     return f"{key.removesuffix(ending)}-{digest}{ending}"
-
-
-def _ending(key: str) -> str:
-    """The ending of a raw file's key, as it is written there: `.csv`, `.csv.gz` or `.parquet`."""
-    return next(key[-len(ending) :] for ending in FORMATS if key.lower().endswith(ending))
 
 
 def upload(storage: Storage, file: RawFile) -> RawFile:

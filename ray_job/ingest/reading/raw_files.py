@@ -54,6 +54,8 @@ class RawFile:
     `key` is its key in the bucket, `name` its name in messages, `path` a local file with its
     content. `info` describes the object in the bucket; it is None before the file is uploaded.
     `content` is the SHA-256 of the decompressed content, empty if it cannot be decompressed.
+    `version_of` is the key that a file of a command would have if no other file had it; a file that
+    lies `in_place` takes the place of what had this key.
     `modified` tells whether a file of a command was changed. `plain` is a plain copy of a CSV file
     that is not plain, without its first `skipped` lines. `replaced_keys` are the keys of raw files
     that this one contains and replaces.
@@ -70,6 +72,13 @@ class RawFile:
     plain: Path | None = None
     skipped: int = 0
     replaced_keys: tuple[str, ...] = ()
+    version_of: str = ""
+    in_place: bool = False
+
+    @property
+    def base(self) -> str:
+        """The key that all versions of the file have in common."""
+        return self.version_of or self.key
 
     @property
     def readable(self) -> Path:
@@ -114,6 +123,11 @@ def content_identity(key: str, content: str) -> tuple[str, ...]:
 
 def has_known_format(name: str) -> bool:
     return name.lower().endswith(FORMATS)
+
+
+def ending_of(key: str) -> str:
+    """The ending of a raw file's key, as it is written there: `.csv`, `.csv.gz` or `.parquet`."""
+    return next(key[-len(ending) :] for ending in FORMATS if key.lower().endswith(ending))
 
 
 @contextmanager

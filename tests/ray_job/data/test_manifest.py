@@ -58,14 +58,22 @@ MICROSECOND = timedelta(microseconds=1)
 moments = st.integers(0, 9).map(lambda number: BEGIN + number * MICROSECOND)
 
 
-@given(st.dictionaries(st.text("abc", min_size=1), moments), st.sets(st.integers(-2, 12)))
-def test_every_delivery_has_a_time_of_its_own_in_order(created, offsets):
+@given(
+    st.dictionaries(st.text("abc", min_size=1), moments),
+    st.sets(st.integers(-2, 12)),
+    st.integers(0, 12),
+)
+def test_every_delivery_has_a_time_of_its_own_in_order(created, offsets, until):
     base = (BEGIN - EPOCH) // MICROSECOND
     taken = {base + offset for offset in offsets}
-    times = delivery_times(created, taken)
+    now = BEGIN + until * MICROSECOND
+    times = delivery_times(created, taken, now)
     order = sorted(created, key=lambda key: (created[key], key))
     assert list(times) == order
     assert sorted(times.values()) == list(times.values())
     assert len(set(times.values()) | taken) == len(times) + len(taken)
     for key, moment in created.items():
-        assert times[key] >= (moment - EPOCH) // MICROSECOND
+        assert times[key] >= (min(moment, now) - EPOCH) // MICROSECOND
+        assert times[key] > max(taken, default=0)
+    if times and not taken and until >= 9:
+        assert min(times.values()) == (min(created.values()) - EPOCH) // MICROSECOND

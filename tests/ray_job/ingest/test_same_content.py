@@ -4,6 +4,9 @@ import gzip
 import os
 from datetime import timedelta
 
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 
 from ray_job.bucket.errors import InputError
@@ -259,3 +262,117 @@ def test_a_file_that_is_replaced_while_it_is_read(directory, monkeypatch):
     with pytest.raises(InputError, match="was changed while it was read"):
         directory.ingest(path)
     assert directory.objects() == []
+
+
+def rows_of(*times_and_sales):
+    return "store_id,date,sales\n" + "".join(
+        f"11,2026-11-{moment},{sales}\n" for moment, sales in times_and_sales
+    )
+
+
+FIRST = rows_of(("01 08:00", 5), ("01 08:30", 7), ("02 09:00", 1))
+AGAIN = {
+    "grown in another order": (
+        rows_of(("03 07:00", 4), ("02 09:00", 1), ("01 08:30", 7), ("01 08:00", 5)),
+        {"2026-11-01": 12, "2026-11-02": 1, "2026-11-03": 4},
+    ),
+    "a window that moved on": (
+        rows_of(("02 09:00", 1), ("02 10:00", 3), ("03 07:00", 4)),
+        {"2026-11-01": 12, "2026-11-02": 4, "2026-11-03": 4},
+    ),
+    "other days": (
+        rows_of(("04 09:00", 8)),
+        {"2026-11-01": 12, "2026-11-02": 1, "2026-11-04": 8},
+    ),
+    "other hours of the same day": (
+        rows_of(("02 10:00", 3)),
+        {"2026-11-01": 12, "2026-11-02": 4},
+    ),
+    "a corrected row": (rows_of(("01 08:00", 6), ("01 08:30", 7), ("02 09:00", 1)), None),
+    "a corrected row alone": (rows_of(("01 08:00", 6)), None),
+    "a part of it": (rows_of(("01 08:00", 5)), None),
+}
+
+
+@pytest.mark.parametrize("how", AGAIN)
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
+def test_a_file_that_is_given_again_under_its_name_counts_nothing_twice(tills, how, ending):
+    again, expected = AGAIN[how]
+
+    def content(text):
+        if ending == "parquet":
+            sink = pa.BufferOutputStream()
+            pq.write_table(pa.csv.read_csv(pa.py_buffer(text.encode())), sink)
+            return sink.getvalue().to_pybytes()
+        return gzip.compress(text.encode()) if ending == "csv.gz" else text
+
+    tills.ingest(tills.file(f"till.{ending}", content(FIRST)))
+    path = tills.file(f"till.{ending}", content(again))
+    if expected is None:
+        before = tills.everything()
+        with pytest.raises(InputError, match="reads in two ways; give it another name .*--replace"):
+            tills.ingest(path)
+        assert tills.everything() == before
+        tills.ingest(path, replace=True)
+        assert sum(days(tills).values()) in (14, 7, 6)
+        return
+    tills.ingest(path)
+    assert days(tills) == expected
+    assert tills.ingest().files == tills.ingest(path).files == 0
+
+
+def test_rows_without_a_time_that_differ_are_added_with_a_warning(tills):
+    tills.ingest(tills.file("till.csv", TILL))
+    report = tills.ingest(tills.file("till.csv", "store_id,date,sales\n11,2026-11-01,100\n"))
+    [warning] = report.warnings
+    assert "other rows of the same days than raw_data/till.csv" in warning
+    assert days(tills) == {"2026-11-01": 112.0}
+
+
+def test_a_grown_object_replaces_versions_that_were_uploaded_beside_it(tills):
+    tills.ingest(tills.file("till.csv", TILL))
+    tills.ingest(tills.file("till.csv", f"{TILL}11,2026-11-01,1\n"))
+    assert len(tills.objects("raw_data/")) == 2
+    tills.drop("till.csv", f"{TILL}11,2026-11-01,1\n11,2026-11-01,2\n")
+    tills.ingest()
+    assert days(tills) == {"2026-11-01": 15.0}
+
+
+def test_versions_of_a_file_in_one_ingest_count_once(tills):
+    tills.drop("till.csv", TILL)
+    grown = tills.file("till.csv", f"{TILL}11,2026-11-01,1\n")
+    longest = tills.file("later/till.csv", f"{TILL}11,2026-11-01,1\n11,2026-11-01,2\n")
+    assert tills.ingest(grown, longest).rows == 4
+    assert days(tills) == {"2026-11-01": 15.0}
+    before = tills.everything()
+    assert tills.ingest().files == tills.ingest(longest).files == 0
+    assert tills.everything() == before
+    tills.drop("part.csv", rows_of(("05 08:00", 1), ("06 08:00", 2)))
+    with pytest.raises(InputError, match="reads in two ways"):
+        tills.ingest(tills.file("part.csv", rows_of(("06 08:00", 2), ("06 09:00", 3))))
+
+
+def test_names_that_end_like_a_digest_are_files_of_their_own(tills):
+    for number, name in enumerate(("", "-202611010800", "-202611010900")):
+        tills.ingest(tills.file(f"tills{name}.csv", rows_of(("01 08:00", 5), ("01 09:00", number))))
+    assert days(tills) == {"2026-11-01": 18}
+
+
+def test_an_earlier_version_that_is_gone_from_raw_data_counts_as_replaced(tills):
+    tills.ingest(tills.file("till.csv", TILL))
+    tills.storage.delete("raw_data/till.csv", tills.storage.stat("raw_data/till.csv").generation)
+    tills.ingest(tills.file("till.csv", f"{TILL}11,2026-11-01,1\n"))
+    assert days(tills) == {"2026-11-01": 13.0}
+
+
+@pytest.mark.parametrize("rows", ["daily", "transactions"])
+def test_a_correction_counts_by_when_it_was_brought_in(directory, rows):
+    """Its file is older than what it corrects, as after `cp -p`, or dated in the future."""
+    bucket = directory.with_settings(sales=Sales(rows=rows))
+    for sales, minute in ((5, 10), (6, -10_000), (7, 10_000_000), (8, 0)):
+        bucket.drop("day.csv", f"store_id,date,sales\n1,2026-11-01,{sales}\n", minute=minute)
+        bucket.ingest()
+    assert bucket.rows("sales")[-1] == (8.0,)
+    assert len(bucket.rows("sales")) == (4 if rows == "daily" else 1)
+    (first,), *_ = bucket.rows("delivered_at")
+    assert first <= bucket.rows("delivered_at")[-1][0] < (NOW + timedelta(seconds=1)).isoformat()

@@ -44,7 +44,7 @@ def test_a_file_of_a_directory_that_is_still_written_is_refused(bucket, tmp_path
 
 def test_a_file_is_delivered_once_and_never_over_another(bucket):
     path = bucket.file("a.csv", GOOD)
-    command = Upload([path], "sales", replaces=False, adds_up=False)
+    command = Upload([path], "sales", replaces=False)
     [file] = files_to_upload(bucket.storage, command, {}, bucket.folder)
     check_unchanged(bucket.storage, [file])
     with pytest.raises(NotFoundError, match="not in the bucket yet"):
