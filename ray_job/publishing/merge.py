@@ -27,6 +27,7 @@ from ray_job.bucket.reasons import COVERED, Outcome, ReasonCode
 from ray_job.bucket.receipts import Failure, StoreCounts
 from ray_job.bucket.releases import RELEASE_SCHEMA
 from ray_job.bucket.sanity import is_late
+from ray_job.publishing.row_order import take_rows
 
 _JUDGEMENT = ("outcome", "reason_code", "reason", "attempt")
 
@@ -62,11 +63,14 @@ def merge(
     settled = base_same & (version is not None) & (_numbers(base, at_base) > (version or 0))
     settled &= _take(pc.is_in(base["outcome"], pa.array(COVERED)), at_base)
     from_new = ((at_new >= 0) & (good & ~base_newer)) | (at_base < 0)
-    both = pa.concat_tables([new, base]).combine_chunks()
-    merged = both.take(pa.array(np.where(from_new, at_new, new.num_rows + at_base)))
+    both = pa.concat_tables([new, base])
+    merged = take_rows(both, np.where(from_new, at_new, new.num_rows + at_base))
 
     newly_failed = pa.array((at_new >= 0) & ~good & ~from_new & ~settled)
-    judged = both.take(pa.array(np.where(at_new >= 0, at_new, new.num_rows + at_base)))
+    judged = take_rows(
+        both.select([*_JUDGEMENT, "description"]),
+        np.where(at_new >= 0, at_new, new.num_rows + at_base),
+    )
     for name in _JUDGEMENT:
         merged = _put(merged, name, pc.if_else(newly_failed, judged[name], merged[name]))
     # The description of a store is always the newest one.

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from ray_job.bucket.reasons import COVERED, Outcome, ReasonCode
 from ray_job.data.arrays import Floats, matrix
+from ray_job.publishing.row_order import take_rows
 
 _FEWEST_DAYS = 10
 """Of three weeks; a store with fewer days with sales is not judged."""
@@ -40,7 +41,7 @@ def without_implausible(outcomes: pa.Table, as_of: date) -> pa.Table:
     places = np.flatnonzero(judged.to_numpy(zero_copy_only=False))
     if not len(places):
         return outcomes
-    chosen = outcomes.take(pa.array(places))
+    chosen = take_rows(outcomes.select(["sold", "predicted"]), places)
     reasons = implausible(matrix(chosen["sold"]), matrix(chosen["predicted"]), as_of)
     if not reasons:
         return outcomes

@@ -18,6 +18,7 @@ from ray_job.bucket.reasons import COVERED, Outcome
 from ray_job.bucket.releases import PART_REFERENCE, RELEASE_SCHEMA
 from ray_job.data.arrays import Floats, matrix
 from ray_job.evaluation.sales import SOLD_DECIMALS
+from ray_job.publishing.row_order import by_store
 
 Interval = Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]
 """Computes the bounds of totals from four arrays (stores, days): the three sums of
@@ -45,7 +46,7 @@ def combine(chunks: Sequence[WrittenPart]) -> pa.Table:
     tables = [_with_parts(chunk) for chunk in chunks if chunk.outcomes.num_rows]
     if not tables:
         return _EMPTY
-    table = pa.concat_tables(tables).combine_chunks().sort_by("store_id")
+    table = by_store(pa.concat_tables(tables))
     ids = table["store_id"].to_pylist()
     cut_stores = [store for store, count in Counter(ids).items() if count > 1]
     if not cut_stores:
@@ -56,7 +57,7 @@ def combine(chunks: Sequence[WrittenPart]) -> pa.Table:
         pieces[row["store_id"]].append(row)
     merged = pa.Table.from_pylist([_sum(rows) for rows in pieces.values()], schema=table.schema)
     uncut = table.filter(pc.invert(is_cut))
-    return pa.concat_tables([uncut, merged]).combine_chunks().sort_by("store_id")
+    return by_store(pa.concat_tables([uncut, merged]))
 
 
 def release_rows(
@@ -70,12 +71,14 @@ def release_rows(
     The row of a failed store has its reason and no forecast.
     """
     good = pc.is_in(outcomes["outcome"], pa.array(COVERED))
-    table = pa.concat_tables(
-        [
-            _good_rows(outcomes.filter(good), origin, interval),
-            _failed_rows(outcomes.filter(pc.invert(good))),
-        ]
-    ).sort_by("store_id")
+    table = by_store(
+        pa.concat_tables(
+            [
+                _good_rows(outcomes.filter(good), origin, interval),
+                _failed_rows(outcomes.filter(pc.invert(good))),
+            ]
+        )
+    )
     described = [
         _TO_JSON(descriptions[store]) if store in descriptions else None
         for store in table["store_id"].to_pylist()
