@@ -12,7 +12,7 @@ import pyarrow as pa
 from ray_job.forecasting.task import Task
 from ray_job.plan import NO_FILE, Chunk
 
-_MAX_CHUNKS = 8
+_MAX_CHUNKS = 16
 _BLOCKS_PER_CPU = 1.5
 """A block gets what is left, divided by the number of processors and by this."""
 _CODEC = "zstd"
