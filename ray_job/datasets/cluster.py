@@ -1,4 +1,4 @@
-"""The Ray cluster of a run: the one that is named, or a local one for the time being."""
+"""The connection of a run to a Ray cluster: the one that is named, or a local one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import ray
 
 from ray_job.bucket.errors import RayUnavailableError
+from ray_job.datasets.local_ray import LocalRay
 
-_LOCAL = "local"
 _WARM_UP_IMPORTS = ("ray_job.datasets.worker", "ray.data", "sklearn.ensemble")
 _REACH_SECONDS = 20.0
 _CONNECT_SECONDS = 30.0
@@ -26,40 +26,40 @@ _CONNECT_SECONDS = 30.0
 
 
 @contextmanager
-def cluster() -> Iterator[None]:
-    """Connect to the cluster that `RAY_ADDRESS` names, or start a local one until the exit.
+def cluster(local: LocalRay | None = None) -> Iterator[None]:
+    """Connect to the cluster that `RAY_ADDRESS` names, or to a local one, which ends at the exit.
 
-    Ray sets the variable for the driver of a Ray job, and KubeRay sets it in its containers. A
-    cluster that merely runs on this machine belongs to somebody else: it may lack our code, and may
-    end at any time. Raises RayUnavailableError within a minute where the named cluster cannot be
-    reached, and where a local one cannot be started.
+    `local` is one that has begun to start. Ray sets the variable for the driver of a Ray job, and
+    KubeRay sets it in its containers. A cluster that merely runs on this machine belongs to
+    somebody else: it may lack our code, and may end at any time. Raises RayUnavailableError within
+    a minute where the named cluster cannot be reached, and where a local one cannot be started.
     """
     if ray.is_initialized():
         yield
         return
-    address = os.environ.get("RAY_ADDRESS") or _LOCAL
-    if address == _LOCAL:
-        _start()
-    else:
-        _connect(address)
-    try:
-        if address == _LOCAL:
+    # By default Ray Data starts an actor in each cluster that counts what its users do.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    named = os.environ.get("RAY_ADDRESS")
+    with ExitStack() as until_end:
+        if local is None and not named:
+            local = LocalRay()
+        if local is None:
+            _connect(str(named))
+        else:
+            until_end.callback(local.end)
+            _connect_to_local(local.address())
+        until_end.callback(ray.shutdown)
+        if local is not None:
             _warm_up()
         yield
-    finally:
-        ray.shutdown()
 
 
-def _start() -> None:
+def _connect_to_local(address: str) -> None:
     try:
-        # The dashboard takes seconds to start, and would end with this process.
-        ray.init(_LOCAL, logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:
         ray.shutdown()
-        text = _first_line(error)
-        if "AF_UNIX path length" in text:
-            text += "; set TMPDIR to a shorter path"
-        raise RayUnavailableError(f"a local Ray cannot be started: {text}") from error
+        raise RayUnavailableError(f"a local Ray cannot be started: {_first_line(error)}") from error
 
 
 def _connect(address: str) -> None:

@@ -1,4 +1,4 @@
-"""An executor that starts Ray while a run reads its inputs, and not where nothing is to be done.
+"""An executor that starts Ray while a run reads its inputs, and ends it while the run publishes.
 
 A run that has a mistake in its request, or nothing left to do, ends without the seconds that the
 start of Ray takes. Until then this module does not import the modules that import ray.
@@ -7,11 +7,13 @@ start of Ray takes. Until then this module does not import the modules that impo
 from __future__ import annotations
 
 import os
-import threading
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+
+from ray_job.datasets.local_ray import LocalRay
 
 if TYPE_CHECKING:
     from ray_job.execution.executor import Executor
@@ -19,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class RayOnDemand:
-    """A context that disconnects from Ray at its end, if it has connected."""
+    """A context that disconnects from Ray at its end, and ends the Ray that it started."""
 
     def __init__(self) -> None:
-        self._local: _LocalRay | None = None
-        self._connection = ExitStack()
+        self._local: LocalRay | None = None
+        self._until_end = ExitStack()
         self._executor: Executor | None = None
 
     def __enter__(self) -> Self:
@@ -35,61 +37,30 @@ class RayOnDemand:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        if self._local is not None:
-            self._local.end()
-        return self._connection.__exit__(error_type, error, traceback)
+        return self._until_end.__exit__(error_type, error, traceback)
 
     def start(self) -> None:
-        """Begin to start a local Ray in the background; `run` waits for it.
+        """Begin to start a local Ray in the background; `run` waits for it. Idempotent.
 
-        A cluster that `RAY_ADDRESS` names is there already, and `run` connects to it.
+        `run` uses the Ray that this process is connected to, and connects to the cluster that
+        `RAY_ADDRESS` names: those are there already.
         """
-        if self._local is None and not os.environ.get("RAY_ADDRESS"):
-            self._local = _LocalRay()
+        ray = sys.modules.get("ray")
+        is_there = os.environ.get("RAY_ADDRESS") or (ray is not None and ray.is_initialized())
+        if self._local is None and not is_there:
+            self._local = LocalRay()
+            self._until_end.callback(self._local.end)
 
     def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
-        """See `Executor.run`. The first call waits for Ray, connects to it, or starts it."""
-        if self._local is not None:
-            self._local.wait()
+        """See `Executor.run`. The first call waits for Ray, and connects to it."""
         if self._executor is None:
+            self.start()
             from ray_job.datasets import cluster, executor  # noqa: PLC0415 - loads Ray: slow
 
-            self._connection.enter_context(cluster.cluster())
+            self._until_end.enter_context(cluster.cluster(self._local))
             self._executor = executor.RayExecutor()
         yield from self._executor.run(tasks, spec)
 
-
-class _LocalRay:
-    """A local Ray that a thread starts and ends.
-
-    The kernel ends Ray's processes with the thread that started them, so it waits until `end`.
-    """
-
-    def __init__(self) -> None:
-        self._ready = threading.Event()
-        self._over = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._serve, name="local-ray", daemon=True)
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Return once Ray is there. Raises what its start raised."""
-        self._ready.wait()
-        if self._error is not None:
-            raise self._error
-
     def end(self) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _serve(self) -> None:
-        try:
-            from ray_job.datasets import cluster  # noqa: PLC0415 - loads Ray: slow
-
-            with cluster.cluster():
-                self._ready.set()
-                self._over.wait()
-        except BaseException as error:  # noqa: BLE001 - raised by `wait`, where it is seen
-            self._error = error
-        finally:
-            self._ready.set()
+        """Give Ray back before the context ends. No `run` may follow."""
+        self._until_end.close()

@@ -54,6 +54,7 @@ def run_job(
             clock=clock,
             progress=progress,
             expect_work=executor.start,
+            work_done=executor.end,
         )
     emit_run_finished(receipt)
     return receipt

@@ -30,7 +30,7 @@ from ray_job.data import parquet, partition
 from ray_job.data.context import Context
 from ray_job.data.context.tables import ContextTables, open_context
 from ray_job.data.histories import Histories, open_histories, resolve_as_of
-from ray_job.data.packs.index import index_or_reason
+from ray_job.data.packs.index import readable_index
 from ray_job.data.store_days import RowMeaning
 from ray_job.execution import execute
 from ray_job.features.trading import closed_weekdays_of_chain, weekly_data
@@ -116,12 +116,14 @@ def prepare(
 ) -> RunPlan:
     """Read the inputs and plan. Writes nothing but, with `keep_widths`, the widths of intervals.
 
-    `expect_work` is called as soon as the request and the histories say that there will be chunks
-    to forecast: nothing was published for the as-of yet, or the caller insists. Raises InputError
-    where an input is missing, for unknown stores and for weekly data.
+    `expect_work` is called as soon as it is likely that there will be chunks to forecast, and again
+    once it is known: nothing was published for the as-of yet, or the caller insists. Raises
+    InputError where an input is missing, for unknown stores and for weekly data.
     """
     current, _ = pointer.read(storage)
     requested = _requested_as_of(request, current)
+    if _is_due(request, requested, current, now.astimezone(settings.zone).date()):
+        expect_work()
     histories = open_histories(storage)
     schedule = Schedule(settings.zone, settings.deadline)
     as_of = resolve_as_of(requested, histories, schedule, now)
@@ -180,7 +182,6 @@ def prepare(
         widths="" if widths.widths.is_neutral else sha256(widths.widths.to_bytes()),
         similar={store: sales.digest() for store, sales in similar.items()},
     )
-    packs, packs_unread = index_or_reason(storage)
     spec = RunSpec(
         bucket=storage.url,
         basis=basis,
@@ -192,7 +193,7 @@ def prepare(
         widths=widths.widths,
         stock=stock,
         similar=similar,
-        packs=packs,
+        packs=readable_index(storage),
     )
     chunks = _plan_chunks(storage, settings, histories, basis, request.stores)
     planned_chunks = execute.with_existing_parts(
@@ -210,20 +211,15 @@ def prepare(
         planned_chunks=planned_chunks,
         expected=expected,
         current=current,
-        warnings=_warnings(histories, packs_unread),
+        warnings=_warnings(histories),
         widths=widths,
     )
 
 
-def _warnings(histories: Histories, packs_unread: str | None) -> tuple[str, ...]:
+def _warnings(histories: Histories) -> tuple[str, ...]:
     """What somebody should look at. It does not stop the run."""
-    sentences = [histories.foreign_files.sentence()]
-    if packs_unread is not None:
-        sentences.append(
-            f"the packs of histories cannot be read ({packs_unread}): each store is read from its"
-            " partition, which takes longer and changes no forecast"
-        )
-    return tuple(sentence for sentence in sentences if sentence)
+    sentence = histories.foreign_files.sentence()
+    return (sentence,) if sentence else ()
 
 
 def is_hindsight(run_plan: RunPlan, settings: Settings, now: datetime) -> bool:
@@ -244,6 +240,18 @@ def _requested_as_of(request: RunRequest, current: Pointer) -> date | None:
     if entry is None:
         raise NothingPublishedError("--as-of current: nothing was published yet")
     return entry.as_of
+
+
+def _is_due(request: RunRequest, requested: date | None, current: Pointer, today: date) -> bool:
+    """Whether a night without a mistake has work: before the histories are listed, which takes a
+    second for 100,000 stores.
+
+    With a list of stores a mistake is likelier, and should be told at once.
+    """
+    if request.stores is not None:
+        return False
+    newest = today - _DAY if requested is None else requested
+    return newest < today and newest not in current.dates
 
 
 def _refuse_unknown_stores(

@@ -69,6 +69,7 @@ def run(
     clock: Callable[[], float],
     progress: Progress,
     expect_work: Callable[[], None] = nothing,
+    work_done: Callable[[], None] = nothing,
 ) -> Receipt:
     """Do a run. Its receipt is in the bucket when this returns.
 
@@ -77,8 +78,9 @@ def run(
     Where the model cannot be loaded or Ray cannot be reached, a receipt of status "failed" is
     written before UnusableModelError or RayUnavailableError is raised. A run for the current
     release does nothing as long as nothing was published; the first night publishes.
-    `expect_work` is called once it is known that there are chunks to forecast, while the run still
-    reads its inputs: an executor that takes seconds to start can begin.
+    `expect_work` is called once it is likely that there are chunks to forecast, while the run still
+    reads its inputs: an executor that takes seconds to start can begin. `work_done` is called when
+    the last chunk is there, before the run publishes: such an executor can end meanwhile.
     """
     began = clock()
     try:
@@ -92,6 +94,7 @@ def run(
                 clock=clock,
                 progress=progress,
                 expect_work=expect_work,
+                work_done=work_done,
             )
     except NothingPublishedError:
         message = "nothing was published yet: the first night publishes"
@@ -120,6 +123,7 @@ def _run(
     clock: Callable[[], float],
     progress: Progress,
     expect_work: Callable[[], None],
+    work_done: Callable[[], None],
 ) -> Receipt:
     stopwatch = Stopwatch(clock)
     began = clock()
@@ -138,6 +142,7 @@ def _run(
             PATIENCE.pass_on(run_plan.spec.run_id)
             if run_plan.table_version > planned_version:
                 results = _execute(storage, run_plan, executor, progress, request)
+    work_done()
     with stopwatch.stage("publish"):
         rows = _rows(run_plan, results, request)
     with stopwatch.stage("score"):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -117,26 +116,17 @@ class DirectoryStorage:
             return crc32c_of_file(self.root / info.key)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        # Paths are joined as texts: a `Path` for each of 100,000 objects would take seconds.
-        root = str(self.root)
-        folder = os.path.join(root, prefix.rpartition("/")[0]).rstrip("/")  # noqa: PTH118
+        folder = self.root / prefix.rpartition("/")[0]
         with _translated_errors(prefix):
             paths = sorted(
-                key
+                (Path(parent) / name).relative_to(self.root).as_posix()
                 for parent, names in _walk(folder)
                 for name in names
                 if not name.startswith(_TEMPORARY)
-                and (key := f"{parent}/{name}"[len(root) + 1 :]).startswith(prefix)
             )
         for key in paths:
-            try:
-                status = os.stat(f"{root}/{key}")  # noqa: PTH116
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                raise StorageError(f"{key}: {error.strerror or error}") from error
-            if stat.S_ISREG(status.st_mode):
-                yield _info(key, status)
+            if key.startswith(prefix) and (info := self.stat(key)) is not None:
+                yield info
 
     def create(self, key: str, data: bytes) -> None:
         keys.check(key)
@@ -269,7 +259,7 @@ def _is_temporary(path: Path) -> bool:
     return path.parent.name == "_delta_log" and _DELTA_TEMPORARY.search(path.name) is not None
 
 
-def _walk(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Each folder at and below `folder`, with the names of its files.
 
     Linked folders are followed, each folder once. A folder that is deleted meanwhile has no files;

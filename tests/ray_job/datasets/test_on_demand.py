@@ -1,31 +1,38 @@
 """Ray begins to start while a run reads its inputs, and only where there is something to do."""
 
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import ray
 
 from ray_job.bucket.errors import InputError, RayUnavailableError
-from ray_job.datasets import cluster
 from ray_job.datasets.on_demand import RayOnDemand
+from ray_job.nightly import prepare as preparing
 from ray_job.nightly.prepare import RunRequest, prepare
 from ray_job.nightly.run import run
 from ray_job.progress import SilentProgress
+from tests.support.processes import environment_without_ray
 from tests.support.shop import LAST, midnight
 
 DAY = timedelta(days=1)
 
 
 @pytest.mark.parametrize(
-    ("request_", "calls"),
+    ("request_", "is_expected"),
     [
-        (RunRequest(as_of=LAST), 0),
-        (RunRequest(as_of=LAST, force=True), 1),
-        (RunRequest(as_of=LAST - DAY), 1),
-        (RunRequest(as_of="current"), 0),
+        (RunRequest(as_of=LAST), False),
+        (RunRequest(as_of=LAST, force=True), True),
+        (RunRequest(as_of=LAST - DAY), True),
+        (RunRequest(as_of="current"), False),
     ],
 )
-def test_work_is_expected_where_nothing_is_published(shop, request_, calls):
+def test_work_is_expected_where_nothing_is_published(shop, request_, is_expected):
     shop.run(LAST)
     expected = []
     prepare(
@@ -35,7 +42,25 @@ def test_work_is_expected_where_nothing_is_published(shop, request_, calls):
         midnight(LAST),
         expect_work=lambda: expected.append(1),
     )
-    assert len(expected) == calls
+    assert bool(expected) == is_expected
+
+
+def test_work_is_expected_before_the_histories_are_listed(shop, monkeypatch):
+    expected = []
+
+    def listed(_storage):
+        assert expected
+        raise InputError("listed")
+
+    monkeypatch.setattr(preparing, "open_histories", listed)
+    with pytest.raises(InputError, match="listed"):
+        prepare(
+            shop.storage,
+            shop.settings,
+            RunRequest(),
+            midnight(LAST),
+            expect_work=lambda: expected.append(1),
+        )
 
 
 @pytest.mark.parametrize(
@@ -63,27 +88,70 @@ def test_a_night_waits_for_the_ray_that_was_started(shop):
             clock=lambda: 0.0,
             progress=SilentProgress(),
             expect_work=executor.start,
+            work_done=executor.end,
         )
         executor.start()
     assert receipt.status == "published"
     assert ray.is_initialized(), "the Ray of somebody else was ended"
 
 
-def test_what_the_start_raises_is_raised_by_the_first_task(monkeypatch):
+@pytest.fixture
+def no_ray(monkeypatch):
+    """As if this process were connected to no Ray, and none were named."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
 
-    def unavailable():
-        raise RayUnavailableError("a local Ray cannot be started: no space")
 
-    monkeypatch.setattr(cluster, "cluster", unavailable)
+@pytest.mark.usefixtures("no_ray")
+def test_a_start_that_fails_is_told_by_the_first_task(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "nowhere"))
     with RayOnDemand() as executor:
         executor.start()
-        with pytest.raises(RayUnavailableError, match="no space"):
+        with pytest.raises(RayUnavailableError, match=r"cannot be started: .*nowhere"):
             next(executor.run([], None))
 
 
-def test_a_start_that_fails_unseen_disturbs_nobody(monkeypatch):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(cluster, "cluster", lambda: 1 / 0)
+@pytest.mark.usefixtures("no_ray")
+def test_a_start_that_fails_unseen_disturbs_nobody(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "nowhere"))
     with RayOnDemand() as executor:
         executor.start()
+
+
+def processes_in(folder):
+    """The processes of the Ray that lies in a folder."""
+    named = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command_line = (process / "cmdline").read_bytes().decode().replace("\0", " ")
+            if str(folder) in command_line:
+                named.append(command_line)
+    return named
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("ends", ["by itself", "killed"])
+def test_nothing_of_a_local_ray_outlives_its_run(ends):
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        code = (
+            "import sys; from ray_job.datasets.local_ray import LocalRay\n"
+            "ray = LocalRay(); print(ray.address(), flush=True); sys.stdin.readline(); ray.end()"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=environment_without_ray(RAY_TMPDIR=folder),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout.readline().strip().rpartition(":")[2].isdigit()
+            assert processes_in(folder)
+            if ends == "killed":
+                process.kill()
+        deadline = time.monotonic() + 20
+        while processes_in(folder) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not processes_in(folder)
+        if ends == "by itself":
+            assert not list(Path(folder).iterdir())

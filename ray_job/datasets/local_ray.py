@@ -1,0 +1,135 @@
+"""A Ray of one node on this machine: processes of their own, for as long as a run needs it.
+
+`ray.init` starts Ray's processes inside of the driver, where they compete with the plan for
+Python's lock, and its end waits a second for a monitor that a single node does not need. `ray
+start` always opens the fixed port of Ray's client server. So a child process makes the node by the
+class that both of them use. This module imports Ray in the child only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from ray_job.bucket.errors import RayUnavailableError
+from ray_job.data.requests import WORKING_FOLDER
+
+_START_SECONDS = 120.0
+_POLL_SECONDS = 0.02
+_ADDRESS = "address"
+_LOG = "start.log"
+
+
+class LocalRay:
+    """Begins to start with the object. `address` waits for it, `end` ends all of its processes.
+
+    They end with this process, too, however it ends. What a killed one leaves is its folder, which
+    clean-up deletes.
+    """
+
+    def __init__(self) -> None:
+        self._folder = _base() / f"{WORKING_FOLDER}{os.getpid()}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._error: OSError | None = None
+        try:
+            shutil.rmtree(self._folder, ignore_errors=True)  # of an earlier process of this id
+            self._folder.mkdir(mode=0o700)
+            self._process = self._begin()
+        except OSError as error:
+            self._error = error
+
+    def address(self) -> str:
+        """`host:port` of Ray, once it is there. Raises RayUnavailableError where it never is."""
+        deadline = time.monotonic() + _START_SECONDS
+        while self._process is not None and time.monotonic() < deadline:
+            is_over = self._process.poll() is not None
+            with suppress(FileNotFoundError):
+                return Path(self._folder, _ADDRESS).read_text()
+            if is_over:
+                break
+            time.sleep(_POLL_SECONDS)
+        raise RayUnavailableError(f"a local Ray cannot be started: {self._reason()}")
+
+    def end(self) -> None:
+        """End the processes and remove their folder. Idempotent."""
+        if self._process is not None and self._process.returncode is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        with Path(self._folder, _LOG).open("wb") as log:
+            return subprocess.Popen(  # noqa: S603 - our own module
+                [sys.executable, "-m", __name__, str(self._folder)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": _import_path()},
+                start_new_session=True,
+            )
+
+    def _reason(self) -> str:
+        """What went wrong: the last line that Ray wrote names it."""
+        if self._process is None:
+            return str(self._error)
+        if self._process.returncode is None:
+            return f"it is not there after {_START_SECONDS:.0f} s"
+        lines = Path(self._folder, _LOG).read_text(errors="replace").strip().splitlines()
+        text = lines[-1].rstrip(".") if lines else f"exit code {self._process.returncode}"
+        if "AF_UNIX path length" in text:
+            text += "; set TMPDIR to a shorter path"
+        return text
+
+
+def _import_path() -> str:
+    """Where the child finds this package, which need not be installed."""
+    ours = str(Path(__file__).parents[2])
+    return os.pathsep.join(filter(None, (ours, os.environ.get("PYTHONPATH"))))
+
+
+def _base() -> Path:
+    """The folder that Ray makes its own in. Paths of sockets are short, above all on macOS."""
+    folder = os.environ.get("RAY_TMPDIR")
+    return Path(folder or ("/tmp" if sys.platform == "darwin" else tempfile.gettempdir()))  # noqa: S108
+
+
+def _serve(folder: Path) -> None:
+    """Start Ray's processes and write the address; end them all when standard input ends."""
+    # Ray has no public way to start a node without its monitors. Its version is pinned.
+    from ray._private.node import Node  # noqa: PLC0415 - not in the driver
+    from ray._private.parameter import RayParams  # noqa: PLC0415 - not in the driver
+
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
+    parameters = RayParams(
+        temp_dir=str(folder),
+        gcs_server_port=0,
+        dashboard_agent_listen_port=0,  # of several runs at once, all but one wait for the default
+        include_dashboard=False,
+        include_log_monitor=False,  # type: ignore[arg-type]
+        no_monitor=True,
+    )
+    node = Node(parameters, head=True, shutdown_at_exit=False, spawn_reaper=False)
+    unnamed = folder / f"{_ADDRESS}.tmp"
+    unnamed.write_text(node.gcs_address)
+    unnamed.rename(folder / _ADDRESS)
+    threading.Event().wait()
+
+
+def _end_with_parent(folder: Path) -> None:
+    # Not by sys.stdin, whose lock would make the end of a failed start fail in another way.
+    while os.read(0, 1):
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]))
