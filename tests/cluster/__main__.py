@@ -13,16 +13,34 @@ Where the machine lacks something, `up` and `test` say what, and end without an 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-from tests.cluster import build, control_plane, namespaces, project, seed
-from tests.cluster.places import DEFAULT_KUBERAY, HERE, KUBECONFIG, REPORT, ROOT, kuberay_versions
+from tests.cluster import build, control_plane, images, namespaces, previous, seed
+from tests.cluster.places import (
+    CACHE,
+    DEFAULT_KUBERAY,
+    HERE,
+    KUBECONFIG,
+    REPORT,
+    ROOT,
+    kuberay_versions,
+)
+from tests.cluster.processes import LOGS
+
+LOGS_OF_FAILURE = CACHE / "log"
+_UPGRADE = {HERE, HERE.relative_to(ROOT), Path("tests/cluster/test_upgrade.py")}
+"""Arguments of pytest with which the tests of an upgrade are run."""
 
 
-def up(kuberay: str) -> bool:
-    """Start the cluster with the project's images and KubeRay. False if this machine cannot."""
+def up(kuberay: str, *, with_previous: bool = False) -> bool:
+    """Start the cluster with the project's images and KubeRay. False if this machine cannot.
+
+    `with_previous`: with the images of an earlier version, too, for the tests of an upgrade.
+    """
     obstacle = namespaces.obstacle()
     if obstacle is not None:
         say(f"skipped: {obstacle}")
@@ -35,15 +53,19 @@ def up(kuberay: str) -> bool:
         say(f"KubeRay {kuberay} is not built; there are {', '.join(kuberay_versions())}")
         return False
     began = time.monotonic()
-    archives = [project.build_pause_image(), project.build_system_image(kuberay)]
-    archives += project.build_images().values()
+    archives = images.build_system(kuberay) + images.build_project()
+    if with_previous:
+        archives += previous.build()
     seed.make()
     say(f"images and data: {time.monotonic() - began:.0f} s")
     namespaces.create()
     try:
         inside("up", kuberay, *map(str, archives))
     except subprocess.CalledProcessError:
-        say(f"it did not come up; its logs were in {project.STATE / 'log'}")
+        shutil.rmtree(LOGS_OF_FAILURE, ignore_errors=True)
+        shutil.copytree(LOGS, LOGS_OF_FAILURE)
+        namespaces.end()
+        say(f"it did not come up; its logs are in {LOGS_OF_FAILURE}")
         raise
     say(f"KubeRay {kuberay} runs: {time.monotonic() - began:.0f} s")
     return True
@@ -52,7 +74,8 @@ def up(kuberay: str) -> bool:
 def test(arguments: list[str]) -> int:
     """pytest inside the namespaces; ends the cluster that it started."""
     was_up = namespaces.init() is not None
-    if not up(os.environ.get("KUBERAY", DEFAULT_KUBERAY)):
+    asks_for_upgrade = any(Path(name.partition("::")[0]) in _UPGRADE for name in arguments)
+    if not up(os.environ.get("KUBERAY", DEFAULT_KUBERAY), with_previous=asks_for_upgrade):
         return 0
     try:
         code = run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments])

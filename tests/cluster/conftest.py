@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,10 +15,9 @@ from ray_job.bucket import keys, receipts
 from ray_job.bucket.storage import open_bucket
 from tests.cluster import inside, nightly_job, objects, processes, project, seed
 from tests.cluster.places import BUCKET, KUBECONFIG, REPORT, STORAGE
+from tests.cluster.project import MANAGER
 from tests.fake_gcs import FakeGcs
 from tests.k8s.support.nights import YESTERDAY
-
-MANAGER = "manager@example.com"
 
 
 def pytest_collection_modifyitems(items):
@@ -50,11 +51,11 @@ def bucket(storage_server):
     return open_bucket(f"gs://{BUCKET}")
 
 
-def fill(server: FakeGcs) -> None:
-    """The chain, and a manager who may see all of it."""
+def fill(server: FakeGcs, folder: Path = project.SEED) -> None:
+    """The chain of that folder, and a manager who may see all of it."""
     server.reset()
     server.create_bucket(BUCKET)
-    for key, body in seed.objects().items():
+    for key, body in seed.objects(folder).items():
         server.put(BUCKET, key, body)
     grant = {"issuer": "https://cloud.google.com/iap", "email": MANAGER, "stores": "*"}
     server.put(BUCKET, keys.GRANTS, json.dumps({"grants": [grant]}).encode())
@@ -84,6 +85,27 @@ def clean_night(set_up, bucket):
     nightly_job.clean()
 
 
+@pytest.fixture(scope="session")
+def published_bucket():
+    """Every object of the bucket after an earlier night, once one has run for `served`."""
+    return {}
+
+
+@pytest.fixture
+def served(clean_night, storage_server, published_bucket, ask):
+    """An earlier night was published, and the API answers with it: the path of a forecast."""
+    if not published_bucket:
+        night = nightly_job.finish(nightly_job.start(as_of=YESTERDAY - timedelta(days=2)))
+        assert night.exit_codes == [0], night.log
+        published_bucket.update(storage_server.snapshot(BUCKET))
+        nightly_job.clean()
+    for key, body in published_bucket.items():
+        storage_server.put(BUCKET, key, body)
+    path = "/v1/stores/s002/forecast"
+    processes.wait_until(120, "an answer", lambda: ask(path).status_code == httpx.codes.OK, 1)
+    return path
+
+
 @pytest.fixture
 def published_receipts(bucket):
     """The receipts of last night that were published."""
@@ -98,17 +120,12 @@ def published_receipts(bucket):
 def ask():
     """Ask the API through its Service as a manager whom Identity-Aware Proxy let in."""
 
-    def call(path, email=MANAGER, **options):
-        headers = {"x-goog-iap-jwt-assertion": project.iap_token(email, time.time())}
+    def call(path, email=MANAGER, audience=project.IAP_AUDIENCE):
+        headers = project.signed_in(email, audience=audience)
         try:
-            return httpx.get(f"http://{address()}{path}", headers=headers, timeout=30, **options)
+            return httpx.get(f"{objects.api_url()}{path}", headers=headers, timeout=30)
         except httpx.ConnectError:  # no pod is ready: the Service has no endpoint
-            return httpx.Response(httpx.codes.SERVICE_UNAVAILABLE)
-
-    def address():
-        service = objects.get("service", "storecast-api")
-        assert service is not None
-        return service["spec"]["clusterIP"]
+            return httpx.Response(httpx.codes.SERVICE_UNAVAILABLE, json={})
 
     return call
 

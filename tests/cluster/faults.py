@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
+from ray_job.submit.rayjob import night_name
 from tests.cluster import nightly_job, objects, processes
-from tests.cluster.nightly_job import RAYJOB
 from tests.cluster.places import BUCKET
 from tests.fake_gcs import FakeGcs, Fault
+from tests.k8s.support.nights import YESTERDAY
 
 PHASES = ("new", "head", "driver", "publishing")
+AS_OF = YESTERDAY - timedelta(days=1)
+"""The night that is struck: so that there is a next one."""
+RAYJOB = night_name(AS_OF)
 AWAY_SECONDS = 20
 """How long the API server or the kubelet is away."""
 
@@ -46,17 +51,23 @@ FAULTS = (
 )
 
 
-def prepare(phase: str, gcs: FakeGcs) -> None:
-    """Make a phase long enough to be met: the pointer's move takes some seconds more."""
+def prepare(phase: str, gcs: FakeGcs) -> set[str]:
+    """Make a phase long enough to be met: the pointer's move takes some seconds more.
+
+    Returns the releases that there are.
+    """
     if phase == "publishing":
         gcs.faults.add(Fault("stall", op="insert", key="results/current.json", seconds=5))
+    return _releases(gcs)
 
 
-def wait_for(phase: str, gcs: FakeGcs) -> None:
+def wait_for(phase: str, gcs: FakeGcs, before: set[str]) -> None:
     """Wait until the night is in a phase; "publishing" is between a release and its pointer."""
     if phase != "publishing":
-        nightly_job.wait_for_phase(phase)
+        nightly_job.wait_for_phase(phase, rayjob=RAYJOB)
         return
-    processes.wait_until(
-        nightly_job.PATIENCE, "a release", lambda: gcs.keys(BUCKET, "results/releases/"), 0.05
-    )
+    processes.wait_until(nightly_job.PATIENCE, "a release", lambda: _releases(gcs) - before, 0.05)
+
+
+def _releases(gcs: FakeGcs) -> set[str]:
+    return set(gcs.keys(BUCKET, "results/releases/"))

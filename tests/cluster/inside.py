@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from tests.cluster import control_plane, nodes, processes, project
 from tests.cluster.places import BIN, HERE, NAMESPACE, STATE
@@ -16,14 +16,14 @@ _KUBERAY = STATE / "kuberay"
 def start_cluster(kuberay: str, archives: list[str]) -> None:
     """The control plane, a node with these images, DNS, KubeRay's operator, and the firewall."""
     _KUBERAY.write_text(kuberay)
+    nodes.ARCHIVES.write_text(json.dumps(archives))
     began = time.monotonic()
     control_plane.up()
     for path in (BIN / f"crds-{kuberay}", HERE / "manifests" / "google-kinds.yaml"):
         kubectl("apply", "--server-side", "--filename", path)
     say(f"the API server answers: {time.monotonic() - began:.0f} s")
     nodes.start_containerd(nodes.FIRST)
-    for archive in archives:
-        nodes.import_image(nodes.FIRST, Path(archive))
+    nodes.import_images(nodes.FIRST)
     say(f"images are imported: {time.monotonic() - began:.0f} s")
     nodes.start_kubelet(nodes.FIRST)
     nodes.start_proxy()

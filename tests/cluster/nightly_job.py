@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from ray_job.submit.rayjob import night_name
 from tests.cluster import objects
 from tests.cluster.objects import Resource
 from tests.cluster.places import BUCKET, NAMESPACE, REPORT
@@ -19,8 +20,8 @@ from tests.cluster.processes import wait_until
 from tests.k8s.support.nights import YESTERDAY
 
 CRON = "storecast-nightly"
-RAYJOB = f"storecast-{YESTERDAY:%Y%m%d}"
-"""The name of the night's first RayJob."""
+RAYJOB = night_name(YESTERDAY)
+"""The name of the newest night's first RayJob."""
 PATIENCE = 900
 """Seconds that a night may take on a busy machine."""
 
@@ -56,12 +57,13 @@ class NightlyJob:
 def start(
     name: str = "night",
     *,
+    cron_job: str = CRON,
     as_of: date | None = None,
     options: tuple[str, ...] = (),
     change: Callable[[Resource], None] = lambda _job: None,
 ) -> NightlyJob:
     """A Job of the CronJob, as `kubectl create job --from` makes it, with further options."""
-    cron = objects.get("cronjob", CRON)
+    cron = objects.get("cronjob", cron_job)
     assert cron is not None
     job: Resource = {
         "apiVersion": "batch/v1",
@@ -160,8 +162,10 @@ def clean() -> None:
         for name in objects.names(kind):
             if name not in keep:
                 objects.delete(kind, name)
-    objects.wait_for_gone("pods", "ray.io/cluster", 180)
-    objects.wait_for_gone("pods", "app.kubernetes.io/component=submitter", 120)
+    for pods in ("ray.io/cluster", "app.kubernetes.io/component=submitter"):
+        for name in objects.names("pods", pods):
+            objects.kill(name)
+        objects.wait_for_gone("pods", pods, 180)
 
 
 def scheduled() -> set[str]:

@@ -6,14 +6,16 @@ All nodes share one network: their pods are on one bridge, each node with a rang
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.control_plane import kubectl
 from tests.cluster.namespaces import CNI
 from tests.cluster.places import API_SERVER, BIN, DNS, IMAGES, KUBECONFIG, SERVICES, STATE
-from tests.cluster.processes import start, succeeds, wait_until
+from tests.cluster.processes import start, stop, succeeds, wait_until
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class Node:
 
 FIRST = Node("node1", API_SERVER, 10, 120, 0)
 SECOND = Node("node2", "10.244.0.3", 130, 240, 1000)
+_SECOND_RANGE = "10.244.0.128/25"
+"""All addresses of the second node's pods, and no others."""
+ARCHIVES = STATE / "archives.json"
+"""The images of each node, as archives of podman's."""
 
 
 def start_containerd(node: Node) -> None:
@@ -74,9 +80,25 @@ state = "{home / "run"}"
     bin_dir = "{CNI}"
     conf_dir = "{home / "cni"}"
 """)
+    _remove_cgroups()
     _weigh_pods()
     start(f"containerd-{node.name}", ["containerd", f"--config={home / 'containerd.toml'}"])
     wait_until(60, "containerd", lambda: succeeds(*node.ctr("version")))
+    # Containers of an earlier cluster, which ended with its processes.
+    known = subprocess.run(
+        node.ctr("containers", "list", "--quiet"), check=True, capture_output=True, text=True
+    ).stdout.split()
+    if known:
+        remove = node.ctr("containers", "delete", *known)
+        subprocess.run(remove, check=False, capture_output=True)
+
+
+def _remove_cgroups() -> None:
+    """Remove the control groups of pods that have ended: kubelet asks for each of them in turn."""
+    for group in Path("/sys/fs/cgroup").glob("*/k8s.io/*"):
+        if group.is_dir():
+            with suppress(OSError):  # a group of processes
+                group.rmdir()
 
 
 def _weigh_pods() -> None:
@@ -118,6 +140,8 @@ def start_kubelet(node: Node) -> None:
         "imageGCLowThresholdPercent": 99,
     }
     (home / "kubelet.json").write_text(json.dumps(settings))
+    # Where the load of containers is read. On one node only: each would look for those of both.
+    measuring = [f"--containerd={node.socket}"] if node == FIRST else []
     start(
         f"kubelet-{node.name}",
         [
@@ -128,10 +152,11 @@ def start_kubelet(node: Node) -> None:
             f"--node-ip={node.address}",
             f"--root-dir={home / 'kubelet'}",
             f"--cert-dir={home / 'kubelet' / 'pki'}",
+            *measuring,
         ],
     )
     ready = kubectl("wait", "--for=condition=Ready", f"node/{node.name}", "--timeout=1s")
-    wait_until(90, f"the node {node.name}", lambda: succeeds(*ready))
+    wait_until(180, f"the node {node.name}", lambda: succeeds(*ready))
     # The pools of the project's workers: on GKE these nodes are Spot.
     subprocess.run(
         kubectl("label", "node", node.name, "cloud.google.com/gke-spot=true", "--overwrite"),
@@ -187,6 +212,17 @@ def enforce_policies() -> None:
     wait_until(60, "the firewall", filters)
 
 
+def import_images(node: Node) -> None:
+    for archive in json.loads(ARCHIVES.read_text()):
+        import_image(node, Path(archive))
+
+
+def has_image(node: Node, name: str) -> bool:
+    listing = node.ctr("images", "list", "--quiet", f"name=={name}")
+    done = subprocess.run(listing, check=True, capture_output=True, text=True)
+    return name in done.stdout.split()
+
+
 def import_image(node: Node, archive: Path) -> None:
     """An image from an archive of podman's, once for each archive."""
     mark = IMAGES / node.name / f"{archive.name}.imported"
@@ -195,3 +231,49 @@ def import_image(node: Node, archive: Path) -> None:
         return
     subprocess.run(node.ctr("images", "import", archive), check=True, capture_output=True)
     mark.write_text(stamp)
+
+
+def add_second() -> None:
+    """Start the second node, in a zone of its own. The firewall filters nothing of its pods."""
+    start_containerd(SECOND)
+    import_images(SECOND)
+    start_kubelet(SECOND)
+    for node, zone in ((FIRST, "zone-a"), (SECOND, "zone-b")):
+        label = kubectl(
+            "label", "node", node.name, f"topology.kubernetes.io/zone={zone}", "--overwrite"
+        )
+        subprocess.run(label, check=True, capture_output=True)
+
+
+def lose_second() -> None:
+    """Let the second node go away as a machine does: nobody says anything, no packet passes."""
+    stop(f"kubelet-{SECOND.name}")
+    _drop_packets("--insert")
+
+
+def remove_second() -> None:
+    """End what is left of the second node, and forget it."""
+    stop(f"kubelet-{SECOND.name}")
+    forget = kubectl("delete", "node", SECOND.name, "--ignore-not-found")
+    subprocess.run(forget, check=True, capture_output=True)
+    running = subprocess.run(
+        SECOND.ctr("tasks", "list", "--quiet"), check=True, capture_output=True, text=True
+    )
+    for container in running.stdout.split():
+        kill = SECOND.ctr("tasks", "kill", "--all", "--signal=SIGKILL", container)
+        subprocess.run(kill, check=False, capture_output=True)
+    stop(f"containerd-{SECOND.name}")
+    shutil.rmtree(STATE / SECOND.name, ignore_errors=True)
+    _drop_packets("--delete")
+
+
+def _drop_packets(how: str) -> None:
+    """Insert or delete the rules that drop every packet of the second node's pods."""
+    for chain, side in (
+        ("FORWARD", "--source"),
+        ("FORWARD", "--destination"),
+        ("INPUT", "--source"),
+        ("OUTPUT", "--destination"),
+    ):
+        rule = ["iptables", "--wait", how, chain, side, _SECOND_RANGE, "--jump=DROP"]
+        subprocess.run(rule, check=False, capture_output=True)

@@ -105,8 +105,52 @@ def phase(pod: Resource) -> str:
     return str((pod.get("status") or {}).get("phase"))
 
 
+def condition(resource: Resource, kind: str) -> bool:
+    """Whether the object has this condition, and it is true."""
+    conditions = (resource.get("status") or {}).get("conditions") or []
+    return any(entry["type"] == kind and entry["status"] == "True" for entry in conditions)
+
+
 def is_ready(pod: Resource) -> bool:
-    return any(
-        condition["type"] == "Ready" and condition["status"] == "True"
-        for condition in (pod.get("status") or {}).get("conditions") or []
+    return condition(pod, "Ready")
+
+
+def ready_api_pods() -> list[Resource]:
+    """The API's pods that answer and that nobody has told to stop."""
+    return [
+        pod
+        for pod in listed("pods", "app.kubernetes.io/component=api")
+        if is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
+    ]
+
+
+def wait_for_rollout() -> None:
+    """Wait until the API's new pods are ready and its old ones have drained."""
+    call(
+        "rollout", "status", "deployment/storecast-api", f"--namespace={NAMESPACE}",
+        "--timeout=400s", timeout=420,
+    )  # fmt: skip
+    wait_until(
+        180,
+        "the end of the old pods",
+        lambda: len(names("pods", "app.kubernetes.io/component=api")) == len(ready_api_pods()),
+        1,
     )
+
+
+def api_url() -> str:
+    """The address of the API's Service."""
+    service = get("service", "storecast-api")
+    assert service is not None
+    return f"http://{service['spec']['clusterIP']}"
+
+
+def evict(pod: str) -> None:
+    """Evict a pod as a drain does. Raises KubectlError where a budget forbids it now."""
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": NAMESPACE},
+    }
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction"
+    call("create", f"--raw={path}", "--filename=-", stdin=json.dumps(eviction))

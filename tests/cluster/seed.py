@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from tests.cluster.places import CACHE
 from tests.cluster.project import SEED
@@ -21,10 +22,10 @@ def make() -> None:
     mark.write_text(str(nights.YESTERDAY))
 
 
-def objects() -> dict[str, bytes]:
-    """Every object of that bucket by its key."""
+def objects(folder: Path = SEED) -> dict[str, bytes]:
+    """Every object of a bucket that is a folder, by its key."""
     return {
-        path.relative_to(SEED).as_posix(): path.read_bytes()
-        for path in sorted(SEED.rglob("*"))
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
         if path.is_file()
     }

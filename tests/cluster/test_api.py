@@ -1,103 +1,87 @@
-"""The API behind its Service: a manager's identity, and a rolling update that loses no request."""
+"""The API behind its Service: whom it lets in, and updates and scaling that lose no request."""
 
-import threading
+import json
 import time
-from collections import Counter
 
-import httpx
+import pytest
 
 from tests.cluster import inside, nightly_job, objects, project
-from tests.cluster.places import NAMESPACE
+from tests.cluster.callers import Callers
+from tests.cluster.places import HERE, NAMESPACE
 from tests.cluster.processes import wait_until
 
-CALLERS = 4
+HPA = "storecast-api"
 
 
-class Callers:
-    """Ask the Service without a pause until `stop`; half of them keep their connection."""
-
-    def __init__(self, url, headers):
-        self.seconds, self.lost = [], []
-        self._stopped = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._ask, args=(url, headers, number % 2 == 0))
-            for number in range(CALLERS)
-        ]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, url, headers, keep):
-        more = {} if keep else {"connection": "close"}
-        with httpx.Client(headers={**headers, **more}, timeout=30) as client:
-            while not self._stopped.is_set():
-                began = time.monotonic()
-                try:
-                    response = client.get(url)
-                    if response.status_code != httpx.codes.OK:
-                        self.lost.append(f"{response.status_code}: {response.text[:300]}")
-                except httpx.HTTPError as error:
-                    self.lost.append(f"{type(error).__name__} kept={keep}: {error}")
-                self.seconds.append(time.monotonic() - began)
-
-
-def ready_pods():
-    return [
-        pod
-        for pod in objects.listed("pods", "app.kubernetes.io/component=api")
-        if objects.is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
-    ]
-
-
-def test_a_rolling_update_loses_no_request(clean_night, ask):
-    night = nightly_job.finish(nightly_job.start())
-    assert night.exit_codes == [0], night.log
-    path = "/v1/stores/s002/forecast"
-    wait_until(120, "an answer", lambda: ask(path).status_code == 200, 1)
-    service = objects.get("service", "storecast-api")["spec"]["clusterIP"]
-    headers = {"x-goog-iap-jwt-assertion": project.iap_token("manager@example.com", time.time())}
-    with Callers(f"http://{service}{path}", headers) as callers:
+def test_a_rolling_update_loses_no_request(served):
+    with Callers(served) as callers:
         time.sleep(3)
         objects.call("rollout", "restart", "deployment/storecast-api", f"--namespace={NAMESPACE}")
-        objects.call(
-            "rollout",
-            "status",
-            "deployment/storecast-api",
-            f"--namespace={NAMESPACE}",
-            "--timeout=400s",
-            timeout=420,
-        )
-        # The last of the old pods drains after the new ones are ready.
-        wait_until(
-            180,
-            "the end of the old pods",
-            lambda: (
-                len(objects.names("pods", "app.kubernetes.io/component=api")) == len(ready_pods())
-            ),
-            1,
-        )
-    figures = {
-        "requests": len(callers.seconds),
-        "lost": dict(Counter(callers.lost)),
-        "worst": f"{max(callers.seconds):.2f} s",
-    }
-    nightly_job.report("rolling update", [f"{name}: {value}" for name, value in figures.items()])
+        objects.wait_for_rollout()
+    nightly_job.report("rolling update", callers.figures())
     assert callers.lost == []
 
 
-def test_a_new_audience_is_the_only_way_in_after_the_next_set_up(set_up, ask):
+def test_a_new_audience_is_the_only_way_in_after_the_next_set_up(served, ask):
     """The rollout of setup's second step: the API's settings are another ConfigMap."""
-    old = {pod["metadata"]["name"] for pod in ready_pods()}
-    again = project.apply(
-        project.write_overlay(inside.overlay(), audience="/projects/1/global/backendServices/9")
-    )
-    assert again.returncode == 0, again.stderr
-    wait_until(300, "new pods", lambda: ready_pods() and not old & objects.names("pods"), 2)
-    assert project.apply(project.write_overlay(inside.overlay())).returncode == 0
+    new = "/projects/1/global/backendServices/9"
+    assert ask(served, audience=new).status_code == 401
+    try:
+        again = project.apply(project.write_overlay(inside.overlay(), audience=new))
+        assert again.returncode == 0, again.stderr
+        objects.wait_for_rollout()
+        assert ask(served, audience=new).status_code == 200
+        assert ask(served, "stranger@example.com", new).status_code == 403
+        assert ask(served).status_code == 401
+    finally:
+        project.apply(project.write_overlay(inside.overlay()))
+        objects.wait_for_rollout()
+
+
+@pytest.fixture
+def measured_load(served):
+    """metrics-server, until the autoscaler sees the API's load."""
+    manifest = HERE / "manifests" / "metrics-server.yaml"
+    inside.kubectl("apply", "--server-side", "--filename", manifest)
+    inside.wait_for_workload("kube-system", "deploy/metrics-server")
+
+    def measured():
+        current = objects.get("hpa", HPA).get("status", {}).get("currentMetrics")
+        return current and current[0]["resource"]["current"].get("averageUtilization") is not None
+
+    try:
+        wait_until(240, "the autoscaler's first measurement", measured, 2)
+        yield served
+    finally:
+        objects.call("delete", "--filename", manifest)
+
+
+def replicas():
+    return objects.get("deployment", "storecast-api")["spec"]["replicas"]
+
+
+def test_the_autoscaler_adds_pods_under_load_and_takes_them_away_again(measured_load, timeline):
+    wait_until(400, "the pods without load", lambda: replicas() == 2, 2)
+    with Callers(measured_load) as busy:
+        timeline("load")
+        wait_until(240, "more pods", lambda: replicas() > 2, 1)
+        timeline(f"{replicas()} replicas")
+        wait_until(180, "their readiness", lambda: len(objects.ready_api_pods()) > 2, 1)
+        timeline(f"{len(objects.ready_api_pods())} pods answer")
+    assert busy.lost == []
+    # Without the five minutes for which the autoscaler waits before it takes a pod away.
+    at_once = {"scaleDown": {"stabilizationWindowSeconds": 0}}
+    objects.patch("hpa", HPA, {"spec": {"behavior": at_once}})
+    try:
+        with Callers(measured_load, pause=2) as few:
+            wait_until(400, "the pods without load", lambda: replicas() == 2, 2)
+            objects.wait_for_rollout()
+            timeline("2 replicas")
+    finally:
+        pointer = [{"op": "remove", "path": "/spec/behavior/scaleDown/stabilizationWindowSeconds"}]
+        objects.call(
+            "patch", "hpa", HPA, f"--namespace={NAMESPACE}", "--type=json",
+            f"--patch={json.dumps(pointer)}",
+        )  # fmt: skip
+    timeline(f"{busy.requests + few.requests} requests, lost: {busy.lost + few.lost}")
+    assert few.lost == []

@@ -7,13 +7,13 @@ from tests.cluster.nightly_job import RAYJOB
 from tests.cluster.processes import wait_until
 from tests.fake_gcs import Fault
 
-DEADLINE = 120
+DEADLINE = 90
 HANGS = {"op": "insert", "key": "results/parts/*", "seconds": 3000, "times": None}
 
 
 @pytest.fixture
 def short_deadline(clean_night, storage_server):
-    """Attempts of two minutes, and a storage that never acknowledges a part.
+    """Attempts of a minute and a half, and a storage that never acknowledges a part.
 
     Returns what lets the attempts to come run on.
     """

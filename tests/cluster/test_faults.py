@@ -11,6 +11,7 @@ from itertools import combinations, product
 
 import pytest
 
+from ray_job.bucket import receipts
 from tests.cluster import faults, nightly_job, objects
 from tests.k8s.support.nights import YESTERDAY
 
@@ -35,28 +36,34 @@ def describe(case):
 
 
 @pytest.mark.parametrize("case", cases(), ids=describe)
-def test_the_night_is_published_once(case, clean_night, storage_server, published_receipts, ask):
+def test_the_night_is_published_once(case, served, bucket, storage_server, ask):
     pair, phase = case
-    faults.prepare(phase, storage_server)
+    releases = faults.prepare(phase, storage_server)
     began = time.monotonic()
-    night = nightly_job.start()
-    faults.wait_for(phase, storage_server)
+    night = nightly_job.start(as_of=faults.AS_OF)
+    faults.wait_for(phase, storage_server, releases)
     struck = time.monotonic() - began
     for chaos in pair:
         chaos.act(storage_server)
-    meanwhile = ask("/v1/stores/s002/forecast").status_code
+    meanwhile = ask(served)
     nightly_job.finish(night)
     seconds = time.monotonic() - began
-    made = sorted(objects.names("rayjobs") - {"storecast-template"})
-    row = (
+    published = [
+        receipt.as_of for receipt in receipts.of_night(bucket, faults.AS_OF) if receipt.published
+    ]
+    rayjobs = objects.names("rayjobs", "app.kubernetes.io/component=run")
+    said = f"{meanwhile.status_code}, {meanwhile.json().get('as_of')}"
+    nightly_job.report(
         f"| {describe(case)} | {struck:.0f} s | {seconds:.0f} s | {night.condition} |"
-        f" {', '.join(map(str, night.exit_codes))} | {len(published_receipts())} |"
-        f" {len(made)} | {meanwhile} |"
+        f" {', '.join(map(str, night.exit_codes))} | {len(published)} | {len(rayjobs)} | {said} |",
+        [],
     )
-    nightly_job.report(row, [])
     assert (night.condition, night.exit_codes[-1]) == ("Complete", 0), night.log[-3000:]
-    assert len(published_receipts()) == 1
-    assert published_receipts()[0].as_of == YESTERDAY
-    again = nightly_job.finish(nightly_job.start("again"))
+    assert published == [faults.AS_OF]
+    storage_server.faults.clear()
+    again = nightly_job.finish(nightly_job.start("again", as_of=faults.AS_OF))
     assert again.exit_codes == [0]
-    assert len(published_receipts()) == 1, "the night that is over is not run again"
+    assert objects.names("rayjobs", "app.kubernetes.io/component=run") == rayjobs, "it ran again"
+    following = nightly_job.finish(nightly_job.start("following"))
+    assert (following.condition, following.exit_codes) == ("Complete", [0]), following.log[-3000:]
+    assert [receipt.published for receipt in receipts.of_night(bucket, YESTERDAY)] == [True]

@@ -1,13 +1,19 @@
 """Nights that nothing disturbs: two submitters, the end of the cluster; and no KubeRay at all."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
+from ray_job import settings
+from ray_job.submit import submit
 from ray_job.submit.cluster import SCHEDULED_AT
+from ray_job.submit.rayjob import KEPT
 from tests.cluster import inside, nightly_job, objects, project
 from tests.cluster.control_plane import kubectl
 from tests.cluster.nightly_job import RAYJOB
 from tests.cluster.places import BIN, NAMESPACE
 from tests.cluster.processes import succeeds, wait_until
+from tests.k8s.support.nights import YESTERDAY
 
 
 def test_two_submitters_make_one_night(clean_night, published_receipts):
@@ -36,6 +42,31 @@ def test_the_cluster_of_a_night_goes_and_its_status_stays(clean_night):
     pods = f"ray.io/cluster={cluster}"
     wait_until(120, "the pods' end", lambda: not objects.names("pods", pods), 2)
     assert objects.get("rayjob", RAYJOB)["status"]["jobStatus"] == "SUCCEEDED"
+    # Two weeks later its status goes, too, when a submitter has ended.
+    later = datetime.now(UTC) + KEPT + timedelta(hours=1)
+    code = submit(
+        settings.load(None), clean_night, as_of=YESTERDAY, wait=True, adhoc=False, now=later
+    )
+    assert code == 0
+    wait_until(60, "the RayJob's end", lambda: objects.get("rayjob", RAYJOB) is None, 1)
+    assert objects.get("rayjob", "storecast-template") is not None
+
+
+def test_an_evicted_submitter_is_no_failure_of_its_job(clean_night, published_receipts):
+    """podFailurePolicy ignores disruptions: they count against no limit of retries."""
+    night = nightly_job.start()
+    nightly_job.wait_for_phase("head")
+    (submitter,) = nightly_job.pods(night)
+    objects.evict(submitter["metadata"]["name"])
+    nightly_job.finish(night)
+    assert (night.condition, night.exit_codes[-1]) == ("Complete", 0), night.log
+    assert not objects.get("job", night.name)["status"].get("failed")
+    assert len(published_receipts()) == 1
+
+
+def test_the_hourly_job_of_a_fresh_installation_has_nothing_to_do(clean_night):
+    hour = nightly_job.finish(nightly_job.start("hour", cron_job="storecast-hourly"))
+    assert (hour.condition, hour.exit_codes) == ("Complete", [0]), hour.log
 
 
 def test_the_template_itself_never_starts(set_up):

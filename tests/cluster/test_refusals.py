@@ -1,13 +1,15 @@
 """What cannot start or is refused: the submitter names it, with the exit code of its kind."""
 
+import json
 import re
 import time
 from copy import deepcopy
 
 import jwt
 import pytest
+import yaml
 
-from tests.cluster import nightly_job, objects
+from tests.cluster import inside, nightly_job, objects, project
 from tests.cluster.places import API_SERVER, NAMESPACE, STATE
 from tests.cluster.processes import wait_until
 
@@ -97,12 +99,86 @@ def test_what_keeps_a_pod_from_starting_is_named_within_two_minutes(template):
         assert seconds < 125, (name, seconds)
 
 
+def test_what_never_starts_ends_with_its_reason_and_is_tried_again(template):
+    """A missing image and a missing secret; the deadlines are those of this test."""
+    is_old = inside.kuberay().startswith("1.5.")
+    field = "activeDeadlineSeconds" if is_old else "preRunningDeadlineSeconds"
+    before = objects.get("rayjob", TEMPLATE)["spec"][field]
+    nights = {}
+    try:
+        for name in ("image", "secret"):
+            change, _ = HINDERED[name]
+            template(**change, **{field: 90})
+            known = objects.names("rayjobs")
+            nights[name] = nightly_job.start(name, options=("--adhoc",))
+            wait_until(120, "the RayJob", lambda known=known: objects.names("rayjobs") - known, 0.5)
+        for name, night in nights.items():
+
+            def ended(night=night):
+                nightly_job.collect(night)
+                return night.exit_codes
+
+            wait_until(300, f"the end of {name}", ended, 2)
+            assert night.exit_codes[0] == 75, night.log
+            (finished,) = [entry for entry in night.events if entry["event"] == "submit_finished"]
+            assert finished["outcome"] == ("deadline" if is_old else "not_started")
+            sentence = night.logs[0].strip().splitlines()[-1]
+            assert re.search(HINDERED[name][1], sentence), sentence
+            objects.delete("job", name)
+    finally:
+        template(**{field: before})
+
+
 def test_a_template_that_the_operator_refuses_is_bad_input(template):
     template(backoffLimit=-1)
     night = nightly_job.finish(nightly_job.start())
     assert night.exit_codes == [2], night.log
     assert night.outcomes == [("invalid", 2)]
     assert "was refused by the operator as invalid" in night.log
+    assert (night.condition, night.reason) == ("Failed", "PodFailurePolicy")
+
+
+@pytest.fixture
+def narrow_definition(clean_night):
+    """KubeRay's definition of RayJobs allows deadlines of at most ten seconds."""
+    name = "rayjobs.ray.io"
+    versions = objects.get("crd", name)["spec"]["versions"]
+    number = next(number for number, entry in enumerate(versions) if entry["name"] == "v1")
+    schema = f"/spec/versions/{number}/schema/openAPIV3Schema/properties/spec/properties"
+    place = f"{schema}/activeDeadlineSeconds/maximum"
+
+    def change(**operation):
+        patch = [{"path": place, **operation}]
+        objects.call("patch", "crd", name, "--type=json", f"--patch={json.dumps(patch)}")
+        time.sleep(5)  # until the API server validates by it
+
+    change(op="add", value=10)
+    yield
+    change(op="remove")
+
+
+def test_a_rayjob_that_the_definition_refuses_is_bad_input(narrow_definition):
+    result = nightly_job.submit_here("--wait")
+    assert result.returncode == 2, result.stderr
+    assert "answered 422" in result.stderr
+    assert "spec.activeDeadlineSeconds" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_field_that_the_definition_lacks_is_refused_before_anything_changes(set_up):
+    """As `setup` would meet it with an overlay for another KubeRay."""
+    before = objects.get("rayjob", TEMPLATE)["metadata"]["resourceVersion"]
+    folder = project.write_overlay(inside.overlay())
+    path = folder / "kustomization.yaml"
+    document = yaml.safe_load(path.read_text())
+    unknown = "- {op: add, path: /spec/fieldOfAnotherVersion, value: 1}"
+    document["patches"].append({"target": {"kind": "RayJob"}, "patch": unknown})
+    path.write_text(yaml.safe_dump(document))
+    applied = project.apply(folder)
+    project.write_overlay(inside.overlay())
+    assert applied.returncode != 0
+    assert "fieldOfAnotherVersion" in applied.stderr
+    assert objects.get("rayjob", TEMPLATE)["metadata"]["resourceVersion"] == before
 
 
 def test_a_namespace_without_template_is_told(clean_night, tmp_path):
