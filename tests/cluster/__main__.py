@@ -39,7 +39,7 @@ _UPGRADE = {HERE, HERE.relative_to(ROOT), Path("tests/cluster/test_upgrade.py")}
 def up(kuberay: str, *, with_previous: bool = False) -> bool:
     """Start the cluster with the project's images and KubeRay. False if this machine cannot.
 
-    `with_previous`: with the images of an earlier version, too, for the tests of an upgrade.
+    `with_previous`: the images of an earlier version are built, too, for the tests of an upgrade.
     """
     obstacle = namespaces.obstacle()
     if obstacle is not None:
@@ -55,7 +55,7 @@ def up(kuberay: str, *, with_previous: bool = False) -> bool:
     began = time.monotonic()
     archives = images.build_system(kuberay) + images.build_project()
     if with_previous:
-        archives += previous.build()
+        previous.build()
     seed.make()
     say(f"images and data: {time.monotonic() - began:.0f} s")
     namespaces.create()

@@ -20,6 +20,7 @@ from pathlib import Path
 from tests.cluster.places import BIN, CACHE, ROOT
 
 ARCHIVES = CACHE / "archives"
+_TARGETS = ("job", "api")
 
 
 def name(target: str, suffix: str = "") -> str:
@@ -40,8 +41,15 @@ def build_project(sources: Path = ROOT, suffix: str = "") -> list[Path]:
             digest,
             [*options, "--network=host", f"--target={target}", sources],
         )
-        for target in ("job", "api")
+        for target in _TARGETS
     ]
+
+
+def of_project(sources: Path, suffix: str) -> list[Path]:
+    """The archives that `build_project` would give, as far as they are there."""
+    digest = _digest(_context(sources))
+    paths = [_path(name(target, suffix), digest) for target in _TARGETS]
+    return [path for path in paths if path.exists()]
 
 
 def _context(sources: Path) -> Iterable[bytes]:
@@ -87,8 +95,7 @@ def _build_from_programs(image: str, programs: dict[str, str], end: str = "") ->
 def _build(image: str, digest: str, arguments: list[object]) -> Path:
     """The image as a file."""
     ARCHIVES.mkdir(parents=True, exist_ok=True)
-    stem = image.replace("/", "-").replace(":", "-")
-    path = ARCHIVES / f"{stem}-{digest}.tar"
+    path = _path(image, digest)
     if path.exists():
         return path
     built = _podman("build", f"--tag={image}", *arguments)
@@ -98,13 +105,21 @@ def _build(image: str, digest: str, arguments: list[object]) -> Path:
             f"{(built.stdout + built.stderr)[-1500:]}"
         )
     for old in ARCHIVES.iterdir():
-        if re.fullmatch(rf"{re.escape(stem)}-[0-9a-f]{{16}}\.(tar|half)", old.name):
+        if re.fullmatch(rf"{re.escape(_stem(image))}-[0-9a-f]{{16}}\.(tar|half)", old.name):
             old.unlink()
     half = path.with_suffix(".half")
     saved = _podman("save", f"--output={half}", image)
     if saved.returncode:
         raise RuntimeError(f"podman cannot save {image}: {saved.stderr[-500:]}")
     return half.rename(path)
+
+
+def _path(image: str, digest: str) -> Path:
+    return ARCHIVES / f"{_stem(image)}-{digest}.tar"
+
+
+def _stem(image: str) -> str:
+    return image.replace("/", "-").replace(":", "-")
 
 
 def _digest(parts: Iterable[bytes]) -> str:

@@ -217,12 +217,6 @@ def import_images(node: Node) -> None:
         import_image(node, Path(archive))
 
 
-def has_image(node: Node, name: str) -> bool:
-    listing = node.ctr("images", "list", "--quiet", f"name=={name}")
-    done = subprocess.run(listing, check=True, capture_output=True, text=True)
-    return name in done.stdout.split()
-
-
 def import_image(node: Node, archive: Path) -> None:
     """An image from an archive of podman's, once for each archive."""
     mark = IMAGES / node.name / f"{archive.name}.imported"

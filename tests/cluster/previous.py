@@ -18,8 +18,8 @@ SOURCES = CACHE / f"sources-{COMMIT}"
 _BUCKET = CACHE / f"bucket-{COMMIT}"
 
 
-def build() -> list[Path]:
-    """Archives of that version's images; none where git does not have the commit."""
+def build() -> None:
+    """Build that version's images. Nothing happens where git does not have the commit."""
     known = subprocess.run(
         ["git", "cat-file", "-e", f"{COMMIT}^{{commit}}"],
         cwd=ROOT,
@@ -27,10 +27,15 @@ def build() -> list[Path]:
         capture_output=True,
     )
     if known.returncode:
-        return []
+        return
     if not SOURCES.exists():
         _extract()
-    return images.build_project(SOURCES, SUFFIX)
+    images.build_project(SOURCES, SUFFIX)
+
+
+def archives() -> list[Path]:
+    """Its images, if they were built."""
+    return images.of_project(SOURCES, SUFFIX) if SOURCES.exists() else []
 
 
 def _extract() -> None:

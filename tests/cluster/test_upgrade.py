@@ -19,8 +19,11 @@ NIGHTS = [YESTERDAY - timedelta(days=days) for days in (2, 1, 0)]
 
 @pytest.fixture
 def bucket_of_before(set_up, storage_server):
-    if not nodes.has_image(nodes.FIRST, images.name("job", previous.SUFFIX)):
+    archives = previous.archives()
+    if not archives:
         pytest.skip(f"there are no images of {previous.COMMIT}: make cluster-test builds them")
+    for archive in archives:
+        nodes.import_image(nodes.FIRST, archive)
     nightly_job.clean()
     fill(storage_server, previous.make_bucket())
     yield open_bucket(f"gs://{BUCKET}")
