@@ -19,6 +19,7 @@ _FLUSH_SECONDS = 0.25
 _MAX_BUFFERED_LINES = 5000
 _FIELDS = {"levelname": "severity", "name": "logger", "exc_info": "exception"}
 _UVICORN_EXTRAS = ("color_message",)
+_MAX_PATH = 1000
 _encode = json.JSONEncoder().encode
 
 
@@ -43,6 +44,8 @@ def message_formatter() -> logging.Formatter:
 class AccessLog:
     """One line per request, without query, token or e-mail address. For one event loop.
 
+    A long path is cut.
+
     Lines are buffered and written a few times a second, so that no request waits for the disk.
     Buffered lines are lost when the process is killed. Without a stream nothing is logged.
     """
@@ -60,7 +63,7 @@ class AccessLog:
             asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
         self._lines.append(
             f'{{"time":"{now.isoformat()}","severity":"INFO","event":"request",'
-            f'"method":{_encode(method)},"path":{_encode(path)},"route":"{route}",'
+            f'"method":{_encode(method)},"path":{_encode(path[:_MAX_PATH])},"route":"{route}",'
             f'"status":{status},"milliseconds":{seconds * 1000:.2f}}}\n'
         )
         if len(self._lines) >= _MAX_BUFFERED_LINES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
@@ -14,6 +16,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._next_text: asyncio.Future[bytes] | None = None
         self.requests = Counter(
             "storecast_api_requests",
             "Requests by route template, method and status.",
@@ -49,5 +52,16 @@ class Metrics:
             "storecast_api_key_fetches", "Fetches of issuers' keys.", registry=self.registry
         )
 
-    def text(self) -> bytes:
+    async def text(self) -> bytes:
+        """The metrics as they are now. Callers at the same moment share one text.
+
+        It takes milliseconds, and anybody may ask for it.
+        """
+        if self._next_text is None:
+            self._next_text = asyncio.ensure_future(self._make_text())
+        return await asyncio.shield(self._next_text)
+
+    async def _make_text(self) -> bytes:
+        await asyncio.sleep(0)
+        self._next_text = None
         return generate_latest(self.registry)

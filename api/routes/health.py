@@ -39,7 +39,7 @@ async def readyz(service: TheService) -> Response:
 
 @router.get("/metrics")
 async def get_metrics(service: TheService) -> Response:
-    return Response(service.metrics.text(), media_type=metrics.MEDIA_TYPE)
+    return Response(await service.metrics.text(), media_type=metrics.MEDIA_TYPE)
 
 
 def _reasons(service: Service) -> dict[str, Any]:

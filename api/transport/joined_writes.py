@@ -17,7 +17,8 @@ _INTERIM = b"HTTP/1.1 1"
 class JoinedWrites:
     """What uvicorn's cycle of a request and its answer uses of a transport.
 
-    The first write, which is the head, waits for the second or for the end of the answer.
+    The first write, which is the head, waits for the second or for the end of the answer. Nothing
+    is written to a connection that is closed already.
     """
 
     __slots__ = ("_has_begun", "_head", "_transport")
@@ -28,6 +29,8 @@ class JoinedWrites:
         self._has_begun = False
 
     def write(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            return
         head = self._head
         if head is not None:
             self._head = None
@@ -46,7 +49,8 @@ class JoinedWrites:
         self._has_begun = False
         if self._head is not None:
             head, self._head = self._head, None
-            self._transport.write(head)
+            if not self._transport.is_closing():
+                self._transport.write(head)
 
     def close(self) -> None:
         self.end_answer()

@@ -55,6 +55,8 @@ _CORS: dict[str, Any] = {
     ),
     "max_age": 3600,
 }  # fmt: skip
+_MAX_PARAMETERS = 1100
+"""A list of a thousand stores, and some more. Many short parameters take milliseconds to parse."""
 _EMPTY_BODY: Message = {"type": "http.response.body", "body": b""}
 
 
@@ -183,6 +185,8 @@ class ServiceMiddleware:
         limit = self._settings.max_header_bytes
         if len(scope["raw_path"]) + len(scope["query_string"]) > limit:
             raise UrlTooLongError(f"a URL holds at most {limit} bytes")
+        if scope["query_string"].count(b"&") >= _MAX_PARAMETERS:
+            raise UrlTooLongError(f"a query holds at most {_MAX_PARAMETERS} parameters")
         headers = scope["headers"]
         size = sum(len(name) + len(value) for name, value in headers) + len(scope["query_string"])
         if size + len(scope["raw_path"]) > self._settings.max_header_bytes:

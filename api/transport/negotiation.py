@@ -10,6 +10,7 @@ from api.views.formats import MEDIA_TYPES, Format
 _BARE_TYPES: dict[Format, str] = {
     name: media_type.partition(";")[0] for name, media_type in MEDIA_TYPES.items()
 }
+_MAX_ENTRIES = 64
 
 
 def negotiate(accept: str, offered: Sequence[Format]) -> Format:
@@ -38,9 +39,10 @@ def quality_values(header: str) -> dict[str, float]:
     """The quality from 0 to 1 of each entry of an Accept or Accept-Encoding header.
 
     Names are in lower case and without parameters. An entry without `q` has quality 1, one whose
-    `q` is no number has quality 0.
+    `q` is no number has quality 0. What follows after many entries is not read.
     """
-    return dict(_name_and_quality(entry) for entry in header.split(",") if entry.strip())
+    entries = header.split(",", _MAX_ENTRIES)[:_MAX_ENTRIES]
+    return dict(_name_and_quality(entry) for entry in entries if entry.strip())
 
 
 def _name_and_quality(entry: str) -> tuple[str, float]:

@@ -1,14 +1,16 @@
 """uvicorn's HTTP protocol with limits of its own on connections, time and size of the headers.
 
 uvicorn limits neither the time in which a request has to arrive, nor the size of its headers, nor
-the number of requests that wait for the answers to earlier ones of their connection. So a few slow
-callers could occupy all connections, and one caller could fill the memory. When uvicorn stops, it
-closes connections without saying so before (decisions 0036, 0075 and 0076).
+the number of requests that wait for the answers to earlier ones of their connection, nor the work
+that one read can make. So a few slow callers could occupy all connections, one caller could fill
+the memory, and a few could keep the event loop from all others. When uvicorn stops, it closes
+connections without saying so before (decisions 0036, 0075, 0076 and 0112).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -22,6 +24,12 @@ _URL_TOO_LONG = KINDS_BY_SLUG["url-too-long"]
 _HEADERS_TOO_LARGE = KINDS_BY_SLUG["headers-too-large"]
 _MAX_WAITING_REQUESTS = 32
 """A connection with more requests that wait for earlier answers is closed."""
+_MAX_HEADER_LINES = 100
+_MAX_PIECES = 1000
+"""A read with more lines of headers and pieces of bodies is not parsed further. Each of them costs
+a call, however short it is."""
+_LINE_OVERHEAD = 4
+"""The colon, the space and the end of the line of a header."""
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 2**20
 """How long, and how much, is still received and thrown away after a refusal. A connection that is
@@ -32,6 +40,13 @@ _LAST_REQUEST_SECONDS = 5.0
 """How long the stopping server waits for the rest of a request."""
 _STALLED_SECONDS = 10.0
 """A caller that takes nothing of its answer for so long is cut off."""
+_LOG = logging.getLogger("api.protocol")
+_LOG.setLevel(logging.ERROR)
+"""uvicorn warns of requests that are no HTTP. Callers must not be able to fill the log."""
+
+
+class _StopParsingError(Exception):
+    """Ends the parser in the middle of what was received. uvicorn then sends a 400 response."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -42,12 +57,18 @@ class Protocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.logger = _LOG
+        self.url = b""
         self._is_waiting = True
         # Whether a part of a request has come, but not all of it.
         self._has_begun = False
         self._is_discarding = False
         self._discarded_bytes = 0
         self._header_bytes = 0
+        self._header_lines = 0
+        self._body_bytes = 0
+        # Lines of headers and pieces of bodies since the last read.
+        self._pieces = 0
         # What was received of the current request, without its body. It includes a header that has
         # not ended yet; `_header_bytes` does not.
         self._bytes_without_body = 0
@@ -84,6 +105,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse_head()
             return
         self._bytes_without_body += len(data)
+        self._pieces = 0
         super().data_received(data)
         if self._is_waiting and self._deadline is None:
             self._start_deadline(self.limits.request_seconds)
@@ -93,16 +115,20 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._is_waiting = self._has_begun = True
         self._is_in_body = False
-        self._header_bytes = 0
+        self._header_bytes = self._header_lines = self._body_bytes = 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_bytes += len(name) + len(value)
-        # Up to twice the limit the middleware answers with a problem. Beyond that the connection
-        # is closed.
-        if self._header_bytes > 2 * self.limits.max_header_bytes:
-            self.transport.close()
-            return
+        self._header_bytes += len(name) + len(value) + _LINE_OVERHEAD
+        self._header_lines += 1
+        # Up to twice the limit the middleware answers with a problem.
+        if (
+            self._header_bytes > 2 * self.limits.max_header_bytes
+            or self._header_lines > _MAX_HEADER_LINES
+        ):
+            self._refuse_head()
+            raise _StopParsingError
+        self._count_piece()
         # A field behind the body is no header: a route may have read the headers already.
         if not self._is_in_body:
             super().on_header(name, value)
@@ -111,14 +137,22 @@ class Protocol(HttpToolsProtocol):
         self._is_in_body = True
         if len(self.pipeline) >= _MAX_WAITING_REQUESTS:
             self.transport.close()
-            return
+            raise _StopParsingError
         super().on_headers_complete()
         self.cycle.transport = self._answers  # type: ignore[assignment]
+        if self.parser.should_upgrade():
+            # There is no other protocol here. What follows would be of it, and is not read.
+            self.cycle.keep_alive = False
         if self.listener.draining:
             self.end_after_answer()
 
     def on_body(self, body: bytes) -> None:
         self._bytes_without_body -= len(body)
+        self._body_bytes += len(body)
+        if self._body_bytes > self.limits.max_body_bytes:
+            self._stop_reading()
+            raise _StopParsingError
+        self._count_piece()
         super().on_body(body)
 
     def on_response_complete(self) -> None:
@@ -138,6 +172,14 @@ class Protocol(HttpToolsProtocol):
         self._bytes_without_body = 0
         self.listener.is_busy(self)
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        # The caller has its answer already if our own limits have stopped the parser.
+        if not self._is_discarding and not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        self._is_discarding = True
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -170,11 +212,11 @@ class Protocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """End the connection when the server stops, after the requests that have come."""
-        if self._is_discarding:
-            self.transport.abort()
-        elif self.cycle is not None and not self.cycle.response_complete:
+        if self.cycle is not None and not self.cycle.response_complete:
             self.end_after_answer()
             self.cycle.keep_alive = False
+        elif self._is_discarding:
+            self.transport.abort()
         else:
             self.loop.call_later(_LAST_READ_SECONDS, self._close_unless_begun)
 
@@ -187,9 +229,26 @@ class Protocol(HttpToolsProtocol):
         elif self.cycle is None or self.cycle.response_complete:
             self.transport.close()
 
+    def _count_piece(self) -> None:
+        self._pieces += 1
+        if self._pieces > _MAX_PIECES:
+            self._stop_reading()
+            raise _StopParsingError
+
+    def _stop_reading(self) -> None:
+        """Close the connection after the answers to the requests whose headers have come."""
+        if self.cycle is None or self.cycle.response_complete:
+            self._linger()
+        else:
+            self._is_discarding = True
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+
     def _refuse_head(self) -> None:
         """Answer and close. Where an earlier request is not answered yet, there is no answer."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._is_in_body:
+            self._stop_reading()
+        elif self.cycle is not None and not self.cycle.response_complete:
             self.transport.close()
         elif len(self.url) > self.limits.max_header_bytes:
             self._refuse(_reply("414 URI Too Long", _URL_TOO_LONG))
@@ -197,9 +256,13 @@ class Protocol(HttpToolsProtocol):
             self._refuse(_reply("431 Request Header Fields Too Large", _HEADERS_TOO_LARGE))
 
     def _refuse(self, reply: bytes) -> None:
+        self.transport.write(reply)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close the connection, but not before its caller has had time for the last answer."""
         self._is_discarding = True
         self._end_deadline()
-        self.transport.write(reply)
         self.transport.write_eof()
         self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
 

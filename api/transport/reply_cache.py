@@ -32,6 +32,7 @@ _PAGE_KEY_HEADERS = _KEY_HEADERS | {b"accept-language"}
 _NOT_IN_304 = frozenset({b"content-length", b"content-type", b"content-encoding"})
 _OVERHEAD_BYTES = 2048
 """The approximate memory of an entry besides its body."""
+_MAX_TAGS = 64
 _MIN_REPLIES = 8
 """The cache takes only replies of which it could hold so many."""
 
@@ -120,9 +121,10 @@ def header_value(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes |
 
 
 def matches(if_none_match: bytes, etag: bytes) -> bool:
-    """Weak comparison (RFC 9110, 13.1.2)."""
+    """Weak comparison (RFC 9110, 13.1.2). What follows after many tags is not read."""
     if if_none_match == etag:
         return True
     if if_none_match.strip() == b"*":
         return True
-    return any(tag.strip().removeprefix(b"W/") == etag for tag in if_none_match.split(b","))
+    tags = if_none_match.split(b",", _MAX_TAGS)[:_MAX_TAGS]
+    return any(tag.strip().removeprefix(b"W/") == etag for tag in tags)

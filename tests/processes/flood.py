@@ -1,0 +1,78 @@
+"""`python -m tests.processes.flood PORT CONNECTIONS` floods a server until it is killed.
+
+Standard input is one JSON object: `begin` is sent once on each connection, `again` over and over.
+`reads`: answers are read, and each is waited for. `ends`: nothing more is sent after the first
+`again`. Connections that the server closes are opened anew.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Flood:
+    port: int
+    begin: bytes
+    again: bytes
+    reads: bool
+    ends: bool
+
+
+@dataclass
+class Connection:
+    flood: Flood
+    socket: socket.socket = field(init=False)
+    unsent: bytes = field(init=False)
+    is_waiting: bool = False
+
+    def __post_init__(self) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", self.flood.port))
+        self.socket.setblocking(False)
+        self.unsent = self.flood.begin + self.flood.again
+
+    def go_on(self) -> None:
+        """Send and read what is possible now. Raises OSError if the connection is closed."""
+        if not self.unsent and not self.is_waiting:
+            self.unsent = self.flood.again
+        with suppress(BlockingIOError):
+            if self.unsent:
+                self.unsent = self.unsent[self.socket.send(self.unsent) :]
+                if not self.unsent and self.flood.ends:
+                    self.socket.shutdown(socket.SHUT_WR)
+                self.is_waiting = not self.unsent and (self.flood.reads or self.flood.ends)
+        with suppress(BlockingIOError):
+            if self.flood.reads:
+                if not self.socket.recv(262_144):
+                    raise ConnectionResetError
+                self.is_waiting = self.flood.ends
+
+
+def main() -> None:
+    port, count = map(int, sys.argv[1:])
+    options = json.loads(sys.stdin.read())
+    texts = {name: options[name].encode("latin-1") for name in ("begin", "again")}
+    flood = Flood(port, **texts, reads=options["reads"], ends=options["ends"])
+    connections: list[Connection | None] = [None] * count
+    print("begun", flush=True)  # noqa: T201
+    while True:
+        for index, connection in enumerate(connections):
+            try:
+                if connection is None:
+                    connections[index] = Connection(flood)
+                else:
+                    connection.go_on()
+            except OSError:
+                if connection is not None:
+                    connection.socket.close()
+                connections[index] = None
+        time.sleep(0.0005)
+
+
+if __name__ == "__main__":
+    main()
