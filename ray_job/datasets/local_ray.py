@@ -103,7 +103,7 @@ def _base() -> Path:
 
 def _serve(folder: Path) -> None:
     """Start Ray's processes and write the address; end them all when standard input ends."""
-    # Ray has no public way to start a node without its monitors. Its version is pinned.
+    # Ray has no public way to start a node without its monitors and server. Its version is pinned.
     from ray._private.node import Node  # noqa: PLC0415 - not in the driver
     from ray._private.parameter import RayParams  # noqa: PLC0415 - not in the driver
 
@@ -116,7 +116,14 @@ def _serve(folder: Path) -> None:
         include_log_monitor=False,  # type: ignore[arg-type]
         no_monitor=True,
     )
-    node = Node(parameters, head=True, shutdown_at_exit=False, spawn_reaper=False)
+
+    class SingleNode(Node):
+        """Without the API server of a cluster: a run is its only driver, and has no dashboard."""
+
+        def start_api_server(self, **_options: object) -> None:
+            self._webui_url = None
+
+    node = SingleNode(parameters, head=True, shutdown_at_exit=False, spawn_reaper=False)
     unnamed = folder / f"{_ADDRESS}.tmp"
     unnamed.write_text(node.gcs_address)
     unnamed.rename(folder / _ADDRESS)

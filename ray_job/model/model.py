@@ -194,13 +194,13 @@ def dump(regressor: Regressor, description: ModelDescription) -> tuple[bytes, Mo
     return data, description.model_copy(update={"sha256": digest})
 
 
-def load(data: bytes, description: bytes, expected_sha256: str) -> Model:
-    """The model from the bytes of an artifact and of its description.
+def verified(data: bytes, description: bytes, expected_sha256: str) -> ModelDescription:
+    """The description of a model, checked against the bytes of the artifact; nothing is unpickled.
 
-    `expected_sha256` is the sha256 in the pointer. Raises CorruptError, before anything is
-    unpickled, where the artifact's sha256 is not the one in the description and in the pointer,
-    InputError where the description names a feature that does not exist, and UnusableModelError
-    where unpickling fails. A library of another version than the one that made the model is logged.
+    `expected_sha256` is the sha256 in the pointer. Raises CorruptError where the artifact's sha256
+    is not the one in the description and in the pointer, and InputError where the description names
+    a feature that does not exist. A library of another version than the one that made the model is
+    logged.
     """
     known = ModelDescription.from_bytes(description, "model.json")
     digest = hashlib.sha256(data).hexdigest()
@@ -221,7 +221,17 @@ def load(data: bytes, description: bytes, expected_sha256: str) -> Model:
                 version_then,
                 installed.get(name, "none"),
             )
-    # Importing scikit-learn takes half a second, in which Ray starts.
+    return known
+
+
+def load(data: bytes, description: bytes, expected_sha256: str) -> Model:
+    """The model from the bytes of an artifact and of its description.
+
+    Raises what `verified` raises, before anything is unpickled, and UnusableModelError where
+    unpickling fails.
+    """
+    known = verified(data, description, expected_sha256)
+    # Importing scikit-learn takes half a second.
     from sklearn.exceptions import InconsistentVersionWarning  # noqa: PLC0415
 
     try:
@@ -232,7 +242,7 @@ def load(data: bytes, description: bytes, expected_sha256: str) -> Model:
         reason = (str(error).strip().splitlines() or [""])[0]
         raise UnusableModelError(
             f"model {known.version} cannot be loaded: {type(error).__name__}: {reason}; it was made"
-            f" with {_named(known.libraries)}, and here is {_named(installed)}; run it where its"
+            f" with {_named(known.libraries)}, and here is {_named(_libraries())}; run it where its"
             " classes are installed, or make another one current with `storecast promote`"
         ) from error
     if not callable(getattr(regressor, "predict", None)):

@@ -37,8 +37,7 @@ from ray_job.features.trading import closed_weekdays_of_chain, weekly_data
 from ray_job.forecasting.similar import SimilarSales
 from ray_job.forecasting.task import RunSpec
 from ray_job.model import registry
-from ray_job.model.model import Model
-from ray_job.model.model import load as load_model
+from ray_job.model.model import ModelDescription, verified
 from ray_job.nightly.item_scores import ItemScores
 from ray_job.nightly.recent_sales import holiday_flags, read_recent_sales, undelivered_days
 from ray_job.nightly.similar_stores import new_stores, similar_sales
@@ -83,7 +82,7 @@ class RunPlan:
     table_version: int
     store_ids: list[str]
     tables: ContextTables
-    model: Model
+    model: ModelDescription
     spec: RunSpec
     planned_chunks: list[execute.PlannedChunk]
     expected: set[str]
@@ -135,11 +134,12 @@ def prepare(
     if weekly is not None:
         raise InputError(weekly)
     artifact = registry.load(storage)
-    model = load_model(artifact.model, artifact.description, artifact.sha256)
-    if model.description.inputs.horizon < settings.horizon:
+    # The workers unpickle the model: scikit-learn takes longer to import than all else here.
+    model = verified(artifact.model, artifact.description, artifact.sha256)
+    if model.inputs.horizon < settings.horizon:
         raise InputError(
-            f"horizon = {settings.horizon}: model {model.description.version} forecasts"
-            f" {model.description.inputs.horizon} days ahead"
+            f"horizon = {settings.horizon}: model {model.version} forecasts"
+            f" {model.inputs.horizon} days ahead"
         )
     tables = open_context(storage)
     last = as_of + timedelta(days=settings.horizon)
@@ -149,7 +149,7 @@ def prepare(
     stock = partition.IN_STOCK in histories.columns.names
     reading = RowMeaning(settings.sales.missing_is_zero, undelivered)
     columns = partition.Columns(_trading_columns(model), stock=stock)
-    version = model.description.version
+    version = model.version
     widths = KeptWidths(as_of=as_of, model_version=version)
     if settings.intervals.adapt:
         items = ItemScores(
@@ -176,7 +176,7 @@ def prepare(
             columns,
         )
     basis = replace(
-        _basis(settings, as_of, artifact, context, model.description.inputs.reach),
+        _basis(settings, as_of, artifact, context, model.inputs.reach),
         undelivered=undelivered,
         closed_weekdays=closed_weekdays_of_chain(recent.sold, as_of),
         widths="" if widths.widths.is_neutral else sha256(widths.widths.to_bytes()),
@@ -230,7 +230,7 @@ def is_hindsight(run_plan: RunPlan, settings: Settings, now: datetime) -> bool:
     """
     is_over = now.astimezone(settings.zone).date() > run_plan.as_of + _DAY
     observed = is_over and run_plan.tables.weather is not None
-    return observed or run_plan.model.description.as_of > run_plan.as_of
+    return observed or run_plan.model.as_of > run_plan.as_of
 
 
 def _requested_as_of(request: RunRequest, current: Pointer) -> date | None:
@@ -309,9 +309,9 @@ def _plan_chunks(
     return plan.make(files, basis, settings.plan, groups)
 
 
-def _trading_columns(model: Model) -> tuple[str, ...]:
+def _trading_columns(model: ModelDescription) -> tuple[str, ...]:
     """`open` and `promo`, if the model reads them: similar stores are read as their chunks are."""
-    inputs = model.description.inputs
+    inputs = model.inputs
     numbers = [name for name in inputs.known_ahead if name not in inputs.categories]
     return tuple(name for name in numbers if name in ("open", "promo"))
 

@@ -99,7 +99,7 @@ def make_receipt(
         if spec.settings.intervals.adapt
         else None,
         horizon=spec.basis.horizon,
-        model_version=run_plan.model.description.version,
+        model_version=run_plan.model.version,
         model_sha256=spec.artifact.sha256,
         table_version=run_plan.table_version,
         context_digest=spec.context.digest,

@@ -158,7 +158,7 @@ def _run(
             run_id=run_plan.spec.run_id,
             created_at=now,
             table_version=run_plan.table_version,
-            model_version=run_plan.model.description.version,
+            model_version=run_plan.model.version,
             horizon=settings.horizon,
             force=request.force,
             hindsight=is_hindsight(run_plan, settings, now),
@@ -211,11 +211,11 @@ def _rows(run_plan: RunPlan, results: Sequence[ChunkResult], request: RunRequest
     combined = release_rows.combine([*(result.part for result in results), unplanned])
     if not request.force:
         combined = plausibility.without_implausible(combined, run_plan.as_of)
-    calibration, widths = run_plan.model.description.intervals, run_plan.spec.widths
+    calibration, widths = run_plan.model.intervals, run_plan.spec.widths
     origin = release_rows.Origin(
         as_of=run_plan.as_of,
         target_dates=run_plan.spec.basis.target_dates,
-        model_version=run_plan.model.description.version,
+        model_version=run_plan.model.version,
         table_version=run_plan.table_version,
     )
 
