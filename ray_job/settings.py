@@ -130,6 +130,8 @@ class Training(_Section):
     rows: PositiveInt = 1_500_000
     history_rows: PositiveInt = 12_000_000
     """If all histories together have more rows, only a sample of the stores is read."""
+    history_days: PositiveInt = 2000
+    """Examples are days of so many last days. The features of each look back `lookback_days`."""
     memory_gib: float = Field(default=4.0, gt=0)
     """The training set has only so many rows that fitting on it takes at most this memory."""
     trees: PositiveInt = 220

@@ -28,10 +28,8 @@ SILENT: Progress = SilentProgress()
 WARM_UP_DAYS = 84
 """Past as-ofs with less history than this are not used, since no nightly run has so little."""
 
-_MOST_EXAMPLES_PER_DAY = 3
-"""More numbers of days ahead would repeat the same sales and add little."""
 _NEXT_DAY = 1 / 3
-"""The share of days of which the forecast one day ahead is an example before any other.
+"""The share of days of which the forecast one day ahead is the example, instead of a random one.
 
 It is the one that is used most, and what was sold yesterday says more about it than about others.
 """
@@ -105,8 +103,9 @@ def training_set(
     """Examples of past days up to `as_of`, with random days ahead: `rows_within` at most.
 
     Every day occurs equally often, so that none of the few days before a yearly holiday is left
-    out. The same arguments give the same rows. Raises InputError where there is nothing to train
-    on.
+    out, and each sale at most once: boosters learn sales by heart that they see with several
+    numbers of days ahead. The same arguments give the same rows. Raises InputError where there is
+    nothing to train on.
     """
     rng = np.random.default_rng(settings.training.seed)
     past = panel.until(as_of)
@@ -117,21 +116,14 @@ def training_set(
         raise InputError(
             f"there is nothing to train on up to {as_of}: fewer than {WARM_UP_DAYS + 1} days"
         )
-    examples_per_day = rows_within(settings, inputs) / one_each
+    share = min(1.0, rows_within(settings, inputs) / one_each)
     aheads_by_start: dict[int, list[int]] = {}
     for target in targets:
         possible = min(inputs.horizon, target - WARM_UP_DAYS + 1)
-        number = min(
-            _MOST_EXAMPLES_PER_DAY,
-            max(1, int(examples_per_day) + int(rng.random() < examples_per_day % 1)),
-        )
-        order = rng.permutation(possible) + 1
-        if rng.random() < _NEXT_DAY:
-            order = np.append(1, order[order != 1])
-        for ahead in order[:number]:
-            aheads_by_start.setdefault(target - int(ahead), []).append(int(ahead))
+        ahead = 1 if rng.random() < _NEXT_DAY else int(rng.integers(possible)) + 1
+        aheads_by_start.setdefault(target - ahead, []).append(ahead)
     samples = [
-        (start, sorted(aheads), np.flatnonzero(rng.random(past.n_series) < examples_per_day))
+        (start, sorted(aheads), np.flatnonzero(rng.random(past.n_series) < share))
         for start, aheads in sorted(aheads_by_start.items())
     ]
     return _make_examples(panel, answers, samples, context, inputs, settings, progress)
@@ -140,11 +132,16 @@ def training_set(
 def calibration_days(panel: Panel, as_of: date, settings: Settings) -> int:
     """The number of last days that are held out: the setting, but at most a third of all days.
 
+    All days are those that can be examples: the first days of the panel, and of a series, cannot.
     Raises InputError where this is less than a week.
     """
-    days = min(settings.training.calibration_days, (panel.column(as_of) + 1 - WARM_UP_DAYS) // 3)
+    end = panel.column(as_of) + 1
+    known = ~np.isnan(panel.sales[:, :end]).all(axis=0)
+    first = int(np.argmax(known)) if known.any() else end
+    without_examples = max(WARM_UP_DAYS, first + settings.run.minimum_history_days)
+    days = min(settings.training.calibration_days, (end - without_examples) // 3)
     if days < _FEWEST_CALIBRATION_DAYS:
-        needed = WARM_UP_DAYS + 3 * _FEWEST_CALIBRATION_DAYS
+        needed = without_examples - first + 3 * _FEWEST_CALIBRATION_DAYS
         raise InputError(
             f"there is too little history to train on up to {as_of}: fewer than {needed} days"
         )

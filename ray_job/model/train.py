@@ -61,7 +61,11 @@ def train_model(
     last_day = resolve_as_of(as_of, histories, schedule, now)
     with progress.stage("read histories"):
         data = training_data.load(
-            storage, settings, histories, last_day, days=settings.lookback_days
+            storage,
+            settings,
+            histories,
+            last_day,
+            days=training_data.days_of_training(histories, settings, last_day),
         )
     context = data.context if weather else data.context.without_weather()
     fitted = training.fit(

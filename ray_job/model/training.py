@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -17,7 +17,7 @@ from ray_job.features.kinds import KINDS, kinds_of
 from ray_job.features.trading import weekly_data
 from ray_job.model.blend import Blend, HeldOut, choose
 from ray_job.model.calibration import calibrate
-from ray_job.model.ensemble import Budget, Ensemble, fit_ensemble
+from ray_job.model.ensemble import BoosterRows, Budget, Ensemble, fit_ensemble, fit_judged
 from ray_job.model.examples import (
     SILENT,
     Examples,
@@ -33,14 +33,21 @@ from ray_job.settings import Settings
 _EARLY_ROWS = 450_000
 _EARLY_SHARE = 0.6
 """The boosters that are fitted only for the blend and the calibration have fewer rows and trees."""
+_ALL = 0.9
+"""Boosters that stopped after more than this share of their trees would have needed more."""
 _BINNED_ROWS = 200_000
 """HistGradientBoostingRegressor bins by a sample of so many rows."""
 _FEWEST_KNOWN = 200
-_EACH_ROW_OF_MEANS = 2
-"""The booster of means is fitted on every second row: it needs fewer, and its errors differ more.
+_ENOUGH_ROWS_OF_MEANS = 400_000
+"""The booster of means is fitted on a sample of half the rows, but at least on so many: on few rows
+it needs all of them, and of many its errors differ more.
 """
 _LEAVES_OF_MEANS = 4
 """The booster of means has one leaf where the other has so many: noisy sales need less detail."""
+_FEATURES_OF_MEANS = 0.5
+_FEW_ROWS = 300_000
+"""With fewer rows, boosters with an eighth and a quarter of the leaves are tried as well."""
+_LEAST_LEAVES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +102,9 @@ def fit(
         )
     thinned = before[:: max(1, len(before) // _EARLY_ROWS)]
     with progress.stage("fit the boosters that are judged", 1, "fits") as stage:
-        early, known = _fit(examples.at(thinned), settings, _EARLY_SHARE)
+        of_logs, of_means, both = _fit_early(examples.at(thinned), held, settings)
         stage.advance()
     kinds = kinds_of(held.column("history_days"), held.column("share_without_sales"))
-    both = early.predict(_chosen(held, known))
     blend = choose(
         HeldOut(
             np.maximum(held.sales, 0.0),
@@ -127,9 +133,10 @@ def fit(
         ),
         kinds=kinds,
     )
-    del early
     with progress.stage("fit the boosters", 1, "fits") as stage:
-        ensemble, known = _fit(examples, settings)
+        sample = _sample_of_means(len(examples.sales), settings)
+        known = _known(examples, sample)
+        ensemble = fit_ensemble(_rows(examples, known), sample, of_logs, of_means)
         stage.advance()
     return Fitted(
         regressor=ensemble,
@@ -166,37 +173,84 @@ def served(
     return predicted
 
 
-def _fit(examples: Examples, settings: Settings, share: float = 1.0) -> tuple[Ensemble, Ints]:
-    """Boosters with a share of the trees, and the columns that they were fitted on.
+def _fit_early(
+    examples: Examples, held: Examples, settings: Settings
+) -> tuple[Budget, Budget, Floats]:
+    """The budgets of the two boosters, and the forecasts of the held-out rows (m, 2) with them.
+
+    The budgets are those with the least loss on the held-out rows. With many rows these boosters
+    have fewer trees than the final ones may have: where they needed all of them, the final ones
+    get all of theirs.
+    """
+    training = settings.training
+    few = len(examples.sales) <= _FEW_ROWS
+    trees = training.trees if few else max(1, round(training.trees * _EARLY_SHARE))
+    of_logs, of_means = _budgets(settings, trees)
+    sample = _sample_of_means(len(examples.sales), settings)
+    known = _known(examples, sample)
+    best_of_logs, best_of_means, both = fit_judged(
+        _rows(examples, known),
+        _rows(held, known),
+        sample,
+        of_logs if few else of_logs[:1],
+        of_means if few else of_means[:1],
+    )
+    final = [
+        replace(best, trees=training.trees) if best.trees >= _ALL * trees else best
+        for best in (best_of_logs, best_of_means)
+    ]
+    return final[0], final[1], both
+
+
+def _budgets(settings: Settings, trees: int) -> tuple[list[Budget], list[Budget]]:
+    """The budgets of both boosters that are tried, the usual ones first."""
+    training = settings.training
+    return (
+        [
+            Budget(
+                trees=trees,
+                learning_rate=training.learning_rate,
+                leaves=max(_LEAST_LEAVES, training.leaves // part),
+                seed=training.seed,
+            )
+            for part in (1, 8)
+        ],
+        [
+            Budget(
+                trees=trees,
+                learning_rate=training.learning_rate,
+                leaves=max(_LEAST_LEAVES, training.leaves // (part * _LEAVES_OF_MEANS)),
+                seed=training.seed + 1,
+                features=_FEATURES_OF_MEANS,
+            )
+            for part in (1, 4)
+        ],
+    )
+
+
+def _sample_of_means(rows: int, settings: Settings) -> Ints | None:
+    """The rows that the booster of means is fitted on; None: all."""
+    if rows <= _ENOUGH_ROWS_OF_MEANS:
+        return None
+    order = np.random.default_rng(settings.training.seed).permutation(rows)
+    return np.sort(order[: max(_ENOUGH_ROWS_OF_MEANS, rows // 2)])
+
+
+def _known(examples: Examples, sample: Ints | None) -> Ints:
+    """The columns that the boosters are fitted on.
 
     Columns without any known value are left out: HistGradientBoostingRegressor cannot bin them.
     """
-    training = settings.training
-    order = np.random.default_rng(training.seed).permutation(len(examples.sales))
     # Known in the rows of both boosters, and in the sample that is binned of very many rows.
-    some = examples.features[order[::_EACH_ROW_OF_MEANS]]
+    some = examples.features if sample is None else examples.features[sample]
     fewest = 1 if len(some) < _BINNED_ROWS else _FEWEST_KNOWN
-    known = np.flatnonzero((~np.isnan(some)).sum(axis=0) >= fewest)
-    del some
-    ensemble = fit_ensemble(
-        [examples.names[place] for place in known],
-        _chosen(examples, known),
-        examples.sales,
-        (slice(None), np.sort(order[::_EACH_ROW_OF_MEANS])),
-        Budget(
-            trees=max(1, round(training.trees * share)),
-            learning_rate=training.learning_rate,
-            leaves=training.leaves,
-            seed=training.seed,
-        ),
-        Budget(
-            trees=max(1, round(training.trees * share)),
-            learning_rate=training.learning_rate,
-            leaves=max(2, training.leaves // _LEAVES_OF_MEANS),
-            seed=training.seed + 1,
-        ),
-    )
-    return ensemble, known
+    return np.flatnonzero((~np.isnan(some)).sum(axis=0) >= fewest)
+
+
+def _rows(examples: Examples, known: Ints) -> BoosterRows:
+    names = [examples.names[place] for place in known]
+    ages = examples.target.max() - examples.target
+    return BoosterRows(names, _chosen(examples, known), examples.sales, ages)
 
 
 def _unit(examples: Examples) -> Floats:

@@ -153,7 +153,13 @@ def _stack_flags(pieces: Sequence[Panel]) -> Flags | None:
     )
 
 
-def first_history_day(histories: Histories) -> date | None:
-    """The first day of any file, None where the files have no statistics."""
+def days_of_training(histories: Histories, settings: Settings, last_day: date) -> int:
+    """The number of days up to `last_day` that training reads: `settings.training.history_days`.
+
+    It is at least the lookback. Days before the first row are left out beyond that.
+    """
     first: date | None = pc.min(histories.files["first_date"]).as_py()
-    return first
+    days = settings.training.history_days
+    if first is not None:
+        days = min(days, (last_day - first).days + 1)
+    return max(days, settings.lookback_days)

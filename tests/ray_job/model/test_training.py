@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from ray_job.bucket.errors import InputError
 from ray_job.features import features
+from ray_job.model.ensemble import BoosterRows, Budget, fit_ensemble, fit_judged
 from ray_job.model.examples import calibration_days, calibration_set, scored, training_set
 from ray_job.model.training import fit
+from ray_job.model.training_data import days_of_training
 from ray_job.settings import Settings
 from tests.support import panels
 
@@ -18,7 +22,7 @@ CONTEXT = panels.context(PANEL)
 INPUTS = panels.inputs(PANEL, CONTEXT)
 AS_OF = PANEL.first_day + timedelta(days=159)
 SETTINGS = Settings(
-    training={"rows": 1500, "trees": 8, "leaves": 15, "calibration_days": 28}, lookback_days=120
+    training={"rows": 400, "trees": 8, "leaves": 15, "calibration_days": 28}, lookback_days=120
 )
 
 
@@ -30,7 +34,7 @@ def after_as_of_changed(panel):
 
 def test_examples_are_features_of_the_past_and_the_sales_that_came():
     examples = training_set(PANEL, AS_OF, CONTEXT, INPUTS, SETTINGS)
-    assert 1200 < len(examples.sales) < 1800
+    assert 300 < len(examples.sales) < 500
     assert set(examples.days_ahead) == set(range(1, 8))
     for row in (0, 77, len(examples.sales) - 1):
         as_of = AS_OF.fromordinal(int(examples.as_of[row]))
@@ -52,13 +56,13 @@ def test_nothing_after_the_as_of_is_used():
         assert original.sales.tolist() == with_future.sales.tolist()
 
 
-def test_more_rows_than_there_are_take_each_example_once():
+def test_more_rows_than_there_are_take_each_sale_once():
     settings = SETTINGS.model_copy(
         update={"training": SETTINGS.training.model_copy(update={"rows": 10**6})}
     )
     examples = training_set(PANEL, AS_OF, CONTEXT, INPUTS, settings)
-    distinct = set(zip(examples.series, examples.as_of, examples.target, strict=True))
-    assert len(distinct) == len(examples.sales)
+    sales = set(zip(examples.series, examples.target, strict=True))
+    assert len(sales) == len(examples.sales) > 500
 
 
 def test_days_that_cannot_be_judged_are_left_out():
@@ -103,8 +107,58 @@ def test_a_short_history_is_calibrated_on_a_third_of_it():
     assert calibration_days(panels.panel(days=400), AS_OF + timedelta(days=100), SETTINGS) == 28
 
 
+@pytest.mark.parametrize(
+    ("first", "lookback", "expected"),
+    [
+        (None, 100, 2000),
+        (date(2026, 8, 1), 100, 100),
+        (date(2024, 11, 1), 100, 730),
+        (date(2011, 1, 1), 100, 2000),
+        (date(2011, 1, 1), 2500, 2500),
+    ],
+)
+def test_training_reads_history_days_but_at_least_the_lookback(first, lookback, expected):
+    files = pa.table({"first_date": pa.array([first, None, date(2026, 10, 1)], pa.date32())})
+    files = files.slice(0, 2) if first is None else files
+    histories = SimpleNamespace(files=files)
+    settings = Settings(lookback_days=lookback)
+    assert days_of_training(histories, settings, date(2026, 10, 31)) == expected
+
+
+@pytest.mark.parametrize(("first", "expected"), [(0, 25), (50, 25), (70, 20), (80, 17)])
+def test_held_out_days_are_counted_from_the_first_day_that_can_be_an_example(first, expected):
+    sales = PANEL.sales.copy()
+    sales[:, :first] = np.nan
+    assert calibration_days(replace(PANEL, sales=sales), AS_OF, SETTINGS) == expected
+
+
 def test_sales_that_ended_long_ago_cannot_be_calibrated_on():
     sales = PANEL.sales.copy()
     sales[:, 120:] = np.nan
     with pytest.raises(InputError, match="nothing to calibrate on"):
         fit(replace(PANEL, sales=sales), AS_OF, CONTEXT, SETTINGS, categories=panels.CATEGORIES)
+
+
+def rows_of(sales, signal):
+    names = ["baseline", "mean_recent", "weekday_effect", "signal"]
+    columns = [np.full(len(sales), np.log(10.0)), np.full(len(sales), np.log(11.0)), 0 * sales]
+    features = np.stack([*columns, signal], axis=1).astype(np.float32)
+    return BoosterRows(names, features, sales, np.zeros(len(sales), dtype=np.int64))
+
+
+@pytest.mark.parametrize(("is_noise", "leaves"), [(True, 4), (False, 31)])
+def test_noise_gets_few_and_small_trees(is_noise, leaves):
+    rng = np.random.default_rng(5)
+    signal = rng.random(4000)
+    steps = np.floor(16 * signal)
+    means = np.full(4000, 10.0) if is_noise else 10.0 + 9.0 * (-1.0) ** steps
+    sales = rng.poisson(means).astype(np.float64)
+    learned, held = (
+        rows_of(sales[half], signal[half]) for half in (slice(3000), slice(3000, None))
+    )
+    budgets = [Budget(trees=60, learning_rate=0.2, leaves=number, seed=1) for number in (31, 4)]
+    of_logs, of_means, predicted = fit_judged(learned, held, None, budgets, budgets)
+    assert (of_logs.leaves, of_means.leaves) == (leaves, leaves)
+    assert not is_noise or max(of_logs.trees, of_means.trees) < 30
+    again = fit_ensemble(learned, None, of_logs, of_means).predict(held.features)
+    assert np.allclose(predicted, again)
