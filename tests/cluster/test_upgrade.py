@@ -18,7 +18,23 @@ NIGHTS = [YESTERDAY - timedelta(days=days) for days in (2, 1, 0)]
 
 
 @pytest.fixture
-def bucket_of_before(set_up, storage_server):
+def plain_shell():
+    """The operator starts Ray in no login shell: there the earlier image's `ray` is not on PATH."""
+
+    def set_login_shell(value):
+        objects.call(
+            "set", "env", "deployment/kuberay-operator", "--namespace=kuberay",
+            f"ENABLE_LOGIN_SHELL={value}",
+        )  # fmt: skip
+        inside.wait_for_workload("kuberay", "deploy/kuberay-operator")
+
+    set_login_shell("false")
+    yield
+    set_login_shell("true")
+
+
+@pytest.fixture
+def bucket_of_before(set_up, plain_shell, storage_server):
     archives = previous.archives()
     if not archives:
         pytest.skip(f"there are no images of {previous.COMMIT}: make cluster-test builds them")
