@@ -26,6 +26,9 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The shares of the booster of logs that are tried."""
 _FEW_ROWS = 1_000
 """A kind with fewer held-out rows gets the blend of all rows."""
+_FEW_WEEKS = 6
+"""So does a kind that exists in fewer weeks, while others exist in more: in a chain of eight months
+series are long enough to be smooth in the last weeks only, and what these share is no bias."""
 _FEW_ROWS_OF_SIZE = 200
 _LARGEST_CORRECTED = 64.0
 _MOST = 1.25
@@ -138,12 +141,18 @@ def choose(held: HeldOut) -> Blend:
     sizes, factors = _small(held.actual, held.predicted[:, 0])
     blend = Blend(small_sizes=sizes, small_factors=factors)
     of_all = _choose_kind(held, blend)
+    fewest_weeks = min(_FEW_WEEKS, weeks_of(held.target))
     kinds = {}
     for place, name in enumerate(KINDS):
         rows = held.kinds == place
-        few = rows.sum() < _FEW_ROWS
+        few = rows.sum() < _FEW_ROWS or weeks_of(held.target[rows]) < fewest_weeks
         kinds[name] = of_all if few else _choose_kind(held.at(rows), blend)
     return blend.model_copy(update={"kinds": kinds})
+
+
+def weeks_of(target: Ints) -> int:
+    """The number of weeks with a day among the target dates (m,)."""
+    return len(np.unique(target // _WEEK))
 
 
 def by_days(values: Sequence[float], days: Floats) -> Floats:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,16 @@ def test_what_is_served_has_the_sum_of_what_was_sold(logs, means, level):
     for ahead in range(1, 8):
         rows = held.days_ahead == ahead
         assert served[rows].sum() == pytest.approx(held.actual[rows].sum(), rel=0.01)
+
+
+def test_a_kind_of_the_last_weeks_only_gets_the_factors_of_all():
+    held = held_out(np.random.default_rng(4), level=4000.0)
+    late = held.target >= 70
+    actual = np.where(late, 1.15, 1.0) * held.actual
+    late_kind = replace(held, actual=actual, kinds=np.where(late, SMOOTH, SHORT))
+    assert max(choose(late_kind).kinds["smooth"].factors) < 1.05
+    only_late = replace(late_kind.at(late), kinds=np.full(int(late.sum()), SMOOTH))
+    assert min(choose(only_late).kinds["smooth"].factors) > 1.1
 
 
 def test_weeks_that_do_not_agree_move_the_sum_less():
