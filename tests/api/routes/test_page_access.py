@@ -21,7 +21,7 @@ ITEMS = tuple(f"item {number:03}" for number in range(120))
 PATHS = (
     "/", "/?q=market&order=name", "/?q=nothing", "/?only=problems", "/?page=2", "/?store_id=1",
     "/?store_id=3", "/?store_id=4", "/?store_id=5", "/?store_id=l", "/?store_id=l&item=01",
-    "/?store_id=99", "/problems", "/problems/too-old",
+    "/?store_id=99", "/?store_id=e", "/problems", "/problems/too-old",
 )  # fmt: skip
 
 
@@ -36,7 +36,8 @@ def wide_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApi]:
     ]
     long = StoreSpec("l", base=1_000_000, items=ITEMS, description={"name": LONG, "size": LONG})
     closed = StoreSpec("c", outcome="closed")
-    bucket.publish((*STORES, *named, long, closed))
+    compared = StoreSpec("e", base=23_456, last_week=23_987.0, special="holiday")
+    bucket.publish((*STORES, *named, long, closed, compared))
     scores = {}
     for back in range(28):
         day = AS_OF - back * DAY
@@ -74,6 +75,9 @@ def test_on_a_telephone_nothing_is_clipped_and_everything_can_be_touched(wide_ap
     for path in PATHS:
         page.goto(f"{wide_api.url}{path}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        scrolling = "e => e.scrollWidth > e.clientWidth"
+        days = page.locator(".wide:has(.days)")
+        assert not days.count() or not days.evaluate(scrolling), path
         small = page.evaluate(
             """() => [...document.querySelectorAll('a,button,input,select,summary')]
                  .filter(e => e.type !== 'hidden' && !e.classList.contains('skip'))
