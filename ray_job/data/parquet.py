@@ -24,12 +24,17 @@ _TAIL_BYTES = 256 * 2**10
 """The bytes at the end that are fetched first; they hold the footer of most files."""
 
 
-def open_part(storage: Storage, key: str) -> pa.BufferReader | RangedFile:
-    """A file of which a part is to be read; a small file is fetched whole. Raises NotFoundError."""
-    info = storage.stat(key)
-    if info is None or info.size <= WHOLE_BYTES:
+def open_part(storage: Storage, key: str, size: int | None = None) -> pa.BufferReader | RangedFile:
+    """A file of which a part is to be read; a small file is fetched whole. Raises NotFoundError.
+
+    Without its `size` the storage is asked for it, which is a request more.
+    """
+    if size is None:
+        info = storage.stat(key)
+        size = 0 if info is None else info.size
+    if size <= WHOLE_BYTES:
         return pa.BufferReader(storage.read(key))
-    return RangedFile(storage, key, info.size)
+    return RangedFile(storage, key, size)
 
 
 def fetch_row_groups(

@@ -7,6 +7,7 @@ days, however the store is cut.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -43,15 +44,19 @@ class StoreDays:
     closed: Ints
 
 
-def read_store_days(storage: Storage, paths: Sequence[str]) -> StoreDays:
+def read_store_days(
+    storage: Storage, paths: Sequence[str], sizes: Sequence[int] | None = None
+) -> StoreDays:
     """The days of the store that has these files, from their columns date, sales and open.
+
+    `sizes` are those of the files; where they are not known, each file takes a request more.
 
     Only some row groups are in memory at a time. Raises CorruptError, NotFoundError or
     StorageError.
     """
     flags = np.zeros((3, _MOST_DAYS), dtype=np.bool_)
-    for path in paths:
-        for days, sales, is_open in _batches(storage, path):
+    for path, size in zip(paths, sizes or itertools.repeat(None), strict=False):
+        for days, sales, is_open in _batches(storage, path, size):
             flags[0, days[~np.isnan(sales)]] = True
             flags[1, days[sales > 0]] = True
             flags[2, days[is_open == 0]] = True
@@ -148,10 +153,10 @@ READING = RowMeaning()
 
 
 def _batches(
-    storage: Storage, key: str
+    storage: Storage, key: str, size: int | None
 ) -> Iterator[tuple[Ints, npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
     """Days, sales and open of a file's rows, NaN where a value is null, some row groups each."""
-    source = open_part(storage, key)
+    source = open_part(storage, key, size)
     try:
         with pq.ParquetFile(source, page_checksum_verification=True) as file:
             has_open = "open" in file.schema_arrow.names

@@ -130,7 +130,7 @@ def not_ingested(storage: Storage, referenced: Collection[str], transaction: int
 def _listed(storage: Storage, root: str) -> Iterator[ObjectInfo]:
     """The objects below the root, without those of hidden files and folders, such as the log."""
     for info in storage.list(f"{root}/"):
-        names = PurePosixPath(info.key.removeprefix(f"{root}/")).parts
+        names = info.key.removeprefix(f"{root}/").split("/")
         if not info.key.endswith("/") and not any(name.startswith(_HIDDEN) for name in names):
             yield info
 

@@ -30,7 +30,7 @@ from ray_job.data import parquet, partition
 from ray_job.data.context import Context
 from ray_job.data.context.tables import ContextTables, open_context
 from ray_job.data.histories import Histories, open_histories, resolve_as_of
-from ray_job.data.packs.index import readable_index
+from ray_job.data.packs.index import index_or_reason
 from ray_job.data.store_days import RowMeaning
 from ray_job.execution import execute
 from ray_job.features.trading import closed_weekdays_of_chain, weekly_data
@@ -182,6 +182,7 @@ def prepare(
         widths="" if widths.widths.is_neutral else sha256(widths.widths.to_bytes()),
         similar={store: sales.digest() for store, sales in similar.items()},
     )
+    packs, packs_unread = index_or_reason(storage)
     spec = RunSpec(
         bucket=storage.url,
         basis=basis,
@@ -193,7 +194,7 @@ def prepare(
         widths=widths.widths,
         stock=stock,
         similar=similar,
-        packs=readable_index(storage),
+        packs=packs,
     )
     chunks = _plan_chunks(storage, settings, histories, basis, request.stores)
     planned_chunks = execute.with_existing_parts(
@@ -211,15 +212,20 @@ def prepare(
         planned_chunks=planned_chunks,
         expected=expected,
         current=current,
-        warnings=_warnings(histories),
+        warnings=_warnings(histories, packs_unread),
         widths=widths,
     )
 
 
-def _warnings(histories: Histories) -> tuple[str, ...]:
+def _warnings(histories: Histories, packs_unread: str | None) -> tuple[str, ...]:
     """What somebody should look at. It does not stop the run."""
-    sentence = histories.foreign_files.sentence()
-    return (sentence,) if sentence else ()
+    sentences = [histories.foreign_files.sentence()]
+    if packs_unread is not None:
+        sentences.append(
+            f"the packs of histories cannot be read ({packs_unread}): each store is read from its"
+            " partition, which takes longer and changes no forecast"
+        )
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def is_hindsight(run_plan: RunPlan, settings: Settings, now: datetime) -> bool:

@@ -80,7 +80,7 @@ def make_receipt(
         series=series_by_kind(result.part.outcomes for result in results),
         failures=tuple(failures),
         bad_deliveries=bad,
-        warnings=run_plan.warnings,
+        warnings=(*run_plan.warnings, *_warnings_of_packs(run_plan, results)),
         chunks=tuple(_chunk_record(chunks[result.digest].n_stores, result) for result in results),
         rows_read=sum(result.cost.rows for result in results),
         bytes_read=sum(result.cost.bytes for result in results),
@@ -108,6 +108,19 @@ def make_receipt(
         versions=provenance.versions(),
         revision=provenance.revision(),
     )
+
+
+def _warnings_of_packs(run_plan: RunPlan, results: Sequence[ChunkResult]) -> list[str]:
+    """Whether there were packs, and no chunk could use one."""
+    packs = run_plan.spec.packs.packs
+    done = [result.cost for result in results if not result.adopted]
+    if not packs or not done or any(cost.packed_stores for cost in done):
+        return []
+    sentence = (
+        f"there are {len(packs)} packs of histories, and no store could be read from one: they"
+        " cannot be read, or are older than the histories; the forecasts are the same"
+    )
+    return [sentence]
 
 
 def receipt_without_plan(

@@ -66,9 +66,11 @@ def read_recent_sales(storage: Storage, files: pa.Table, as_of: date) -> RecentS
     """
 
     def read(store: str) -> StoreDays | None:
-        paths = files.filter(pc.equal(files["store_id"], store))["path"].to_pylist()
+        of_store = files.filter(pc.equal(files["store_id"], store)).sort_by("path")
         try:
-            return read_store_days(storage, sorted(paths))
+            return read_store_days(
+                storage, of_store["path"].to_pylist(), of_store["bytes"].to_pylist()
+            )
         except Exception:  # noqa: BLE001 - the chunk of the store says what is wrong with it
             return None
 

@@ -62,10 +62,15 @@ def read_index(storage: Storage) -> PackIndex:
 
 def readable_index(storage: Storage) -> PackIndex:
     """The index; an empty one where it cannot be read, since every reader can do without packs."""
+    return index_or_reason(storage)[0]
+
+
+def index_or_reason(storage: Storage) -> tuple[PackIndex, str | None]:
+    """The index; where it cannot be read, an empty one and the reason. No index is no reason."""
     try:
-        return read_index(storage)
-    except (CorruptError, StorageError):
-        return NO_PACKS
+        return read_index(storage), None
+    except (CorruptError, StorageError) as error:
+        return NO_PACKS, str(error).partition("\n")[0]
 
 
 def change_index(storage: Storage, change: Callable[[PackIndex], PackIndex]) -> PackIndex:

@@ -25,8 +25,10 @@ from ray_job.data.packs.index import (
 )
 from ray_job.data.requests import map_in_order
 
-_SMALL_BYTES = 8 * 2**20
-_MOST_SMALL = 8
+_SMALL_BYTES = 32 * 2**20
+"""One day of 100,000 stores takes 9 MB. What is not small is not joined again: so each row is
+copied a few times at most, and a join needs the memory of some packs of this size."""
+_MOST_SMALL = 4
 """With more small packs than that they are joined: a chunk sends a request to each pack."""
 
 

@@ -9,8 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ray_job.data.partition import DELIVERED, ITEM, OP, FileRows
-
 Ints = npt.NDArray[np.int64]
 
 
@@ -82,22 +80,6 @@ class PackedRows:
             sold_entries=(np.cumsum(keep) - 1)[self.sold_entries[of_days]],
             sold_days=self.sold_days[of_days],
         )
-
-    def by_store(self) -> dict[str, list[FileRows]]:
-        """The rows of each store, as if each entry were a file. `sold_days` are left out."""
-        items = np.repeat(np.arange(len(self.items)), self.item_rows)
-        whole = self.table.append_column(
-            ITEM, pa.array(self.items, pa.string()).take(pa.array(items))
-        )
-        delivered = pa.array(self.delivered()).cast(pa.timestamp("us", "UTC"))
-        operations = pa.array(["set", "add"]).take(pa.array(self.adds().astype(np.int8)))
-        whole = whole.append_column(DELIVERED, delivered).append_column(OP, operations)
-        histories: dict[str, list[FileRows]] = {}
-        begin = 0
-        for store, rows in zip(self.store_ids, self.entry_rows.tolist(), strict=True):
-            histories.setdefault(store, []).append(FileRows(whole.slice(begin, rows)))
-            begin += rows
-        return histories
 
     def _counts(self, part_rows: Ints) -> Ints:
         """How many parts (items or runs) each entry has."""

@@ -38,12 +38,12 @@ def test_a_store_that_cannot_be_read_or_hangs_is_left_out(shop, monkeypatch):
     never = threading.Event()
     reading = recent_sales.read_store_days
 
-    def read(storage, paths):
+    def read(storage, paths, sizes):
         if "store_id=s003/" in paths[0]:
             never.wait()
         if "store_id=s004/" in paths[0]:
             raise StorageError("no answer")
-        return reading(storage, paths)
+        return reading(storage, paths, sizes)
 
     monkeypatch.setattr(recent_sales, "read_store_days", read)
     monkeypatch.setattr(recent_sales, "_SECONDS", 2.0)
