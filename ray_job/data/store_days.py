@@ -43,6 +43,16 @@ class StoreDays:
     sold: Ints
     closed: Ints
 
+    def with_days(self, other: StoreDays | None) -> StoreDays:
+        """The days of the files of both."""
+        if other is None:
+            return self
+        return StoreDays(
+            np.union1d(self.delivered, other.delivered),
+            np.union1d(self.sold, other.sold),
+            np.union1d(self.closed, other.closed),
+        )
+
 
 def read_store_days(
     storage: Storage, paths: Sequence[str], sizes: Sequence[int] | None = None

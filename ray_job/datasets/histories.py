@@ -162,11 +162,11 @@ def _read_histories(
         return dict(zip(paths, answers, strict=True))
 
     packed, left = None, chunk.files
-    if selection.packs.packs and chunk.items is None:
-        days = ((day - _EPOCH).days for day in (selection.first_day, selection.last_day))
-        packed, left = read_packed(
-            storage, selection.packs, ChunkFiles(chunk.files, *days), columns
-        )
+    if selection.packs.packs:
+        first, last = ((day - _EPOCH).days for day in (selection.first_day, selection.last_day))
+        files = ChunkFiles(chunk.files, first, last, chunk.items)
+        answer = read_packed(storage, selection.packs, files, columns)
+        packed, left = answer.rows, answer.left
     histories = read(paths_by_store(left))
     if packed is not None:
         unordered = delivered_before(packed, histories)

@@ -14,8 +14,12 @@ from ray_job.bucket.reasons import ReasonCode
 from ray_job.bucket.storage import Storage
 from ray_job.data.history_block import ChunkHistories, StoreHistory, UnreadStore
 from ray_job.data.packs.index import PackIndex
-from ray_job.data.packs.packed_rows import PackedRows
-from ray_job.data.packs.reading import ChunkFiles, delivered_before, read_packed
+from ray_job.data.packs.reading import (
+    ChunkFiles,
+    PackedChunk,
+    delivered_before,
+    read_packed,
+)
 from ray_job.data.partition import Columns, FileRows, read_store
 from ray_job.data.requests import map_in_order
 from ray_job.data.store_days import StoreDays, read_store_days
@@ -51,21 +55,27 @@ def read_histories(
     Whether a row comes from a pack or from a partition makes no difference to what it folds to.
     Raises MemoryError, and what is wrong with the bucket as such.
     """
-    packed: PackedRows | None = None
-    left = chunk.files
-    if packs.packs and chunk.items is None:
-        days = ((day - _EPOCH).days for day in (basis.first_day, basis.last_day))
-        packed, left = read_packed(storage, packs, ChunkFiles(chunk.files, *days), columns)
+    read = PackedChunk(None, chunk.files)
+    if packs.packs:
+        first, last = ((day - _EPOCH).days for day in (basis.first_day, basis.last_day))
+        files = ChunkFiles(chunk.files, first, last, chunk.items)
+        read = read_packed(storage, packs, files, columns)
     partitions = _Partitions(storage, columns, chunk.items)
     histories: dict[str, Sequence[FileRows]] = {}
-    histories.update(partitions.read(paths_by_store(left)))
+    histories.update(partitions.read(paths_by_store(read.left)))
+    packed = read.rows
+    paths = paths_by_store(chunk.files)
+    unordered: set[str] = set()
     if packed is not None:
         unordered = delivered_before(packed, histories)
         packed = packed.without(unordered | partitions.unread.keys())
-        paths = paths_by_store(chunk.files)
         histories.update(partitions.read({store: paths[store] for store in sorted(unordered)}))
-        for store in packed.stores:
+    if read.left.num_rows < chunk.files.num_rows:
+        for store in paths.keys() - partitions.unread.keys():
             histories.setdefault(store, ())
+    if read.store_days is not None and not unordered:
+        (store,) = paths
+        partitions.days[store] = read.store_days.with_days(partitions.days.get(store))
     ordered: list[StoreHistory] = sorted(histories.items())
     return ChunkHistories(
         digest=chunk.digest,

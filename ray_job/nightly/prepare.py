@@ -219,12 +219,7 @@ def prepare(
 
 def _warnings(histories: Histories, packs_unread: str | None) -> tuple[str, ...]:
     """What somebody should look at. It does not stop the run."""
-    sentences = [histories.foreign_files.sentence()]
-    if packs_unread is not None:
-        sentences.append(
-            f"the packs of histories cannot be read ({packs_unread}): each store is read from its"
-            " partition, which takes longer and changes no forecast"
-        )
+    sentences = (histories.foreign_files.sentence(), packs_unread)
     return tuple(sentence for sentence in sentences if sentence)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ray_job import plan
 from ray_job.bucket.storage import Storage
@@ -17,7 +20,7 @@ from ray_job.data.packs.index import NO_PACKS, PackIndex
 from ray_job.data.panel_builder import panels
 from ray_job.data.partition import Columns
 from ray_job.forecasting.store_reading import read_histories
-from ray_job.plan import Basis, Chunk
+from ray_job.plan import Basis, Chunk, ItemRange
 from ray_job.settings import Plan
 
 COLUMNS = Columns(("open", "weather"), {"weather": ("dry", "wet")})
@@ -33,6 +36,32 @@ def chunk_of(files: pa.Table, dates: Basis) -> Chunk | None:
     limits = Plan(chunk_bytes=2**40, chunk_rows=2**40)
     chunks = plan.make(relevant, dates, limits, {})
     return chunks[0] if chunks else None
+
+
+def chunks_of(files: pa.Table, dates: Basis, bounds: Sequence[str]) -> list[Chunk]:
+    """The chunk of all files, and each store cut into ranges of items at these bounds."""
+    whole = chunk_of(files, dates)
+    if whole is None:
+        return []
+    edges = [None, *sorted(set(bounds)), None]
+    of_stores = [
+        (whole.files.filter(pc.equal(whole.files["store_id"], store)), store)
+        for store in whole.store_ids
+    ]
+    return [
+        whole,
+        *(
+            replace(
+                whole,
+                files=of_store,
+                items=ItemRange(first, end),
+                digest=f"{store} {first} {end}",
+                n_stores=1,
+            )
+            for of_store, store in of_stores
+            for first, end in itertools.pairwise(edges)
+        ),
+    ]
 
 
 def both_ways(
@@ -56,7 +85,9 @@ def _contents(read: ChunkHistories, dates: Basis) -> list[Any]:
         store_days=read.store_days,
         packed=read.packed,
     )
+    days = read.store_days or {}
     contents: list[Any] = [
+        [(store, of.delivered.tolist(), of.sold.tolist()) for store, of in sorted(days.items())],
         [store for store, _ in read.histories],
         [(store.store_id, store.reason_code) for store in read.unread],
     ]

@@ -42,12 +42,30 @@ class PackedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class StorePart:
+    """The items of a store that an entry has: from `first` up to but not including `end`.
+
+    None is open. `delivered_days` and `sold_days` are the days, since 1970, on which any item of
+    the store has known sales, and sales above 0, in the files of the entry.
+    """
+
+    first: str | None
+    end: str | None
+    delivered_days: Ints
+    sold_days: Ints
+
+
+@dataclass(frozen=True, slots=True)
 class PackSource:
-    """A store's rows of some files, with all columns, in the order of their delivery."""
+    """A store's rows of some files, with all columns, in the order of their delivery.
+
+    With a `part` these are the rows of some items only.
+    """
 
     store_id: str
     files: Sequence[PackedFile]
     rows: pa.Table
+    part: StorePart | None = None
 
 
 @lru_cache(maxsize=64)

@@ -16,13 +16,17 @@ _TRIES = 20
 
 
 class Section(NamedTuple):
-    """The place of a section in its pack, and the first and the last hash of its stores."""
+    """The place of a section in its pack, and the first and the last hash of its stores.
+
+    `items` is the range of items that it has of its only store, None if it has all.
+    """
 
     first: int
     last: int
     offset: int
     length: int
     crc32c: int
+    items: tuple[str | None, str | None] | None = None
 
 
 class PackRecord(Record):
@@ -66,11 +70,15 @@ def readable_index(storage: Storage) -> PackIndex:
 
 
 def index_or_reason(storage: Storage) -> tuple[PackIndex, str | None]:
-    """The index; where it cannot be read, an empty one and the reason. No index is no reason."""
+    """The index; where it cannot be read, an empty one and a sentence. No index is no reason."""
     try:
         return read_index(storage), None
     except (CorruptError, StorageError) as error:
-        return NO_PACKS, str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0]
+        return NO_PACKS, (
+            f"the packs of histories cannot be read ({reason}): each store is read from its"
+            " partition, which takes longer and changes no forecast"
+        )
 
 
 def change_index(storage: Storage, change: Callable[[PackIndex], PackIndex]) -> PackIndex:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from ray_job.plan import ItemRange
 
 Ints = npt.NDArray[np.int64]
 
@@ -58,6 +61,31 @@ class PackedRows:
         """The entry of each of `items`."""
         return np.repeat(np.arange(len(self.entry_rows)), self._counts(self.item_rows))
 
+    def within(self, items: ItemRange) -> PackedRows:
+        """The rows of these items only. An entry without such a row is left out."""
+        keep = np.array([_is_within(item, items) for item in self.items], np.bool_)
+        if keep.all():
+            return self
+        rows = np.repeat(keep, self.item_rows)
+        runs = rows[np.cumsum(self.run_rows) - self.run_rows]
+        entries = np.repeat(np.arange(len(self.entry_rows)), self.entry_rows)
+        entry_rows = np.bincount(entries[rows], minlength=len(self.entry_rows))
+        kept = entry_rows > 0
+        of_days = kept[self.sold_entries]
+        return PackedRows(
+            table=self.table.filter(pa.array(rows)),
+            store_ids=list(itertools.compress(self.store_ids, kept)),
+            entry_rows=entry_rows[kept],
+            last_delivered=self.last_delivered[kept],
+            items=list(itertools.compress(self.items, keep)),
+            item_rows=self.item_rows[keep],
+            run_rows=self.run_rows[runs],
+            run_delivered=self.run_delivered[runs],
+            run_adds=self.run_adds[runs],
+            sold_entries=(np.cumsum(kept) - 1)[self.sold_entries[of_days]],
+            sold_days=self.sold_days[of_days],
+        )
+
     def without(self, stores: Collection[str]) -> PackedRows:
         """The rows of all other stores."""
         if not stores:
@@ -85,3 +113,8 @@ class PackedRows:
         """How many parts (items or runs) each entry has."""
         ends = np.searchsorted(np.cumsum(part_rows), np.cumsum(self.entry_rows)) + 1
         return np.diff(ends, prepend=0)
+
+
+def _is_within(item: str, items: ItemRange) -> bool:
+    after = items.first is None or item >= items.first
+    return after and (items.end is None or item < items.end)

@@ -21,10 +21,18 @@ from ray_job.bucket.errors import CorruptError, StorecastError
 from ray_job.bucket.storage import Storage
 from ray_job.data.packs.index import PackIndex, PackRecord, Section, store_hash
 from ray_job.data.packs.packed_rows import PackedRows
+from ray_job.data.packs.parts import (
+    EVERYTHING,
+    joined_parts,
+    overlaps,
+    store_days,
+)
 from ray_job.data.packs.sections import COLUMN_PREFIX
 from ray_job.data.packs.values import unpack_numbers
 from ray_job.data.partition import Columns, FileRows, delivery_span
 from ray_job.data.requests import map_in_order
+from ray_job.data.store_days import StoreDays
+from ray_job.plan import ItemRange
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -35,25 +43,43 @@ _GAP_BYTES = 256 * 2**10
 
 @dataclass(frozen=True, slots=True)
 class ChunkFiles:
-    """The files of a chunk (plan.FILES_SCHEMA), and the days that are used, since 1970."""
+    """The files of a chunk (plan.FILES_SCHEMA), and the days that are used, since 1970.
+
+    With `items` the chunk has one store, and only these items of it are wanted.
+    """
 
     files: pa.Table
     first_day: int
     last_day: int
+    items: ItemRange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackedChunk:
+    """The rows of a chunk that packs have, and the files that are to be read beside them.
+
+    `store_days` are the days of the store in the files that packs have, where the chunk has a range
+    of its items.
+    """
+
+    rows: PackedRows | None
+    left: pa.Table
+    store_days: StoreDays | None = None
 
 
 def read_packed(
     storage: Storage, index: PackIndex, chunk: ChunkFiles, columns: Columns
-) -> tuple[PackedRows | None, pa.Table]:
-    """The rows of the chunk that packs have, and the files that are to be read beside them.
+) -> PackedChunk:
+    """What packs have of the chunk.
 
-    The rows of such a file belong after the store's packed rows if they were all delivered later;
-    else the packed rows of the store must not be used. Damage of any kind only makes fewer rows
-    packed. Raises MemoryError.
+    The rows of a file that is left belong after the store's packed rows if they were all delivered
+    later; else the packed rows of the store must not be used. Damage of any kind only makes fewer
+    rows packed. Raises MemoryError.
     """
     stores = pc.unique(chunk.files["store_id"])
     hashes = np.sort(np.array([store_hash(store) for store in stores.to_pylist()], np.int64))
-    requests = [request for pack in index.packs for request in _requests(pack, hashes)]
+    items = chunk.items or EVERYTHING
+    requests = [request for pack in index.packs for request in _requests(pack, hashes, items)]
 
     def read(request: _Request) -> list[pa.RecordBatch]:
         try:
@@ -65,11 +91,11 @@ def read_packed(
     try:
         answers = map_in_order(storage, read, requests)
         batches = [batch for answer in answers for batch in answer]
-        for batch in sorted(batches, key=_first_delivered):
+        for batch in sorted(joined_parts(batches, items), key=_first_delivered):
             candidates.add(batch)
         return candidates.rows(columns)
     except (pa.ArrowException, StorecastError, LookupError, TypeError, ValueError):
-        return None, chunk.files
+        return PackedChunk(None, chunk.files)
 
 
 def delivered_before(packed: PackedRows, histories: Mapping[str, Sequence[FileRows]]) -> set[str]:
@@ -107,7 +133,7 @@ class _Request:
         return batches
 
 
-def _requests(pack: PackRecord, hashes: Ints) -> list[_Request]:
+def _requests(pack: PackRecord, hashes: Ints, items: ItemRange) -> list[_Request]:
     """The requests for the sections that may have one of the stores with these sorted hashes."""
     bounds = np.array([section[:2] for section in pack.sections], np.int64)
     begins = np.searchsorted(hashes, bounds[:, 0], side="left")
@@ -115,6 +141,8 @@ def _requests(pack: PackRecord, hashes: Ints) -> list[_Request]:
     groups: list[list[Section]] = []
     for place in np.flatnonzero(begins < ends).tolist():
         section = pack.sections[place]
+        if section.items is not None and not overlaps(section.items, items):
+            continue
         if groups:
             before = groups[-1][-1]
             if section.offset - before.offset - before.length <= _GAP_BYTES:
@@ -180,10 +208,10 @@ class _Candidates:
         chosen = is_live & usable[owners]
         return usable, owners[chosen], places[chosen].astype(np.int64)
 
-    def rows(self, columns: Columns) -> tuple[PackedRows | None, pa.Table]:
+    def rows(self, columns: Columns) -> PackedChunk:
         keep = self._chosen()
         if not any(flags.any() for flags in keep):
-            return None, self._chunk.files
+            return PackedChunk(None, self._chunk.files)
         batches = [
             batch if flags.all() else batch.filter(pa.array(flags))
             for batch, flags in zip(self._batches, keep, strict=True)
@@ -192,7 +220,12 @@ class _Candidates:
         for flags, (owners, files) in zip(keep, self._covered, strict=True):
             is_left[files[flags[owners]]] = False
         left = self._chunk.files.filter(pa.array(is_left))
-        return _packed_rows([batch for batch in batches if batch.num_rows], columns), left
+        used = [batch for batch in batches if batch.num_rows]
+        rows = _packed_rows(used, columns)
+        if self._chunk.items is None:
+            return PackedChunk(rows, left)
+        within = rows.within(self._chunk.items)
+        return PackedChunk(within if within.store_ids else None, left, store_days(used, rows))
 
     def _chosen(self) -> list[Flags]:
         """Which entries of each batch are used: no file twice, and in the order of delivery."""

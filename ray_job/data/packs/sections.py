@@ -38,6 +38,13 @@ ENTRY_FIELDS = (
 `paths` are keys of the bucket. `sold_days` are days on which a row that a later one corrected had
 sales above 0, and no other row has.
 """
+PART_FIELDS = (
+    pa.field("first_item", pa.string()),
+    pa.field("end_item", pa.string()),
+    pa.field("store_delivered_days", pa.list_(pa.int32())),
+    pa.field("store_sold_days", pa.list_(pa.int32())),
+)
+"""What a section of a range of items has, too: see StorePart. It has one entry."""
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -59,6 +66,8 @@ def encode_section(
     sources: Sequence[PackSource], metadata: Mapping[str, str]
 ) -> EncodedSection | None:
     """A section of these stores, in their order; the columns of each have `has_packed_form`.
+
+    A source with a `part` is the only one of its section.
 
     A store whose rows have no certain order is left out: two rows of one delivery for the same item
     and date, or later rows before earlier ones. So is one with nulls where no row has any. None
@@ -114,6 +123,14 @@ def _batch(
         _lists(sold_of, pa.array(rows_of_stores.sold_days[1].astype(np.int32))),
     ]
     fields = list(ENTRY_FIELDS)
+    if (part := sources[0].part) is not None:
+        fields += PART_FIELDS
+        arrays += [
+            pa.array([part.first], pa.string()),
+            pa.array([part.end], pa.string()),
+            pa.array([part.delivered_days.astype(np.int32)], pa.list_(pa.int32())),
+            pa.array([part.sold_days.astype(np.int32)], pa.list_(pa.int32())),
+        ]
     for name, values in rows_of_stores.numbers.items():
         if name in rows_of_stores.texts:
             mask = np.isnan(values)

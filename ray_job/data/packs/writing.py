@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
 import google_crc32c
+import pyarrow as pa
 
 from ray_job.bucket import keys
 from ray_job.bucket.storage import Storage
-from ray_job.data.packs.folding import PackSource, has_packed_form
+from ray_job.data.packs.folding import PackedFile, PackSource, has_packed_form
 from ray_job.data.packs.index import (
     HASHES,
     PackRecord,
@@ -20,6 +22,7 @@ from ray_job.data.packs.index import (
     with_packs,
 )
 from ray_job.data.packs.merging import join_small_packs
+from ray_job.data.packs.ranges import RANGE_ROWS, DaysOfRows, cut, ranges
 from ray_job.data.packs.sections import encode_section
 
 _SECTION_ROWS = 32_768
@@ -40,6 +43,7 @@ class PackWriter:
     """
 
     storage: Storage
+    range_rows: int = RANGE_ROWS
     failure: str | None = None
     written: list[PackRecord] = field(default_factory=list)
     _buffer: list[tuple[int, PackSource]] = field(default_factory=list)
@@ -50,10 +54,39 @@ class PackWriter:
         """Take a store's rows; those that cannot be packed are passed over."""
         if self.failure is not None or not has_packed_form(source.rows.schema):
             return
-        self._buffer.append((store_hash(source.store_id), source))
-        self._buffered_rows += source.rows.num_rows
-        if self._buffered_rows >= _BUFFER_ROWS:
-            self._guarded_flush()
+        try:
+            self._add_all(cut(source, self.range_rows))
+        except ValueError:
+            return  # another order than ours; the store is read from its partition
+
+    def add_large(
+        self,
+        store_id: str,
+        file: PackedFile,
+        tables: Callable[[], Iterable[pa.Table]],
+    ) -> None:
+        """Take the rows of a file of a store that is too large for memory.
+
+        `tables` gives its rows, sorted by item, as often as it is called.
+        """
+        if self.failure is not None:
+            return
+        days = DaysOfRows()
+        try:
+            for table in tables():
+                if not has_packed_form(table.schema):
+                    return
+                days.add(table)
+            self._add_all(ranges(store_id, [file], tables(), days, self.range_rows))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            self.failure = _reason(error)
+
+    def _add_all(self, sources: Iterable[PackSource]) -> None:
+        for source in sources:
+            self._buffer.append((store_hash(source.store_id), source))
+            self._buffered_rows += source.rows.num_rows
+            if self._buffered_rows >= _BUFFER_ROWS:
+                self._guarded_flush()
 
     def finish(self) -> None:
         """Write what is left."""
@@ -85,6 +118,7 @@ class PackWriter:
         rows = 0
         for member in self._buffer:
             is_full = rows >= _SECTION_ROWS or len(members) >= _SECTION_STORES
+            is_full |= any(source.part is not None for _, source in (member, *members[-1:]))
             if members and (is_full or member[0] - members[-1][0] > _SECTION_GAP):
                 self._write_section(members)
                 members, rows = [], 0
@@ -132,7 +166,9 @@ class _OpenPack:
             return
         data = encoded.data
         checksum = google_crc32c.value(data)
-        self.sections.append(Section(first, last, self.bytes, len(data), checksum))
+        part = sources[0].part
+        items = None if part is None else (part.first, part.end)
+        self.sections.append(Section(first, last, self.bytes, len(data), checksum, items))
         self.pieces.append(data)
         self.bytes += len(data)
         self.stores += encoded.stores

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ray_job.bucket.storage import Storage
 from ray_job.data.delta import STORE, DataFile, parquet_writer, partition_key
@@ -22,6 +23,7 @@ from ray_job.progress import Stage
 
 _MEMORY_ROWS = 1_000_000
 """A store with more rows is written to a local file first, so that memory stays bounded."""
+_BATCH_ROWS = 65_536
 _EPOCH = date(1970, 1, 1)
 
 
@@ -46,7 +48,7 @@ class PartitionWriter:
     row_group_rows: int
     folder: Path
     packs: PackWriter | None = None
-    """Gets what is written, except for stores that are too large for memory."""
+    """Gets what is written."""
 
     def write(
         self, batches: Iterable[pa.RecordBatch], file_name: str, stage: Stage
@@ -116,12 +118,17 @@ class PartitionWriter:
                 writer.write_table(_table(held, self.stored), row_group_size=self.row_group_rows)
                 held = _next_pieces(remaining, self.row_group_rows * 8)
             writer.add_key_value_metadata(summary.constants.footer())
+        size = local_path.stat().st_size
+        if self.packs is not None:
+            days = (summary.first_day, summary.last_day)
+            packed = PackedFile(partition_key(path), size, *days)
+            self.packs.add_large(store_id, packed, lambda: _tables(local_path))
 
         def send() -> None:
             self.storage.upload(local_path, partition_key(path))
             local_path.unlink()
 
-        return EncodedFile(summary.data_file(path, store_id, local_path.stat().st_size), send)
+        return EncodedFile(summary.data_file(path, store_id, size), send)
 
 
 @dataclass(slots=True)
@@ -161,6 +168,13 @@ class _FileSummary:
 
 def _table(pieces: list[Piece], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_batches([conform(piece.rows, schema) for piece in pieces], schema)
+
+
+def _tables(path: Path) -> Iterator[pa.Table]:
+    """The rows of a local file, some row groups at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
+            yield pa.Table.from_batches([batch])
 
 
 def _next_pieces(pieces: Iterator[Piece], rows: int) -> list[Piece]:

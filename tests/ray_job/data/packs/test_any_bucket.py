@@ -20,7 +20,7 @@ from ray_job.data.packs.index import NO_PACKS, PackIndex, read_index
 from ray_job.data.packs.merging import join_small_packs
 from ray_job.ingest import compact, ingest
 from ray_job.settings import Ingest, Sales, Settings
-from tests.support.packed import basis, both_ways, chunk_of
+from tests.support.packed import basis, both_ways, chunks_of
 
 FIRST = date(2026, 3, 1)
 NOW = datetime(2026, 3, 20, tzinfo=UTC)
@@ -204,13 +204,20 @@ actions = st.one_of(
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(deliver, st.lists(actions, min_size=1, max_size=6))
+@given(
+    deliver,
+    st.lists(actions, min_size=1, max_size=6),
+    st.sampled_from([[], ["a"], ["b", "c"]]),
+)
 def test_packs_change_nothing(
-    first: Callable[[Bucket], None], then: list[Callable[[Bucket], None]]
+    first: Callable[[Bucket], None],
+    then: list[Callable[[Bucket], None]],
+    bounds: list[str],
 ):
+    """At the end also where stores are cut into ranges of items at the bounds."""
     with tempfile.TemporaryDirectory() as folder:
         bucket = Bucket(Path(folder))
-        for action in (first, *then):
+        for number, action in enumerate((first, *then)):
             action(bucket)
             if not bucket.table_exists():
                 continue
@@ -218,7 +225,6 @@ def test_packs_change_nothing(
                 files = open_histories(bucket.storage).files
             except InputError:
                 continue
-            chunk = chunk_of(files, DATES)
-            if chunk is not None:
+            for chunk in chunks_of(files, DATES, bounds)[: None if number == len(then) else 1]:
                 plain, packed, _ = both_ways(bucket.storage, chunk, DATES, bucket.index())
                 assert packed == plain

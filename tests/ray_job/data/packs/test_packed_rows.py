@@ -20,7 +20,7 @@ from ray_job.data.packs.merging import join_small_packs, leave_out_unused_packs
 from ray_job.data.packs.values import pack_numbers, unpack_numbers
 from ray_job.data.packs.writing import PackWriter
 from ray_job.data.partition import Constants
-from tests.support.packed import basis, both_ways, chunk_of
+from tests.support.packed import basis, both_ways, chunk_of, chunks_of
 
 FIRST = date(2026, 3, 1)
 DATES = basis(FIRST, FIRST + timedelta(days=9))
@@ -44,6 +44,8 @@ wide_rows = st.tuples(
     st.sampled_from([None, 0.0, 1.0]),
     st.sampled_from([None, "dry", "wet", "fog"]),
 )
+range_rows = st.sampled_from([1, 2, 10**6])
+"""Small numbers give each store entries of ranges of its items."""
 colliding_rows = st.tuples(
     st.just(""),
     st.integers(0, 1),
@@ -133,7 +135,7 @@ def test_packs_change_no_bit_of_what_is_read(data):
         )
         for pack in packs:
             Path(folder, "packs/v1").mkdir(parents=True, exist_ok=True)
-            writer = PackWriter(storage)
+            writer = PackWriter(storage, range_rows=data.draw(range_rows, label="range rows"))
             for source in pack:
                 writer.add(source)
             writer.finish()
@@ -141,8 +143,9 @@ def test_packs_change_no_bit_of_what_is_read(data):
             assert writer.failure is None
         if packs:
             join_small_packs(storage, most=data.draw(st.integers(1, 4), label="most small packs"))
-        chunk = chunk_of(pa.Table.from_pylist(lines, plan.FILES_SCHEMA), DATES)
-        if chunk is not None:
+        bounds = data.draw(st.lists(st.sampled_from(["", "a", "aa", "b"]), max_size=2))
+        files = pa.Table.from_pylist(lines, plan.FILES_SCHEMA)
+        for chunk in chunks_of(files, DATES, bounds):
             plain, packed, _ = both_ways(storage, chunk, DATES, read_index(storage))
             assert packed == plain
 
@@ -223,8 +226,8 @@ def test_deliveries_that_lie_between_each_other_are_read_from_the_partition(
     assert packed == ({"s0"} if is_packed else set())
 
 
-def pack_of(storage, *sources):
-    writer = PackWriter(storage)
+def pack_of(storage, *sources, **options):
+    writer = PackWriter(storage, **options)
     for source in sources:
         writer.add(source)
     writer.finish()
@@ -262,3 +265,66 @@ def test_a_bucket_in_which_packs_may_not_be_written_says_so(tmp_path):
     writer.publish()
     assert writer.failure is not None
     assert "packs/v1" in writer.failure
+
+
+def many_items(storage, store, items, minute=0):
+    rows = [
+        (f"i{item:02d}", day, 2.5 + item, 1.0, None, minute, "set")
+        for item in range(items)
+        for day in range(4)
+    ]
+    return write(storage, store, minute, table(rows))
+
+
+def test_a_cut_store_is_read_from_the_entries_of_its_ranges(tmp_path):
+    storage = open_bucket(str(tmp_path))
+    line, source = many_items(storage, "s0", 20)
+    pack_of(storage, source, range_rows=16)
+    (pack,) = read_index(storage).packs
+    assert [section.items for section in pack.sections] == [
+        (None, "i04"),
+        ("i04", "i08"),
+        ("i08", "i12"),
+        ("i12", "i16"),
+        ("i16", None),
+    ]
+    files = pa.Table.from_pylist([line], plan.FILES_SCHEMA)
+    for chunk in chunks_of(files, DATES, ["i05", "i09"]):
+        plain, read, packed = both_ways(storage, chunk, DATES, read_index(storage))
+        assert read == plain
+        assert packed == {"s0"}
+
+
+def test_a_range_that_is_missing_makes_only_its_own_chunk_read_the_partition(tmp_path):
+    storage = open_bucket(str(tmp_path))
+    line, source = many_items(storage, "s0", 20)
+    pack_of(storage, source, range_rows=16)
+    (pack,) = read_index(storage).packs
+    damaged = pack.sections[1]
+    path = tmp_path / pack.key
+    data = bytearray(path.read_bytes())
+    data[damaged.offset + damaged.length // 2] ^= 1
+    path.write_bytes(data)
+    files = pa.Table.from_pylist([line], plan.FILES_SCHEMA)
+    from_packs = []
+    for chunk in chunks_of(files, DATES, ["i08", "i14"]):
+        plain, read, packed = both_ways(storage, chunk, DATES, read_index(storage))
+        assert read == plain
+        from_packs.append((chunk.items, packed))
+    assert [bool(packed) for _, packed in from_packs] == [False, False, True, True]
+
+
+def test_a_store_that_is_too_large_for_memory_is_packed_from_its_local_file(tmp_path):
+    storage = open_bucket(str(tmp_path))
+    line, source = many_items(storage, "s0", 20)
+    writer = PackWriter(storage, range_rows=16)
+    pieces = [source.rows.slice(begin, 7) for begin in range(0, source.rows.num_rows, 7)]
+    writer.add_large("s0", source.files[0], lambda: iter(pieces))
+    writer.finish()
+    writer.publish()
+    assert writer.failure is None
+    files = pa.Table.from_pylist([line], plan.FILES_SCHEMA)
+    for chunk in chunks_of(files, DATES, ["i05"]):
+        plain, read, packed = both_ways(storage, chunk, DATES, read_index(storage))
+        assert read == plain
+        assert packed == {"s0"}
