@@ -54,6 +54,10 @@ class StorageError(StorecastError):
     """The storage failed or refused a request. The state of the object is not known."""
 
 
+class ForbiddenError(StorageError):
+    """The storage refuses access to an object: whoever asks has not the rights."""
+
+
 class TransientError(StorecastError):
     """A failure that may pass. The same command may succeed later."""
 

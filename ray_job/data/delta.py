@@ -23,9 +23,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, CorruptError, StorageError
+from ray_job.bucket.errors import ConflictError, CorruptError
 from ray_job.bucket.storage import Storage
 from ray_job.bucket.storage.patience import PATIENCE
+from ray_job.bucket.storage.refusals import storage_error
 from ray_job.data.log_replay import COMMIT, FILES_SCHEMA, TableSnapshot, UnsupportedLogError
 from ray_job.data.log_replay import read as read_log
 from ray_job.data.table_features import deletion_vector_error, features_of
@@ -80,7 +81,7 @@ def _translated_errors(root: str) -> Iterator[None]:
         except CommitFailedError as error:
             raise ConflictError(f"{root}: {_sentence(error)}") from error
         except (DeltaError, OSError) as error:
-            raise StorageError(f"{root}: {_sentence(error)}") from error
+            raise storage_error(root, error, _sentence(error)) from error
 
 
 def _sentence(error: BaseException) -> str:

@@ -18,11 +18,12 @@ from datetime import date
 from enum import Enum, auto
 from pathlib import Path
 
-from ray_job.bucket.errors import NotFoundError
+from ray_job.bucket.errors import CorruptError, NotFoundError, StorageError
 from ray_job.bucket.storage import Storage
 from ray_job.data.manifest import KnownFile
 from ray_job.ingest.reading.batch import RawBatch, read_batch
 from ray_job.ingest.reading.contents import begins_with, keys_of_versions
+from ray_job.ingest.reading.deliveries import local_copy, problem_of_object
 from ray_job.ingest.reading.groups import FILE, MOMENT
 from ray_job.ingest.reading.kinds import SALES
 from ray_job.ingest.reading.raw_files import BadFilesError, RawFile, ending_of
@@ -78,7 +79,7 @@ def resolve_versions(
             earlier = [
                 key
                 for key in earlier
-                if comparison.replaces(_fetched(storage, key, folder), key, problems)
+                if comparison.replaces(_fetched(storage, key, folder, file), key, problems)
             ]
             for other in [each for each in result.files if each.base == file.base]:
                 if comparison.replaces(other, other.name, problems, is_new=True):
@@ -100,14 +101,21 @@ def _sentence(earlier: str) -> str:
     )
 
 
-def _fetched(storage: Storage, key: str, folder: Path) -> RawFile | None:
-    """An earlier raw file as a local file, None if it is not in the bucket any more."""
+def _fetched(storage: Storage, key: str, folder: Path, file: RawFile) -> RawFile | None:
+    """An earlier raw file as a local file, None if it is not in the bucket any more.
+
+    Raises BadFilesError for the new `file` if the earlier one cannot be read.
+    """
     path = folder / f"version-{len(list(folder.iterdir()))}{ending_of(key)}"
     try:
-        storage.download(key, path)
-    except NotFoundError:
+        path = local_copy(storage, key, path)
+        size = path.stat().st_size
+    except (NotFoundError, FileNotFoundError):
         return None
-    return RawFile(key, key, path, "", path.stat().st_size, None)
+    except (StorageError, CorruptError) as error:
+        problem = problem_of_object(storage, key, error)
+        raise BadFilesError({file.name: f"{key}, a file of the same name: {problem}"}) from error
+    return RawFile(key, key, path, "", size, None)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, CorruptError, InputError, NotFoundError
@@ -28,6 +29,17 @@ class CurrentModel(Record):
     """`history` is newest first; its first entry is the current model."""
 
     history: tuple[Promotion, ...]
+
+    @classmethod
+    def from_bytes(cls, data: bytes, key: str) -> Self:
+        """Raises CorruptError, also for a history without an entry, which nobody writes."""
+        record = super().from_bytes(data, key)
+        if not record.history:
+            raise CorruptError(
+                f"{key}: history: it is empty; delete the object, and `storecast promote VERSION`"
+                " makes it again"
+            )
+        return record
 
     @property
     def current(self) -> Promotion:

@@ -19,6 +19,11 @@ def crc32c_of_file(path: Path) -> str:
     return f"crc32c:{digest.hexdigest().decode()}"
 
 
+def crc32c_of_bytes(data: bytes) -> str:
+    """The CRC32C of bytes, in the same form."""
+    return f"crc32c:{google_crc32c.value(data):08x}"
+
+
 def crc32c_from_base64(text: str) -> str:
     """Convert the base64 text that Google Cloud Storage reports into the same form."""
     return f"crc32c:{base64.b64decode(text).hex()}"

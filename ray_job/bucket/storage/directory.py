@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,15 +17,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import BucketMissingError, ConflictError, NotFoundError, StorageError
+from ray_job.bucket.errors import (
+    BucketMissingError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    StorageError,
+)
 from ray_job.bucket.storage.checksums import crc32c_of_file
 from ray_job.bucket.storage.interface import ObjectInfo, Versioned
+from ray_job.bucket.storage.temporary import LOCK, TEMPORARY, is_temporary, link, temporary_file
 
-_TEMPORARY = ".storecast-"
-_LOCK = f"{_TEMPORARY}folder.lock"
-_DEMO = f"{_TEMPORARY}demo"
-"""The mark of a demo's bucket; see `ray_job.nightly.demo`."""
-_DELTA_TEMPORARY = re.compile(r"#\d+$|^_commit_.*\.json\.tmp$")
 _BLOCK = 4 * 2**20
 _SMALL = 64 * 2**10
 
@@ -44,6 +44,8 @@ def _translated_errors(key: str) -> Iterator[None]:
         raise NotFoundError(f"{key}: there is no such object") from error
     except FileExistsError:
         raise
+    except PermissionError as error:
+        raise ForbiddenError(f"{key}: {error.strerror}") from error
     except OSError as error:
         raise StorageError(f"{key}: {error.strerror or error}") from error
 
@@ -125,7 +127,7 @@ class DirectoryStorage:
                 key
                 for parent, names in _walk(folder)
                 for name in names
-                if not name.startswith(_TEMPORARY)
+                if not name.startswith(TEMPORARY)
                 and (key := f"{parent}/{name}"[len(root) + 1 :]).startswith(prefix)
             )
         for key in paths:
@@ -142,7 +144,7 @@ class DirectoryStorage:
         keys.check(key)
         with _translated_errors(key), self._temporary_copy(key, data) as temporary:
             try:
-                os.link(temporary, self.root / key)
+                link(temporary, self.root / key)
             except FileExistsError:
                 if self.read(key) != data:
                     raise ConflictError(
@@ -186,7 +188,7 @@ class DirectoryStorage:
             for parent, names in _walk(self.root):
                 for name in names:
                     path = Path(parent, name)
-                    if _is_temporary(path) and path.stat().st_mtime < before.timestamp():
+                    if is_temporary(path) and path.stat().st_mtime < before.timestamp():
                         path.unlink(missing_ok=True)
                         removed += 1
         return removed
@@ -205,14 +207,14 @@ class DirectoryStorage:
             source_size = path.stat().st_size
         with _translated_errors(key):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary(target.parent) as temporary:
+            with temporary_file(target.parent) as temporary:
                 with path.open("rb") as source, temporary.open("wb") as copy:
                     while block := source.read(_BLOCK):
                         copy.write(block)
                     copy.flush()
                     os.fsync(copy.fileno())
                 try:
-                    os.link(temporary, target)
+                    link(temporary, target)
                 except FileExistsError:
                     if target.stat().st_size != source_size or _content_differs(target, path):
                         raise ConflictError(
@@ -235,7 +237,7 @@ class DirectoryStorage:
     def _temporary_copy(self, key: str, data: bytes) -> Iterator[Path]:
         folder = (self.root / key).parent
         folder.mkdir(parents=True, exist_ok=True)
-        with _temporary(folder) as temporary:
+        with temporary_file(folder) as temporary:
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
@@ -245,28 +247,9 @@ class DirectoryStorage:
     @contextmanager
     def _folder_lock(self, key: str) -> Iterator[None]:
         # The lock is the folder's: a deletion would leave a lock file of the object behind.
-        with ((self.root / key).parent / _LOCK).open("wb") as lock:
+        with ((self.root / key).parent / LOCK).open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-@contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(dir=folder, prefix=_TEMPORARY)
-    os.close(handle)
-    path = Path(name)
-    path.chmod(0o644)
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _is_temporary(path: Path) -> bool:
-    """Whether a file is a writer's temporary one: ours, or one of delta-rs in a log."""
-    if path.name.startswith(_TEMPORARY):
-        return path.name not in (_LOCK, _DEMO)
-    return path.parent.name == "_delta_log" and _DELTA_TEMPORARY.search(path.name) is not None
 
 
 def _walk(folder: str | Path) -> Iterator[tuple[str, list[str]]]:

@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from google.api_core import exceptions as google_errors
+from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 from pyarrow import ArrowException
 from pyarrow.fs import FileSystem, SubTreeFileSystem
-from requests.exceptions import RequestException
+from requests.exceptions import JSONDecodeError, RequestException
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import (
@@ -33,11 +33,16 @@ from ray_job.bucket.errors import (
     NotFoundError,
     StorageError,
 )
-from ray_job.bucket.storage.checksums import crc32c_from_base64, crc32c_of_file
+from ray_job.bucket.storage.checksums import (
+    crc32c_from_base64,
+    crc32c_of_bytes,
+    crc32c_of_file,
+)
 from ray_job.bucket.storage.clients import arrow_file_system, delta_options, google_client
 from ray_job.bucket.storage.connections import innermost_reason
 from ray_job.bucket.storage.interface import ObjectInfo, Versioned
 from ray_job.bucket.storage.patience import CALL_SECONDS, PATIENCE
+from ray_job.bucket.storage.refusals import storage_error
 
 _RETRY = DEFAULT_RETRY.with_timeout(CALL_SECONDS)
 _LONG = 3600.0
@@ -55,7 +60,7 @@ _ARROW_CHECKSUM_ERROR = "DATA_LOSS"
 def _translated_errors(key: str, usual_seconds: float = 3.0) -> Iterator[None]:
     """Raise a client's error as NotFoundError, CorruptError or StorageError that names `key`.
 
-    A failed precondition passes: the callers decide what it means. Raises StorageError at once if
+    Callers that send a precondition catch its failure before. Raises StorageError at once if
     the storage has kept this process waiting for too long; see `patience`.
     """
     with PATIENCE.call(key, usual_seconds), _translated(key):
@@ -68,17 +73,15 @@ def _translated(key: str) -> Iterator[None]:
         yield
     except (google_errors.NotFound, FileNotFoundError) as error:
         raise NotFoundError(f"{key}: there is no such object") from error
-    except (google_errors.PreconditionFailed, google_errors.NotModified):
-        raise
     except DataCorruption as error:
         raise CorruptError(f"{key}: the bytes received do not match the checksum") from error
     except google_errors.RetryError as error:
         reason = innermost_reason(error.cause or error)
         raise StorageError(f"{key}: the storage did not answer in time: {reason}") from error
-    except google_errors.GoogleAPIError as error:
-        raise StorageError(f"{key}: {_first_line(error)}") from error
-    except (GoogleAuthError, RequestException, OSError, ArrowException) as error:
-        raise StorageError(f"{key}: {_first_line(error)}") from error
+    except JSONDecodeError as error:
+        raise StorageError(f"{key}: the storage's answer is damaged: {error}") from error
+    except (GoogleAPIError, GoogleAuthError, RequestException, OSError, ArrowException) as error:
+        raise storage_error(key, error) from error
 
 
 def _read_repeatedly(read: Callable[[], bytes]) -> bytes:
@@ -94,16 +97,21 @@ def _read_repeatedly(read: Callable[[], bytes]) -> bytes:
     return read()
 
 
+def _verify(blob: Any, checksum: str) -> None:
+    """Raise DataCorruption for bytes of another checksum than the object's.
+
+    The client does not verify an answer that it put together from several requests.
+    """
+    if blob.crc32c and crc32c_from_base64(blob.crc32c) != checksum:
+        raise DataCorruption(None, "the bytes received do not match the checksum")
+
+
 def _patiently() -> dict[str, Any]:
     """How long the next call waits for an answer, and how it is tried again."""
     longest = _RETRY.timeout
     seconds = PATIENCE.call_seconds()
     retry = _RETRY.with_timeout(seconds if longest is None else min(longest, seconds))
     return {"retry": retry, "timeout": _TIMEOUT}
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +265,17 @@ class GcsStorage:
                     ) from None
 
     def download(self, key: str, path: Path) -> None:
+        def fetch() -> bytes:
+            blob = self._blob(key)
+            file.seek(0)
+            file.truncate()
+            blob.download_to_file(file, **_patiently(), checksum="crc32c")
+            file.flush()
+            _verify(blob, crc32c_of_file(path))
+            return b""
+
         with _translated_errors(key, _LONG), path.open("xb") as file:
-            self._blob(key).download_to_file(file, **_patiently(), checksum="crc32c")
+            _read_repeatedly(fetch)
 
     def delta(self, root: str) -> tuple[str, dict[str, str]]:
         return f"gs://{self.name}/{self.prefix}{root}", delta_options()
@@ -268,16 +285,15 @@ class GcsStorage:
 
     def _fetch(self, key: str, **condition: int) -> Versioned | None:
         blob = self._blob(key)
+
+        def fetch() -> bytes:
+            data: bytes = blob.download_as_bytes(**_patiently(), checksum="crc32c", **condition)
+            _verify(blob, crc32c_of_bytes(data))
+            return data
+
         with _translated_errors(key):
             try:
-                data = _read_repeatedly(
-                    partial(
-                        blob.download_as_bytes,
-                        **_patiently(),
-                        checksum="crc32c",
-                        **condition,
-                    )
-                )
+                data = _read_repeatedly(fetch)
             except google_errors.NotModified:
                 return None
         return Versioned(data, str(blob.generation))

@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, InputError, NotFoundError
+from ray_job.bucket.errors import (
+    ConflictError,
+    CorruptError,
+    ForbiddenError,
+    InputError,
+    NotFoundError,
+    StorageError,
+    StorecastError,
+)
 from ray_job.bucket.storage import ObjectInfo, Storage
 from ray_job.bucket.storage.checksums import crc32c_of_file
 from ray_job.bucket.storage.directory import DirectoryStorage
@@ -27,6 +35,7 @@ from ray_job.ingest.reading.raw_files import (
     ending_of,
     has_known_format,
 )
+from ray_job.ingest.reading.workspace import DISK_FULL
 from ray_job.progress import Stage
 
 _IGNORED_PREFIXES = (".", "_")
@@ -71,35 +80,67 @@ def fetch_files(
     """The objects as local files, downloaded into `folder` if the bucket is not a directory.
 
     Objects are left out if an earlier ingest has read the same content under the same key, or if
-    they were deleted since they were listed.
+    they were deleted since they were listed. Raises BadFilesError for objects that cannot be read,
+    and StorageError if it is the storage that cannot.
     """
 
-    def fetch_file(numbered: tuple[int, ObjectInfo]) -> RawFile | None:
+    def fetch_file(numbered: tuple[int, ObjectInfo]) -> RawFile | StorecastError | None:
         number, info = numbered
-        if isinstance(storage, DirectoryStorage):
-            path = storage.root / info.key
-        else:
-            path = folder / f"{number}{ending_of(info.key)}"
-            try:
-                storage.download(info.key, path)
-            except NotFoundError:
-                return None
         try:
-            checksum = crc32c_of_file(path)
-        except FileNotFoundError:
+            path = local_copy(storage, info.key, folder / f"{number}{ending_of(info.key)}")
+            checksum = storage.checksum(info) if is_local(storage) else crc32c_of_file(path)
+            earlier = known.get(info.key)
+            if earlier is not None and checksum in earlier.checksums:
+                return None
+            content = content_digest(path)
+        except (NotFoundError, FileNotFoundError):
             return None
-        earlier = known.get(info.key)
-        if earlier is not None and checksum in earlier.checksums:
-            return None
-        content = content_digest(path)
+        except (StorageError, CorruptError) as error:
+            return error
         return RawFile(info.key, info.key, path, checksum, info.size, info, content)
 
     files = []
-    for file in map_in_order(storage, fetch_file, enumerate(objects)):
+    problems: dict[str, str] = {}
+    fetched = map_in_order(storage, fetch_file, enumerate(objects))
+    for info, file in zip(objects, fetched, strict=True):
         stage.advance()
-        if file is not None:
+        if isinstance(file, RawFile):
             files.append(file)
+        elif file is not None:
+            problems[info.key] = problem_of_object(storage, info.key, file)
+    if problems:
+        raise BadFilesError(problems)
     return files
+
+
+def local_copy(storage: Storage, key: str, path: Path) -> Path:
+    """A local file with an object's content: `path`, or the object's own file in a directory.
+
+    Raises NotFoundError, StorageError or CorruptError.
+    """
+    if isinstance(storage, DirectoryStorage):
+        return storage.root / key
+    storage.download(key, path)
+    return path
+
+
+def problem_of_object(storage: Storage, key: str, error: StorecastError) -> str:
+    """What is wrong with an object that cannot be read. Raises `error` if it is the storage's.
+
+    A refusal, or bytes that never match their checksum, are the object's problem. Any other error
+    is if the storage answers about this object meanwhile, and the disk here is not full.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in DISK_FULL:
+            raise error
+        cause = cause.__cause__
+    if not isinstance(error, ForbiddenError | CorruptError):
+        try:
+            storage.stat(key)
+        except StorecastError:
+            raise error from None
+    return f"{str(error).removeprefix(f'{key}: ')}; the next ingest tries it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +215,10 @@ def _foreign_paths(
         versions = by_base.get(keys.raw(command.kind, info.key), ())
         if versions and any(storage.checksum(info) in known[key].checksums for key in versions):
             continue
-        if isinstance(storage, DirectoryStorage):
-            path = storage.root / info.key
-        else:
-            path = folder / f"foreign-{number}{ending_of(info.key)}"
-            storage.download(info.key, path)
+        try:
+            path = local_copy(storage, info.key, folder / f"foreign-{number}{ending_of(info.key)}")
+        except (StorageError, CorruptError) as error:
+            raise BadFilesError({info.key: problem_of_object(storage, info.key, error)}) from error
         yield path, info.key, info.key
 
 

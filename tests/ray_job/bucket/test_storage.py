@@ -244,11 +244,12 @@ def test_a_body_that_arrives_broken_is_asked_for_again(gcs, fault, read):
     assert added.fired >= 1
 
 
+@pytest.mark.parametrize("kind", ["corrupt", "truncate"])
 @pytest.mark.parametrize("read", ["read", "read_versioned"])
-def test_a_body_that_is_never_whole_is_an_error(gcs, read):
+def test_a_body_that_is_never_whole_is_an_error(gcs, read, kind):
     storage = open_bucket("gs://chain")
     storage.create("a", bytes(1000))
-    gcs.faults.add(Fault("corrupt", op="get", times=None))
+    gcs.faults.add(Fault(kind, op="get", times=None, clean=kind == "truncate"))
     with pytest.raises(StorecastError, match=r"^a: .*(checksum|mismatched hashes)"):
         getattr(storage, read)("a")
 
