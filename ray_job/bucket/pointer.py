@@ -14,7 +14,7 @@ from typing import Self
 from pydantic import ConfigDict, Field
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, CorruptError, NotFoundError
+from ray_job.bucket.errors import ConflictError, CorruptError, NotFoundError, StorageError
 from ray_job.bucket.records import Record
 from ray_job.bucket.sanity import SILENT_DAYS
 from ray_job.bucket.storage import Storage, Versioned
@@ -99,6 +99,7 @@ def move(storage: Storage, change: Callable[[Pointer], Pointer | None]) -> Point
     pointer. `change` must recognise its own earlier success in the pointer's history. Raises
     ConflictError after many lost races.
     """
+    unseen = 0
     for _ in range(_RACES):
         pointer, generation = read(storage)
         changed = change(pointer)
@@ -106,7 +107,13 @@ def move(storage: Storage, change: Callable[[Pointer], Pointer | None]) -> Point
             return pointer
         try:
             storage.replace(keys.POINTER, changed.to_bytes(), generation)
-        except ConflictError:
+        except ConflictError as error:
+            unseen += generation is None
+            if unseen > 1:
+                raise StorageError(
+                    f"{keys.POINTER}: the storage says that there is no such object, and refuses"
+                    " to make it since there is one: see whether the account may read it"
+                ) from error
             continue
         return changed
     raise ConflictError(f"{keys.POINTER}: {_RACES} other writers in a row were faster: try again")

@@ -7,7 +7,6 @@ snapshot: it does not change when a commit is made, not even by its own commit.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,12 +22,12 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, CorruptError
+from ray_job.bucket.errors import ConflictError, CorruptError, StorageError
 from ray_job.bucket.storage import Storage
 from ray_job.bucket.storage.patience import PATIENCE
-from ray_job.bucket.storage.refusals import storage_error
-from ray_job.data.log_replay import COMMIT, FILES_SCHEMA, TableSnapshot, UnsupportedLogError
-from ray_job.data.log_replay import read as read_log
+from ray_job.bucket.storage.refusals import sentence_of, storage_error
+from ray_job.data import log_replay
+from ray_job.data.log_replay import FILES_SCHEMA, TableSnapshot, UnsupportedLogError
 from ray_job.data.table_features import deletion_vector_error, features_of
 
 STORE = "store_id"
@@ -40,8 +39,6 @@ _CHECKPOINT_INTERVAL = "10"
 """Commits between checkpoints. Opening a table reads all commits since the last checkpoint. The
 commit of a night's 100,000 files is 47 MB of JSON; in a checkpoint the same takes a seventh of
 that."""
-_CAUSE = re.compile(r"\s*\n\s*(?:\x1b\[\d+m)*↳(?:\x1b\[\d+m)*\s*")
-"""delta-rs writes each cause of an error on a line of its own, after a coloured arrow."""
 SALES_SCHEMA = pa.schema(
     [
         (STORE, pa.string()),
@@ -79,14 +76,9 @@ def _translated_errors(root: str) -> Iterator[None]:
         try:
             yield
         except CommitFailedError as error:
-            raise ConflictError(f"{root}: {_sentence(error)}") from error
+            raise ConflictError(f"{root}: {sentence_of(error)}") from error
         except (DeltaError, OSError) as error:
-            raise storage_error(root, error, _sentence(error)) from error
-
-
-def _sentence(error: BaseException) -> str:
-    message = _CAUSE.sub(": ", str(error).strip())
-    return message.splitlines()[0] if message else type(error).__name__
+            raise storage_error(root, error, sentence_of(error)) from error
 
 
 def open_table(storage: Storage, root: str) -> DeltaTable | None:
@@ -96,11 +88,20 @@ def open_table(storage: Storage, root: str) -> DeltaTable | None:
     """
     address, options = storage.delta(root)
     for _ in range(2):  # another process may be making it
-        with _translated_errors(root), suppress(TableNotFoundError):
-            return DeltaTable(address, storage_options=options)
+        try:
+            with _translated_errors(root), suppress(TableNotFoundError):
+                table = DeltaTable(address, storage_options=options)
+                log_replay.check_newest_commit(storage, root, table.version())
+                return table
+        except StorageError as error:
+            if "json error" in str(error).lower():
+                with suppress(UnsupportedLogError):
+                    log_replay.read(storage, root)  # it names the commit that is damaged
+            raise
         # Delta-rs says the same of a log that it cannot list. A new table would be made on top.
         if not any(
-            COMMIT.fullmatch(info.key[-25:]) for info in storage.list(f"{root}/_delta_log/")
+            log_replay.COMMIT.fullmatch(info.key[-25:])
+            for info in storage.list(f"{root}/_delta_log/")
         ):
             return None
     raise CorruptError(
@@ -114,8 +115,7 @@ def open_or_create(
 ) -> DeltaTable:
     """The newest snapshot of the table; a new table with `schema` if there is none.
 
-    Safe when several processes do it at once.
-    """
+    Safe when several processes do it at once."""
     table = open_table(storage, root)
     if table is not None:
         return table
@@ -249,7 +249,7 @@ def open_snapshot(storage: Storage, root: str) -> TableSnapshot | None:
     something that `log_replay` does not support.
     """
     with suppress(UnsupportedLogError):
-        return read_log(storage, root)
+        return log_replay.read(storage, root)
     table = open_table(storage, root)
     if table is None:
         return None

@@ -42,6 +42,10 @@ FILES_SCHEMA = pa.schema(
 
 COMMIT = re.compile(r"(\d{20})\.json")
 CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
+WAY_OUT = (
+    "; the commit is damaged or half written: restore the object, or build the table again;"
+    " docs/restore.md (The histories) has the commands"
+)
 _BLOCK_BYTES = 16 * 2**20
 """The longest line of a log that can be read, in bytes."""
 _CHECKPOINT_ROWS = 100_000
@@ -240,6 +244,14 @@ def read_commit(storage: Storage, key: str) -> pa.Table:
     return _json(pa.BufferReader(storage.read(key)), _ACTIONS, key)
 
 
+def check_newest_commit(storage: Storage, root: str, version: int) -> None:
+    """Raise CorruptError if the commit is an empty object, in which delta-rs sees no error."""
+    key = f"{root}/_delta_log/{version:020d}.json"
+    info = storage.stat(key)
+    if info is not None and not info.size:
+        raise CorruptError(f"{key}: the object is empty{WAY_OUT}")
+
+
 def _checkpoint(storage: Storage, key: str) -> Iterator[pa.Table]:
     """The actions of a checkpoint's file, in the columns of _ACTIONS without `remove`."""
     try:
@@ -264,7 +276,8 @@ def _json(source: pa.BufferReader, schema: pa.Schema, key: str) -> pa.Table:
             ),
         )
     except pa.ArrowException as error:
-        raise CorruptError(f"{key}: {str(error).splitlines()[0]}") from error
+        way_out = WAY_OUT if COMMIT.search(key) else ""
+        raise CorruptError(f"{key}: {str(error).splitlines()[0]}{way_out}") from error
 
 
 def present(actions: pa.Table, name: str) -> pa.ChunkedArray:

@@ -11,7 +11,13 @@ from datetime import datetime
 from typing import Self
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, CorruptError, InputError, NotFoundError
+from ray_job.bucket.errors import (
+    ConflictError,
+    CorruptError,
+    InputError,
+    NotFoundError,
+    StorageError,
+)
 from ray_job.bucket.parts import sha256
 from ray_job.bucket.records import Record
 from ray_job.bucket.storage import Storage
@@ -123,6 +129,7 @@ def promote(storage: Storage, version: str, now: datetime) -> Promotion:
             " the version was promoted before: restore the object, or train another version"
         )
     promotion = Promotion(version=version, sha256=sha256(model), promoted_at=now)
+    unseen = 0
     for _ in range(_RACES):
         generation, history = _read(storage)
         if history and history[0].version == version:
@@ -130,7 +137,13 @@ def promote(storage: Storage, version: str, now: datetime) -> Promotion:
         record = CurrentModel(history=(promotion, *history))
         try:
             storage.replace(keys.CURRENT_MODEL, record.to_bytes(), generation)
-        except ConflictError:
+        except ConflictError as error:
+            unseen += generation is None
+            if unseen > 1:
+                raise StorageError(
+                    f"{keys.CURRENT_MODEL}: the storage says that there is no such object, and"
+                    " refuses to make it since there is one: see whether the account may read it"
+                ) from error
             continue
         return promotion
     raise ConflictError(f"{keys.CURRENT_MODEL}: {_RACES} writers in a row were faster")

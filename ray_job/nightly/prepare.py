@@ -42,6 +42,7 @@ from ray_job.nightly.item_scores import ItemScores
 from ray_job.nightly.recent_sales import holiday_flags, read_recent_sales, undelivered_days
 from ray_job.nightly.similar_stores import new_stores, similar_sales
 from ray_job.nightly.widths import published_widths, widths_of_night
+from ray_job.publishing.restore import refuse_lost_pointer
 from ray_job.settings import Settings
 
 CONTEXT_DAYS = timedelta(days=28)
@@ -120,6 +121,7 @@ def prepare(
     InputError where an input is missing, for unknown stores and for weekly data.
     """
     current, _ = pointer.read(storage)
+    refuse_lost_pointer(storage, current)
     requested = _requested_as_of(request, current)
     if _is_due(request, requested, current, now.astimezone(settings.zone).date()):
         expect_work()

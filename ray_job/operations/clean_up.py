@@ -28,6 +28,7 @@ from ray_job.bucket.storage import ObjectInfo, Storage
 from ray_job.data.packs.index import read_index
 from ray_job.data.requests import WORKING_FOLDER
 from ray_job.data.table_files import ForeignFiles, vacuum
+from ray_job.publishing.restore import refuse_lost_pointer
 
 FLOOR = timedelta(days=7)
 _FOLDERS = (
@@ -62,7 +63,8 @@ def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> 
     """Delete orphans that are older than `older_than`. Idempotent, and safe beside runs.
 
     Raises InputError for an age below FLOOR. Raises CorruptError or NotFoundError, and deletes
-    nothing, if a release that the pointer names cannot be read: its objects are then not known.
+    nothing, if the pointer is lost or a release that it names cannot be read: what is reachable is
+    then not known.
     """
     if older_than < FLOOR:
         raise InputError(
@@ -75,6 +77,7 @@ def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> 
     ]
     foreign = [info for info in listed if not keys.is_own_object(info.key)]
     current, _ = pointer.read(storage)
+    refuse_lost_pointer(storage, current)
     kept = reachable(storage, current) | _named_packs(storage)
     deleted = [info for info in old if info.key not in kept and _delete(storage, info)]
     vacuums = [vacuum(storage, root, now, older_than) for root in _TABLES]

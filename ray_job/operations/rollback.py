@@ -15,6 +15,7 @@ from ray_job.bucket import pointer, releases
 from ray_job.bucket.errors import CorruptError, InputError, NotFoundError
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.storage import Storage
+from ray_job.publishing.restore import refuse_lost_pointer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ def rollback(storage: Storage, release: str | None = None) -> Rollback:
 
     def change(current: Pointer) -> Pointer | None:
         nonlocal report
+        refuse_lost_pointer(storage, current)
         # If all are bad already, the move was made and only its acknowledgement was lost.
         if report is not None and report.abandoned and set(report.abandoned) <= set(current.bad):
             return None

@@ -18,6 +18,7 @@ from ray_job.bucket.releases import Release, ReleaseHeader
 from ray_job.bucket.storage import Storage
 from ray_job.publishing import decide
 from ray_job.publishing.decide import Draft, Publication
+from ray_job.publishing.restore import refuse_lost_pointer
 from ray_job.settings import Settings
 
 
@@ -38,6 +39,7 @@ def publish(
 
     def next_state(current: Pointer) -> Pointer | None:
         nonlocal publication, written
+        refuse_lost_pointer(storage, current)
         base = _load(storage, current, decide.base_name(current, draft))
         publication = decide.decide(current, base, draft, settings)
         if publication.state == "unchanged":

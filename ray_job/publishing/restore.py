@@ -84,6 +84,21 @@ def restore_pointer(
     )
 
 
+def refuse_lost_pointer(storage: Storage, current: Pointer) -> None:
+    """Raise CorruptError if the pointer is missing although a release was published.
+
+    Whoever went on without it would begin a new history, or take every release for an orphan.
+    `current` is the pointer as it was read; nothing else is read if it names a release.
+    """
+    if current.current is not None:
+        return
+    if any(receipt.release and receipt.status in _PUBLISHED for receipt in _receipts(storage)):
+        raise CorruptError(
+            f"{keys.POINTER}: there is no such object, although releases were published: make it"
+            " again with `storecast restore-pointer`; see docs/restore.md"
+        )
+
+
 def _generation_of_the_lost_pointer(storage: Storage) -> str | None:
     """None if there is no pointer. Raises InputError if there is a good one."""
     try:

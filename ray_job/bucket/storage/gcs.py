@@ -23,7 +23,7 @@ from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 from pyarrow import ArrowException
 from pyarrow.fs import FileSystem, SubTreeFileSystem
-from requests.exceptions import JSONDecodeError, RequestException
+from requests.exceptions import RequestException
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import (
@@ -42,7 +42,7 @@ from ray_job.bucket.storage.clients import arrow_file_system, delta_options, goo
 from ray_job.bucket.storage.connections import innermost_reason
 from ray_job.bucket.storage.interface import ObjectInfo, Versioned
 from ray_job.bucket.storage.patience import CALL_SECONDS, PATIENCE
-from ray_job.bucket.storage.refusals import storage_error
+from ray_job.bucket.storage.refusals import reason_of, storage_error
 
 _RETRY = DEFAULT_RETRY.with_timeout(CALL_SECONDS)
 _LONG = 3600.0
@@ -52,6 +52,8 @@ _TIMEOUT = (5.0, 10.0)
 _MANY = "batch_data/store_id="
 """The objects of which a run reads so many that Arrow's streams save a third of its time."""
 _READ_ATTEMPTS = 3
+_DAMAGED_ANSWER = (ValueError, KeyError, TypeError, AttributeError)
+"""What Google's client raises for JSON that it cannot read, or that has other values."""
 _ARROW_CHECKSUM_ERROR = "DATA_LOSS"
 """Arrow's error contains this text if a body does not match the storage's checksum."""
 
@@ -78,8 +80,9 @@ def _translated(key: str) -> Iterator[None]:
     except google_errors.RetryError as error:
         reason = innermost_reason(error.cause or error)
         raise StorageError(f"{key}: the storage did not answer in time: {reason}") from error
-    except JSONDecodeError as error:
-        raise StorageError(f"{key}: the storage's answer is damaged: {error}") from error
+    except _DAMAGED_ANSWER as error:
+        reason = reason_of(error)
+        raise StorageError(f"{key}: the storage's answer is damaged: {reason}") from error
     except (GoogleAPIError, GoogleAuthError, RequestException, OSError, ArrowException) as error:
         raise storage_error(key, error) from error
 
@@ -170,7 +173,7 @@ class GcsStorage:
     def stat(self, key: str) -> ObjectInfo | None:
         with _translated_errors(key):
             blob = self.bucket.get_blob(self.prefix + key, **_patiently())
-        return None if blob is None else self._info(blob)
+            return None if blob is None else self._info(blob)
 
     def checksum(self, info: ObjectInfo) -> str:
         with _translated_errors(info.key):
@@ -189,9 +192,10 @@ class GcsStorage:
             # What the caller does in between is no waiting.
             with _translated_errors(prefix):
                 blob = next(blobs, None)
-            if blob is None:
+                info = None if blob is None else self._info(blob)
+            if info is None:
                 return
-            yield self._info(blob)
+            yield info
 
     def create(self, key: str, data: bytes) -> None:
         keys.check(key)

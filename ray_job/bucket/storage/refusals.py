@@ -17,6 +17,16 @@ client."""
 _REFUSED = re.compile(r"^403 |\b403 Forbidden|http_status_code=403|PERMISSION_DENIED")
 
 
+_CAUSE = re.compile(r"\s*\n\s*(?:\x1b\[\d+m)*↳(?:\x1b\[\d+m)*\s*")
+"""delta-rs writes each cause of an error on a line of its own, after a coloured arrow."""
+
+
+def sentence_of(error: BaseException) -> str:
+    """An error of delta-rs with its causes, on one line."""
+    message = _CAUSE.sub(": ", str(error).strip())
+    return message.splitlines()[0] if message else type(error).__name__
+
+
 def is_refusal(error: BaseException) -> bool:
     """Whether an error of any client says that access is refused."""
     return _REFUSED.search(str(error)) is not None
