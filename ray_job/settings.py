@@ -151,7 +151,7 @@ class Run(_Section):
     chunk_deadline_seconds: PositiveInt = 900
     attempts_per_as_of: PositiveInt = 3
     storage_wait_seconds: PositiveInt = 300
-    """So long a run, and each of its workers, waits in all for a storage that fails or stalls."""
+    """So long a run waits in all for a storage that fails or stalls; half of it in its workers."""
     fallback_after_days: PositiveInt = 14
     """Sales that end more than this many days before the as-of are too old for the model."""
     minimum_history_days: PositiveInt = 28

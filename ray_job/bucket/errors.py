@@ -54,7 +54,7 @@ class StorageError(StorecastError):
     """The storage failed or refused a request. The state of the object is not known."""
 
 
-class ForbiddenError(StorageError):
+class AccessRefusedError(StorageError):
     """The storage refuses access to an object: whoever asks has not the rights."""
 
 

@@ -1,5 +1,6 @@
 """A storage that fails or stalls keeps a run no longer than its setting, whatever it refuses."""
 
+import threading
 import time
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from ray_job.bucket import keys
 from ray_job.bucket.errors import NotFoundError, StorageError, StorecastError
 from ray_job.bucket.storage.patience import CALL_SECONDS, Patience
+from ray_job.bucket.storage.stalls import StalledError, StallWatch
 from ray_job.settings import Plan, Run
 from tests.fake_gcs import Fault
 from tests.support.shop import LAST
@@ -72,6 +74,35 @@ def test_calls_that_wait_at_the_same_time_count_once_and_answers_do_not_count():
     assert patience.waited == before
     patience.limit("next run", 100.0)
     assert patience.waited == 0
+
+
+@pytest.mark.parametrize("at", [None, 1000])
+def test_a_history_that_stalls_is_asked_for_by_the_other_client(gcs_shop, gcs, at):
+    """Before its answer or within it: five seconds, not Arrow's two minutes."""
+    gcs_shop.delete(keys.PACKS)
+    [key] = gcs_shop.partition_files("s002")
+    expected = gcs_shop.storage.read(key)
+    fault = gcs.faults.add(Fault("stall", key=key, op="get", seconds=60.0, at=at))
+    began = time.monotonic()
+    assert gcs_shop.storage.read(key) == expected
+    assert fault.fired == 1
+    assert time.monotonic() - began < 45
+    assert gcs_shop.run(LAST).exit_code == 0
+
+
+def test_a_call_that_stalls_leaves_its_thread_and_the_next_one_works():
+    watch, released = StallWatch(), threading.Event()
+    with pytest.raises(StalledError):
+        watch.call(lambda: b"late" if released.wait(30) else b"", 0.05)
+    assert watch.call(lambda: b"next", 30.0) == b"next"
+    released.set()
+    assert watch.call(lambda: b"again", 30.0) == b"again"
+
+    def fail():
+        raise NotFoundError("k: there is no such object")
+
+    with pytest.raises(NotFoundError):
+        watch.call(fail, 30.0)
 
 
 def test_a_read_that_stalls_is_given_again_on_a_new_connection(gcs_shop, gcs):

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from ray_job.__main__ import app
 from ray_job.bucket import keys, pointer
 from ray_job.bucket.errors import (
+    AccessRefusedError,
     CorruptError,
-    ForbiddenError,
     InputError,
     StorageError,
     StorecastError,
@@ -143,7 +143,7 @@ def test_a_refusal_is_a_sentence_whichever_client_says_it(gcs_shop, gcs, tmp_pat
         keys.BATCH_DATA: lambda: delta.open_table(storage, keys.BATCH_DATA),
     }
     for key, call in calls.items():
-        with pytest.raises(ForbiddenError) as raised:
+        with pytest.raises(AccessRefusedError) as raised:
             call()
         assert str(raised.value).startswith(f"{key}: the storage refuses access (403): The caller")
         assert "{" not in str(raised.value)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import (
+    AccessRefusedError,
     BucketMissingError,
     ConflictError,
-    ForbiddenError,
     NotFoundError,
     StorageError,
 )
@@ -45,7 +45,7 @@ def _translated_errors(key: str) -> Iterator[None]:
     except FileExistsError:
         raise
     except PermissionError as error:
-        raise ForbiddenError(f"{key}: {error.strerror}") from error
+        raise AccessRefusedError(f"{key}: {error.strerror}") from error
     except OSError as error:
         raise StorageError(f"{key}: {error.strerror or error}") from error
 

@@ -10,7 +10,7 @@ environment variable `STORAGE_EMULATOR_HOST` leads all clients to another server
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +43,7 @@ from ray_job.bucket.storage.connections import innermost_reason
 from ray_job.bucket.storage.interface import ObjectInfo, Versioned
 from ray_job.bucket.storage.patience import CALL_SECONDS, PATIENCE
 from ray_job.bucket.storage.refusals import reason_of, storage_error
+from ray_job.bucket.storage.stalls import StalledError, StallWatch
 
 _RETRY = DEFAULT_RETRY.with_timeout(CALL_SECONDS)
 _LONG = 3600.0
@@ -51,6 +52,9 @@ _TIMEOUT = (5.0, 10.0)
 """Seconds to connect, and between two pieces of an answer. Then a new connection is tried."""
 _MANY = "batch_data/store_id="
 """The objects of which a run reads so many that Arrow's streams save a third of its time."""
+_STALL_SECONDS = 5.0
+"""After so long a stream of Arrow is given up, and the object is asked for by the other client."""
+_STALLS = StallWatch()
 _READ_ATTEMPTS = 3
 _DAMAGED_ANSWER = (ValueError, KeyError, TypeError, AttributeError)
 """What Google's client raises for JSON that it cannot read, or that has other values."""
@@ -148,11 +152,12 @@ class GcsStorage:
                 data: bytes = opened.read()
                 return data
 
-        if not key.startswith(_MANY):
-            # Arrow waits for two minutes where a stream stalls, and has no setting for it.
-            return self.read_versioned(key).data
-        with _translated_errors(key):
-            return _read_repeatedly(stream)
+        if key.startswith(_MANY):
+            with suppress(StalledError), _translated_errors(key):
+                seconds = min(_STALL_SECONDS, PATIENCE.call_seconds())
+                return _read_repeatedly(lambda: _STALLS.call(stream, seconds))
+        # Also where a stream has stalled: on a connection of the other client.
+        return self.read_versioned(key).data
 
     def read_range(self, key: str, begin: int, end: int) -> bytes:
         with _translated_errors(key):

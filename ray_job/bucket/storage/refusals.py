@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ray_job.bucket.errors import ForbiddenError, StorageError
+from ray_job.bucket.errors import AccessRefusedError, StorageError
 
 _SAID = (
     re.compile(r'\{.*"message"\s*:\s*"((?:[^"\\]|\\.)*)"', re.DOTALL),
@@ -45,7 +45,7 @@ def storage_error(key: str, error: BaseException, sentence: str = "") -> Storage
     Without it the server's own sentence is used, and its status where the client says it.
     """
     if is_refusal(error):
-        return ForbiddenError(
+        return AccessRefusedError(
             f"{key}: the storage refuses access (403): {reason_of(error).rstrip('.')}; give the"
             " account that runs this the rights, see k8s/SETUP.md"
         )

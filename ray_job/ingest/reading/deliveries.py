@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import (
+    AccessRefusedError,
     ConflictError,
     CorruptError,
-    ForbiddenError,
     InputError,
     NotFoundError,
     StorageError,
@@ -135,7 +135,7 @@ def problem_of_object(storage: Storage, key: str, error: StorecastError) -> str:
         if isinstance(cause, OSError) and cause.errno in DISK_FULL:
             raise error
         cause = cause.__cause__
-    if not isinstance(error, ForbiddenError | CorruptError):
+    if not isinstance(error, AccessRefusedError | CorruptError):
         try:
             storage.stat(key)
         except StorecastError:
