@@ -21,6 +21,7 @@ from ray_job.bucket.errors import (
     StorageError,
 )
 from ray_job.bucket.freshness import Schedule
+from ray_job.bucket.lost_pointer import refuse_lost_pointer
 from ray_job.bucket.parts import sha256
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.receipts import BadDelivery
@@ -42,7 +43,6 @@ from ray_job.nightly.item_scores import ItemScores
 from ray_job.nightly.recent_sales import holiday_flags, read_recent_sales, undelivered_days
 from ray_job.nightly.similar_stores import new_stores, similar_sales
 from ray_job.nightly.widths import published_widths, widths_of_night
-from ray_job.publishing.restore import refuse_lost_pointer
 from ray_job.settings import Settings
 
 CONTEXT_DAYS = timedelta(days=28)

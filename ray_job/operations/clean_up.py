@@ -23,12 +23,12 @@ import pyarrow.compute as pc
 
 from ray_job.bucket import keys, pointer, releases
 from ray_job.bucket.errors import ConflictError, CorruptError, InputError, NotFoundError
+from ray_job.bucket.lost_pointer import refuse_lost_pointer
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.storage import ObjectInfo, Storage
 from ray_job.data.packs.index import read_index
 from ray_job.data.requests import WORKING_FOLDER
 from ray_job.data.table_files import ForeignFiles, vacuum
-from ray_job.publishing.restore import refuse_lost_pointer
 
 FLOOR = timedelta(days=7)
 _FOLDERS = (

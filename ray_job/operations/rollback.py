@@ -13,9 +13,9 @@ from datetime import date
 
 from ray_job.bucket import pointer, releases
 from ray_job.bucket.errors import CorruptError, InputError, NotFoundError
+from ray_job.bucket.lost_pointer import refuse_lost_pointer
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.storage import Storage
-from ray_job.publishing.restore import refuse_lost_pointer
 
 
 @dataclass(frozen=True, slots=True)

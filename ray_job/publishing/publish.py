@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from datetime import date
 
 from ray_job.bucket import keys, pointer, releases
+from ray_job.bucket.lost_pointer import refuse_lost_pointer
 from ray_job.bucket.parts import sha256
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.releases import Release, ReleaseHeader
 from ray_job.bucket.storage import Storage
 from ray_job.publishing import decide
 from ray_job.publishing.decide import Draft, Publication
-from ray_job.publishing.restore import refuse_lost_pointer
 from ray_job.settings import Settings
 
 

@@ -9,6 +9,7 @@ from datetime import date
 
 from ray_job.bucket import keys, releases
 from ray_job.bucket.errors import CorruptError, InputError, NotFoundError, UnknownFormatError
+from ray_job.bucket.lost_pointer import PUBLISHED, readable_receipts
 from ray_job.bucket.parts import sha256
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.receipts import Receipt
@@ -16,8 +17,6 @@ from ray_job.bucket.releases import ReleaseHeader
 from ray_job.bucket.storage import Storage
 from ray_job.publishing.decide import with_publication
 from ray_job.settings import Settings
-
-_PUBLISHED = ("published", "published_with_failures")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ def restore_pointer(
     generation = _generation_of_the_lost_pointer(storage)
     headers, unreadable = _headers(storage)
     named = {header.release for header in headers.values()}
-    published = _published(headers.values(), _receipts(storage))
+    published = _published(headers.values(), readable_receipts(storage))
     if release is not None and release not in named:
         raise InputError(f"{keys.release(release)}: there is no such release, or it is damaged")
     entries = [
@@ -82,21 +81,6 @@ def restore_pointer(
         hold_through=pointer.hold_through,
         unreadable=tuple(unreadable),
     )
-
-
-def refuse_lost_pointer(storage: Storage, current: Pointer) -> None:
-    """Raise CorruptError if the pointer is missing although a release was published.
-
-    Whoever went on without it would begin a new history, or take every release for an orphan.
-    `current` is the pointer as it was read; nothing else is read if it names a release.
-    """
-    if current.current is not None:
-        return
-    if any(receipt.release and receipt.status in _PUBLISHED for receipt in _receipts(storage)):
-        raise CorruptError(
-            f"{keys.POINTER}: there is no such object, although releases were published: make it"
-            " again with `storecast restore-pointer`; see docs/restore.md"
-        )
 
 
 def _generation_of_the_lost_pointer(storage: Storage) -> str | None:
@@ -133,19 +117,11 @@ def _headers(storage: Storage) -> tuple[dict[str, ReleaseHeader], list[str]]:
     return headers, unreadable
 
 
-def _receipts(storage: Storage) -> Iterable[Receipt]:
-    for info in storage.list(keys.RECEIPTS):
-        try:
-            yield Receipt.from_bytes(storage.read(info.key), info.key)
-        except CorruptError:
-            continue
-
-
 def _published(headers: Iterable[ReleaseHeader], receipts: Iterable[Receipt]) -> set[str]:
     published = {
         receipt.release
         for receipt in receipts
-        if receipt.release is not None and receipt.status in _PUBLISHED
+        if receipt.release is not None and receipt.status in PUBLISHED
     }
     bases = {header.release: header.base for header in headers}
     for release in sorted(published):
