@@ -27,12 +27,17 @@ def refuse_lost_pointer(storage: Storage, current: Pointer) -> None:
     """Raise CorruptError if the pointer is missing although a release was published.
 
     Whoever went on without it would begin a new history, or take every release for an orphan.
-    `current` is the pointer as it was read; nothing else is read if it names a release.
+    `current` is the pointer as it was read; nothing else is read if it names a release. Where the
+    releases are gone, too, there is nothing to go on from, and a run may begin anew.
     """
     if current.current is not None:
         return
-    receipts = readable_receipts(storage)
-    if any(receipt.release and receipt.status in PUBLISHED for receipt in receipts):
+    releases = {info.key for info in storage.list(keys.RELEASES)}
+    receipts = readable_receipts(storage) if releases else ()
+    if any(
+        receipt.status in PUBLISHED and keys.release(receipt.release or "") in releases
+        for receipt in receipts
+    ):
         raise CorruptError(
             f"{keys.POINTER}: there is no such object, although releases were published: make it"
             " again with `storecast restore-pointer`; see docs/restore.md"

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_job import ingest
+from ray_job.backtest.promotion import promote_model
 from ray_job.bucket import keys, pointer, receipts, releases
 from ray_job.bucket.storage import Storage, open_bucket
 from ray_job.data.context.tables import open_context
@@ -35,6 +36,7 @@ from ray_job.data.parquet import read_table
 from ray_job.model import registry
 from ray_job.operations.clean_up import clean_up
 from ray_job.operations.rollback import rollback
+from ray_job.progress import SilentProgress
 from ray_job.settings import Ingest, Plan
 from tests.support.shop import DAY, LAST, SETTINGS, Shop, filled, midnight, sales_row, train
 
@@ -84,7 +86,22 @@ def _run_again(storage: Storage) -> None:
 
 
 def _promote(storage: Storage) -> None:
-    registry.promote(storage, "second", midnight(LAST))
+    promote_model(
+        storage,
+        FEW_FILES,
+        "second",
+        days=28,
+        force=True,
+        now=midnight(LAST),
+        progress=SilentProgress(),
+    )
+
+
+def _ingest_and_run(storage: Storage) -> None:
+    """`run --ingest`, with compaction, without the start of Ray."""
+    scope = ingest.CompactScope(LAST)
+    ingest.ingest(storage, FEW_FILES, now=midnight(LAST), compact=scope, leave_out_bad=True)
+    _run(storage)
 
 
 def _clean(storage: Storage) -> None:
@@ -112,6 +129,7 @@ COMMANDS: Mapping[str, Callable[[Storage], None]] = {
     "compaction": _compact,
     "run": _run,
     "ingest FILE; run": _run_again,
+    "run --ingest": _ingest_and_run,
     "rollback": _roll_back,
     "rollback RELEASE": _roll_back_to,
     "promote": _promote,
