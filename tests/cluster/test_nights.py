@@ -32,7 +32,7 @@ def test_two_submitters_make_one_night(clean_night, published_receipts):
     assert sorted(started) == [False, True]
 
 
-def test_the_cluster_of_a_night_goes_and_its_status_stays(clean_night):
+def test_the_cluster_of_a_night_goes_and_its_status_stays(clean_night, monkeypatch):
     night = nightly_job.finish(nightly_job.start())
     assert night.exit_codes == [0], night.log
     cluster = objects.get("rayjob", RAYJOB)["status"]["rayClusterName"]
@@ -44,6 +44,7 @@ def test_the_cluster_of_a_night_goes_and_its_status_stays(clean_night):
     assert objects.get("rayjob", RAYJOB)["status"]["jobStatus"] == "SUCCEEDED"
     # Two weeks later its status goes, too, when a submitter has ended.
     later = datetime.now(UTC) + KEPT + timedelta(hours=1)
+    monkeypatch.setenv("STORECAST_NAMESPACE", NAMESPACE)
     code = submit(
         settings.load(None), clean_night, as_of=YESTERDAY, wait=True, adhoc=False, now=later
     )
