@@ -60,9 +60,12 @@ class LocalRay:
 
     def end(self) -> None:
         """End the processes and remove their folder. Idempotent."""
-        if self._process is not None and self._process.returncode is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process is not None:
+            # Also where the child has ended by itself: a start that failed may leave processes.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate()
+            self._process = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _begin(self) -> subprocess.Popen[bytes]:
@@ -79,7 +82,7 @@ class LocalRay:
     def _reason(self) -> str:
         """What went wrong: the last line that Ray wrote names it."""
         if self._process is None:
-            return str(self._error)
+            return str(self._error or "it was ended")
         if self._process.returncode is None:
             return f"it is not there after {_START_SECONDS:.0f} s"
         lines = Path(self._folder, _LOG).read_text(errors="replace").strip().splitlines()
