@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, CorruptError, StorageError
+from ray_job.bucket.errors import ConflictError, CorruptError
 from ray_job.data.delta import (
     SALES_SCHEMA,
     STORE,
@@ -125,7 +125,7 @@ def test_columns_are_added_to_the_newest_snapshot(local_storage, table):
 
 def test_what_is_no_table_or_no_parquet_is_an_error(local_storage):
     local_storage.create(f"{keys.BATCH_DATA}/_delta_log/{0:020d}.json", b"rubbish")
-    with pytest.raises(StorageError, match=keys.BATCH_DATA):
+    with pytest.raises(CorruptError, match=keys.BATCH_DATA):
         reopened(local_storage)
     local_storage.create("x.parquet", b"rubbish")
     with pytest.raises(CorruptError, match=r"^x\.parquet"):
