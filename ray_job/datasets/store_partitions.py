@@ -7,8 +7,9 @@ Ray Data computes nothing to find them out.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, update_wrapper
 
 import pyarrow as pa
 from ray.data import Datasource
@@ -57,9 +58,12 @@ class StorePartitions(Datasource):
         per_task_row_limit: int | None = None,
         data_context: DataContext | None = None,  # noqa: ARG002 - Ray Data's signature
     ) -> list[ReadTask]:
+        # A block of many stores has the names of all their files.
+        warnings.filterwarnings("ignore", message="The serialized size of your read function")
         return [
             ReadTask(
-                partial(_read_tables, self._read, block.tasks),
+                # Ray Data names a large task by its function, and a partial has no name.
+                update_wrapper(partial(_read_tables, self._read, block.tasks), _read_tables),
                 BlockMetadata(
                     num_rows=None if self._is_folded else block.rows,
                     size_bytes=block.rows * _BYTES_PER_ROW,
