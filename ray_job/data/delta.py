@@ -115,7 +115,8 @@ def open_or_create(
 ) -> DeltaTable:
     """The newest snapshot of the table; a new table with `schema` if there is none.
 
-    Safe when several processes do it at once."""
+    Safe when several processes do it at once.
+    """
     table = open_table(storage, root)
     if table is not None:
         return table

@@ -78,8 +78,10 @@ class PackWriter:
                     return
                 days.add(table)
             self._add_all(ranges(store_id, [file], tables(), days, self.range_rows))
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError) as error:
             self.failure = _reason(error)
+        except ValueError:
+            return  # as in `add`
 
     def _add_all(self, sources: Iterable[PackSource]) -> None:
         for source in sources:
