@@ -328,3 +328,23 @@ def test_a_store_that_is_too_large_for_memory_is_packed_from_its_local_file(tmp_
         plain, read, packed = both_ways(storage, chunk, DATES, read_index(storage))
         assert read == plain
         assert packed == {"s0"}
+
+
+def test_rows_in_another_order_leave_the_packs_of_other_stores(tmp_path):
+    storage = open_bucket(str(tmp_path))
+    unsorted_line, unsorted = many_items(storage, "s0", 20)
+    line, source = many_items(storage, "s1", 20)
+    half = unsorted.rows.num_rows // 2
+    pieces = [unsorted.rows.slice(half), unsorted.rows.slice(0, half)]
+    writer = PackWriter(storage, range_rows=16)
+    writer.add_large("s0", unsorted.files[0], lambda: iter(pieces))
+    writer.add(source)
+    writer.finish()
+    writer.publish()
+    assert writer.failure is None
+    files = pa.Table.from_pylist([unsorted_line, line], plan.FILES_SCHEMA)
+    for chunk in chunks_of(files, DATES, []):
+        plain, read, packed = both_ways(storage, chunk, DATES, read_index(storage))
+        assert read == plain
+        assert "s0" not in packed
+    assert packed == {"s1"}
