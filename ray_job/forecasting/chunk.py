@@ -207,7 +207,7 @@ def _open_storage(spec: RunSpec) -> Storage:
     """The run's bucket. This process waits for it no longer than the run allows.
 
     Workers wait at the same time, and for half of what the run may; the other half is for what the
-    run does before and after them. In the run's own process the limit is set already.
+    run does before and after them. A chunk in the run's own process waits within that half.
     """
     PATIENCE.limit(spec.run_id, spec.settings.run.storage_wait_seconds / 2)
     return _open_bucket(spec.bucket)

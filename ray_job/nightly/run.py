@@ -31,7 +31,6 @@ from ray_job.evaluation import scoring
 from ray_job.evaluation.sales import SalesTotals
 from ray_job.execution import execute
 from ray_job.execution.executor import Executor
-from ray_job.execution.inline import InlineExecutor
 from ray_job.forecasting.task import ChunkResult, part_without_data
 from ray_job.model.adaptive import of_totals, widen
 from ray_job.model.intervals import total_interval
@@ -85,9 +84,8 @@ def run(
     """
     began = clock()
     try:
-        # Workers of their own wait for the other half; see `forecasting.chunk`.
-        share = 1.0 if isinstance(executor, InlineExecutor) else 0.5
-        with PATIENCE.limited(share * settings.run.storage_wait_seconds):
+        # The workers may wait for the other half; see `forecasting.chunk`.
+        with PATIENCE.limited(settings.run.storage_wait_seconds / 2):
             return _run(
                 storage,
                 settings,
