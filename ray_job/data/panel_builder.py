@@ -9,7 +9,13 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from ray_job.data.packs.chunk_rows import ChunkRows, fold_cells, set_cells, store_places
+from ray_job.data.packs.chunk_rows import (
+    OTHER_TEXT,
+    ChunkRows,
+    fold_cells,
+    set_cells,
+    store_places,
+)
 from ray_job.data.packs.packed_rows import PackedRows
 from ray_job.data.panel import Floats, Floats32, Panel, StoreSold
 from ray_job.data.partition import IN_STOCK, Columns, FileRows
@@ -85,6 +91,8 @@ def _panel(
     for name in columns.names:
         dense[name] = np.full(count * n_all, np.nan, dtype=np.float32)
         set_cells(dense[name], cells, chunk.columns[name][rows])
+        if name in (columns.categories or {}):
+            dense[name][dense[name] == OTHER_TEXT] = np.nan
     sales = np.full(count * n_all, np.nan)
     if chunk.adds is None or chunk.delivered is None:
         set_cells(sales, cells, chunk.sales[rows])

@@ -24,6 +24,9 @@ _EPOCH = date(1970, 1, 1)
 
 Ints = npt.NDArray[np.int64]
 
+OTHER_TEXT = -1
+"""The code of a text that is not among the categories. It replaces an older text as any other."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkRows:
@@ -37,6 +40,7 @@ class ChunkRows:
     days: Ints
     sales: Floats
     columns: Mapping[str, npt.NDArray[np.floating]]
+    """Numbers, and of texts the codes: the place among the categories, or OTHER_TEXT."""
     adds: npt.NDArray[np.bool_] | None
     delivered: Ints | None
     """When each row was delivered, in µs since 1970; None where no row adds."""
@@ -225,10 +229,13 @@ def _numpy(array: pa.Array, dtype: type[np.int64]) -> Ints:
 
 
 def _floats(array: pa.Array, name: str, columns: Columns) -> Floats:
-    """Numbers as they are; texts as the place of their value among the categories, else NaN."""
+    """Numbers as they are; of texts the place among the categories, else OTHER_TEXT."""
     if pa.types.is_string(array.type):
         values = list((columns.categories or {}).get(name, ()))
-        array = pc.index_in(array, value_set=pa.array(values, pa.string()))
+        codes = pc.index_in(array, value_set=pa.array(values, pa.string()))
+        if codes.null_count > array.null_count:
+            codes = pc.if_else(array.is_null(), codes, codes.fill_null(OTHER_TEXT))
+        array = codes
     if array.null_count:
         array = pc.fill_null(array.cast(pa.float64()), float("nan"))
     floats: Floats = array.cast(pa.float64()).to_numpy(zero_copy_only=False)

@@ -30,8 +30,15 @@ class DaysOfRows:
 
     delivered: Ints = field(default_factory=lambda: np.array([], np.int64))
     sold: Ints = field(default_factory=lambda: np.array([], np.int64))
+    _last_item: str | None = None
 
     def add(self, rows: pa.Table) -> None:
+        """Take the next rows of a store.
+
+        Raises ValueError where they are not sorted by item. All rows are to be taken before one is
+        put into a range: a range of items is wrong if any row further on belongs to it.
+        """
+        self._last_item = _last_of_sorted(rows[ITEM].combine_chunks(), self._last_item)
         days = rows["date"].cast(pa.int32()).to_numpy().astype(np.int64)
         sales = pc.fill_null(rows["sales"], float("nan")).to_numpy()
         self.delivered = np.union1d(self.delivered, days[~np.isnan(sales)])
@@ -55,11 +62,9 @@ def ranges(
     days: DaysOfRows,
     range_rows: int,
 ) -> Iterator[PackSource]:
-    """The ranges of the rows of a store; the tables are sorted by item, one after the other.
+    """The ranges of the rows of a store, which are sorted by item, one table after the other.
 
-    `days` are those of all rows. A range has at least `range_rows` rows.
-
-    Raises ValueError where rows are not sorted by item.
+    `days` has taken all of the rows. A range has at least `range_rows` rows.
     """
     first: str | None = None
     held: pa.Table | None = None
@@ -87,15 +92,11 @@ def _pieces(tables: Iterable[pa.Table], range_rows: int) -> Iterator[pa.Table]:
         ids = table[ITEM].combine_chunks()
         if not len(ids):
             continue
-        if ids.null_count:
-            raise ValueError("there are rows without an item")
         changed = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
         begins = np.concatenate([[0], np.flatnonzero(changed) + 1])
         names = ids.take(pa.array(begins)).to_pylist()
         place = 0
         for begin, name in zip(begins.tolist(), names, strict=True):
-            if last is not None and name < last:
-                raise ValueError(f"the rows are not sorted: item {name!r} follows {last!r}")
             if name != last and held_rows + begin - place >= range_rows:
                 yield pa.concat_tables([*held, table.slice(place, begin - place)])
                 held, held_rows, place = [], 0, begin
@@ -104,3 +105,16 @@ def _pieces(tables: Iterable[pa.Table], range_rows: int) -> Iterator[pa.Table]:
         held_rows += table.num_rows - place
     if held:
         yield pa.concat_tables(held)
+
+
+def _last_of_sorted(ids: pa.Array, before: str | None) -> str | None:
+    """The last item, or `before` where there is none. Raises ValueError where one is less."""
+    if not len(ids):
+        return before
+    if ids.null_count:
+        raise ValueError("there are rows without an item")
+    falls = pc.any(pc.less(ids[1:], ids[:-1])).as_py()
+    if falls or (before is not None and ids[0].as_py() < before):
+        raise ValueError("the rows are not sorted by item")
+    last: str = ids[-1].as_py()
+    return last

@@ -140,6 +140,25 @@ def test_texts_become_codes(panel):
     assert dense.known_ahead["promo"][0, 0] == 1
 
 
+@pytest.mark.parametrize(
+    ("earlier", "later", "code"),
+    [
+        ("radio", "tv", 1.0),
+        ("radio", None, 0.0),
+        ("radio", "unheard", NAN),
+        ("unheard", "radio", 0.0),
+        ("unheard", None, NAN),
+    ],
+)
+def test_a_text_that_the_model_does_not_know_replaces_an_older_one(panel, earlier, later, code):
+    tables = [
+        rows(("", 1, 5.0), delivered=minute).set_column(6, "promo", pa.array([value], pa.string()))
+        for minute, value in enumerate([earlier, later], 1)
+    ]
+    dense = panel(*tables, columns=Columns(("promo",), {"promo": ["radio", "tv"]}))
+    assert dense.known_ahead["promo"][0, 0] == pytest.approx(code, nan_ok=True)
+
+
 def test_a_column_that_a_file_lacks_is_unknown(panel):
     dense = panel(rows(("", 1, 5.0, 1, 1)).drop_columns(["promo"]))
     assert np.isnan(dense.known_ahead["promo"]).all()

@@ -167,6 +167,36 @@ def test_ordinary_deliveries_are_read_from_packs(tmp_path):
     assert packed == {"s0", "s1", "s2"}
 
 
+@pytest.mark.parametrize("items", ["abab", "abba", "baba", "bcda"])
+def test_a_large_store_in_another_order_has_no_part_in_a_pack(tmp_path, items):
+    storage = open_bucket(str(tmp_path))
+    file = [(item, day, 1.0, 1.0, "dry", 0, "set") for day, item in enumerate(items)]
+    _, source = write(storage, "s0", 0, table(file))
+    writer = PackWriter(storage, range_rows=1)
+    writer.add(source)
+    writer.add_large("s0", source.files[0], lambda: [table([row]) for row in file])
+    writer.finish()
+    writer.publish()
+    assert writer.failure is None
+    assert not read_index(storage).packs
+
+
+@pytest.mark.parametrize("range_rows", [1, 10**6])
+def test_a_text_that_the_model_does_not_know_replaces_one_in_a_pack(tmp_path, range_rows):
+    storage = open_bucket(str(tmp_path))
+    texts = [(item, minute, text) for item in "ab" for minute, text in enumerate(["dry", "fog"])]
+    file = [(item, 0, 1.0, 1.0, text, minute, "set") for item, minute, text in texts]
+    line, source = write(storage, "s0", 0, table(file))
+    writer = PackWriter(storage, range_rows=range_rows)
+    writer.add(source)
+    writer.finish()
+    writer.publish()
+    chunk = chunk_of(pa.Table.from_pylist([line], plan.FILES_SCHEMA), DATES)
+    plain, read, packed = both_ways(storage, chunk, DATES, read_index(storage))
+    assert read == plain
+    assert packed == {"s0"}
+
+
 @pytest.mark.parametrize(
     ("numbers", "kind"),
     [
