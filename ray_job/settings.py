@@ -157,7 +157,10 @@ class Run(_Section):
     minimum_history_days: PositiveInt = 28
     """A series with fewer observed days gets the simple rule."""
     similar_stores: bool = True
-    """Whether a new store is forecast by similar ones until it has `minimum_history_days`."""
+    """Whether new stores and items are forecast by similar ones until they have enough days.
+
+    That is `minimum_history_days`.
+    """
 
 
 class Gates(_Section):

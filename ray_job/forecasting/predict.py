@@ -16,7 +16,13 @@ from ray_job.data.panel import Floats, Floats32, Panel
 from ray_job.features import PanelSummary, features_for, summarise
 from ray_job.features.naive import naive_forecasts
 from ray_job.features.trading import closed_weekdays, ended, with_weekdays_of_chain
-from ray_job.forecasting.similar import SimilarSales, by_similar_sales, is_new
+from ray_job.forecasting.similar import (
+    SimilarSales,
+    by_item_levels,
+    by_similar_sales,
+    is_new,
+    new_items,
+)
 from ray_job.model.adaptive import by_days_ahead, widen
 from ray_job.model.intervals import Calibration
 from ray_job.model.model import Model
@@ -76,8 +82,9 @@ def predict_days(
     Of the days after `as_of` only what is known ahead is used. A series is closed on a target date
     if `open` is 0, or if `open` is unknown and its store does not sell on this weekday; for new
     stores `closed_in_chain` has the weekdays (Monday is 0) on which no other store sells, and
-    `similar` what they are forecast by until they have enough days for the model. Raises
-    InputError for a target date beyond the model's horizon.
+    `similar` what they are forecast by until they have enough days for the model. New items of old
+    stores are forecast by the model's levels of items. Raises InputError for a target date beyond
+    the model's horizon.
     """
     inputs = model.description.inputs
     for target in target_dates:
@@ -89,9 +96,7 @@ def predict_days(
     known = panel.window(as_of, settings.lookback_days, inputs.reach)
     summary = summarise(known, context, inputs)
     enough = summary.enough(settings.run.minimum_history_days, settings.run.fallback_after_days)
-    new = np.zeros(panel.n_series, dtype=np.bool_)
-    if similar and not enough.all():
-        new = ~enough & is_new(known, similar, settings.run.minimum_history_days)
+    sources = [] if enough.all() else _new_series(known, enough, model, settings, similar or {})
     stores = known.store_sold()
     weekdays = with_weekdays_of_chain(
         closed_weekdays(stores.sold), stores.sold, as_of, closed_in_chain
@@ -127,12 +132,15 @@ def predict_days(
         rows = np.flatnonzero(is_open & enough)
         if len(rows):
             by_model.append((place, rows))
-        rows = np.flatnonzero(is_open & ~enough & ~new)
+        left = is_open & ~enough
+        for new, sales_of_similar in sources:
+            rows = np.flatnonzero(is_open & new)
+            if len(rows):
+                _apply_similar_sales(made, rows, place, known, model, sales_of_similar)
+            left &= ~new
+        rows = np.flatnonzero(left)
         if len(rows):
             _apply_simple_rule(made, rows, place, known, model)
-        rows = np.flatnonzero(is_open & new)
-        if similar and len(rows):
-            _apply_similar_sales(made, rows, place, known, model, similar)
         if inputs.weather:
             missing = context.weather_missing_at(target)
             made.weather_missing[:, place] = missing[summary.regions]
@@ -238,6 +246,32 @@ def _apply_similar_sales(
     ):
         array[rows, place] = values
     made.method[rows, place] = SIMILAR
+
+
+def _new_series(
+    known: Panel,
+    enough: Flags,
+    model: Model,
+    settings: Settings,
+    similar: Mapping[str, SimilarSales],
+) -> list[tuple[Flags, Mapping[str, SimilarSales]]]:
+    """The new series (n,) that are forecast by similar ones, and by what.
+
+    They are those of new stores, and new items of old stores: those that the model's levels of
+    items know, and the others.
+    """
+    days = settings.run.minimum_history_days
+    new = ~enough & is_new(known, similar, days)
+    sources: list[tuple[Flags, Mapping[str, SimilarSales]]] = [(new, similar)]
+    levels = model.description.item_levels
+    if settings.run.similar_stores and levels.items:
+        items = ~enough & ~new & new_items(known, days)
+        is_known = np.array([item in levels.items for item in known.item_ids], dtype=np.bool_)
+        sources += [
+            (part, by_item_levels(known, np.flatnonzero(part), levels))
+            for part in (items & is_known, items & ~is_known)
+        ]
+    return sources
 
 
 def simple_rule(known: Panel, rows: npt.NDArray[np.int64], target: date) -> tuple[Floats, Floats]:

@@ -21,17 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_job.data.panel import Floats, Floats32, Panel
+from ray_job.features.day_kinds import kinds_of_days
 from ray_job.model.intervals import Calibration
+from ray_job.model.item_levels import ItemLevels
 
 Ints = npt.NDArray[np.int64]
 
 OWN_DAYS = 56
 """Own sales of so many days before the as-of count."""
-KINDS = 14
-"""Of days: the weekdays without promotion, and those with it."""
-_WEEK = 7
 _SCALES = 2.0
 """Intervals are at least so many usual spreads wide: such a forecast is trusted less."""
+_SCALES_OF_ITEMS = 1.0
+"""So are those of new items of old stores, where noise is most of the spread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,15 @@ class SimilarSales:
 
     `source` says what that is. `usual` has, by item id, the usual sales of each kind of day (see
     `kinds_of_days`); item "" is the whole store. `within` is the variance of a day's sales over
-    what is usual, `between` that of levels among similar series.
+    what is usual, `between` that of levels among similar series. Intervals are at least `scales`
+    usual spreads wide.
     """
 
     source: str
     usual: Mapping[str, tuple[float, ...]]
     within: float
     between: float
+    scales: float = _SCALES
 
     @property
     def items(self) -> list[str]:
@@ -62,18 +65,6 @@ class SimilarSales:
         return np.asarray(days / (days + self.within / self.between))
 
 
-def kinds_of_days(first_day: date, promo: Floats32 | None, days: int) -> Ints:
-    """(n or 1, days): the weekday (Monday is 0) of each day from `first_day` on, plus 7 on promo.
-
-    `promo` is (n, days or more); None where there is no such column.
-    """
-    weekdays = (first_day.weekday() + np.arange(days)) % _WEEK
-    if promo is None or promo.shape[1] < days:
-        return weekdays[None, :]
-    with np.errstate(invalid="ignore"):
-        return np.asarray(weekdays[None, :] + _WEEK * (promo[:, :days] > 0), dtype=np.int64)
-
-
 def is_new(panel: Panel, similar: Mapping[str, SimilarSales], days: int) -> npt.NDArray[np.bool_]:
     """(n,): the series of new stores with fewer than `days` known open days, and a similar one."""
     result = np.zeros(panel.n_series, dtype=np.bool_)
@@ -86,6 +77,35 @@ def is_new(panel: Panel, similar: Mapping[str, SimilarSales], days: int) -> npt.
         places = np.array(rows, dtype=np.int64)
         result[places] = _own_sales(panel, places)[1].sum(axis=1) < days
     return result
+
+
+def new_items(panel: Panel, days: int) -> npt.NDArray[np.bool_]:
+    """(n,): the items with fewer than `days` known days, all of them among the last.
+
+    A series of which older days are known is not new.
+    """
+    known = np.isfinite(panel.sales)
+    begin = max(0, panel.sales.shape[1] - OWN_DAYS)
+    young = ~known[:, :begin].any(axis=1) & (known[:, begin:].sum(axis=1) < days)
+    return np.asarray(young & (panel.item_ids != ""))
+
+
+def by_item_levels(panel: Panel, rows: Ints, levels: ItemLevels) -> dict[str, SimilarSales]:
+    """What new items, of which `rows` chooses the series, are forecast by, for each store.
+
+    All items of `rows` must be known to the levels, or none.
+    """
+    known = len(rows) > 0 and panel.item_ids[rows[0]] in levels.items
+    return {
+        store: SimilarSales(
+            "the same items in other stores" if known else "the other items",
+            {item: levels.usual(store, item) for item in panel.item_ids[rows]},
+            levels.within,
+            levels.between if known else levels.between_unknown,
+            _SCALES_OF_ITEMS,
+        )
+        for store in set(panel.store_ids[rows])
+    }
 
 
 def by_similar_sales(
@@ -118,7 +138,7 @@ def by_similar_sales(
     kind = kinds_of_days(target, _promo(panel, rows, slice(column, column + 1)), 1)
     predicted = np.take_along_axis(usual, kind, axis=1)[:, 0] * (1.0 + z * (ratio - 1.0))
     between = np.array([source.between for source in sources])
-    least = _SCALES * calibration.usual_spread
+    least = calibration.usual_spread * np.array([source.scales for source in sources])
     scale = np.sqrt(least * least + (1.0 - z) * between)
     bounds = calibration.interval(predicted, scale, np.full(len(rows), float(horizon)))
     return predicted, *bounds, scale

@@ -268,7 +268,8 @@ class StoreOutcomes:
             known += f", sales through {self.through[index].astype('datetime64[D]').astype(date)}"
         reason = f"every series has too little or too old history for the model: {known}"
         if self.methods[SIMILAR, index].any():
-            source = self.similar[self.stores[index]].source
+            of_store = self.similar.get(self.stores[index])
+            source = of_store.source if of_store else "other items and stores"
             reason += f"; it is forecast by the usual sales of {source}"
         return reason
 

@@ -29,6 +29,7 @@ from ray_job.features import Inputs, feature_names
 from ray_job.features.kinds import kinds_of
 from ray_job.model.blend import Blend
 from ray_job.model.intervals import Calibration, series_spread
+from ray_job.model.item_levels import ItemLevels
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ class ModelDescription(Record):
     trained_on: TrainedOn
     intervals: Calibration
     blend: Blend = Blend()
+    item_levels: ItemLevels = ItemLevels()
+    """What items without history in an old store are forecast by."""
     metrics: dict[str, float] = Field(default_factory=dict)
     """On held-out days before the as-of."""
     libraries: dict[str, str] = Field(default_factory=dict)
@@ -161,6 +164,7 @@ def describe(
     features: Sequence[str] | None = None,
     intervals: Calibration | None = None,
     blend: Blend | None = None,
+    item_levels: ItemLevels | None = None,
     metrics: Mapping[str, float] | None = None,
     settings_digest: str = "",
 ) -> ModelDescription:
@@ -179,6 +183,7 @@ def describe(
         trained_on=trained_on,
         intervals=intervals or Calibration(),
         blend=blend or Blend(),
+        item_levels=item_levels or ItemLevels(),
         metrics=dict(metrics or {}),
         libraries=_libraries(),
         settings_digest=settings_digest,

@@ -82,6 +82,7 @@ def train_model(
         target="blend",
         intervals=fitted.intervals,
         blend=fitted.blend,
+        item_levels=fitted.item_levels,
         metrics=fitted.metrics,
         settings_digest=provenance.settings_digest(settings),
     )

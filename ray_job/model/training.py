@@ -23,9 +23,11 @@ from ray_job.model.examples import (
     Examples,
     calibration_days,
     calibration_set,
+    scored,
     training_set,
 )
 from ray_job.model.intervals import Calibration, series_spread
+from ray_job.model.item_levels import ItemLevels, item_levels
 from ray_job.model.model import TrainedOn
 from ray_job.progress import Progress
 from ray_job.settings import Settings
@@ -58,6 +60,7 @@ class Fitted:
     inputs: Inputs
     blend: Blend
     intervals: Calibration
+    item_levels: ItemLevels
     trained_on: TrainedOn
     series: dict[str, int]
     """How many series of each kind there are on the held-out days."""
@@ -144,6 +147,7 @@ def fit(
         inputs=inputs,
         blend=blend,
         intervals=intervals,
+        item_levels=item_levels(panel.until(as_of), scored(panel.until(as_of))),
         trained_on=TrainedOn(
             first=date.fromordinal(int(examples.target.min())),
             last=as_of,

@@ -24,7 +24,8 @@ from ray_job.data.panel_builder import panels
 from ray_job.data.partition import Columns, read_store
 from ray_job.data.requests import map_in_order
 from ray_job.data.store_days import RowMeaning
-from ray_job.forecasting.similar import KINDS, SimilarSales, kinds_of_days
+from ray_job.features.day_kinds import KINDS_OF_DAYS, WEEK, kinds_of_days
+from ray_job.forecasting.similar import SimilarSales
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,6 @@ _STORES = 12
 """A median is of at most so many stores."""
 _FEWEST_STORES = 3
 _DAYS = 56
-_WEEK = 7
 _MOST_BYTES = 32 * 2**20
 """Stores with larger histories are not read."""
 _LEAST_VARIANCE, _MOST_VARIANCE = 0.01, 2.0
@@ -233,8 +233,8 @@ def _add_usual(
     known = ~np.isnan(sales)
     if not known.any() or not (sales[known] > 0).any():
         return
-    counts = np.bincount(kinds[known], minlength=KINDS).reshape(2, _WEEK)
-    sums = np.bincount(kinds[known], weights=sales[known], minlength=KINDS).reshape(2, _WEEK)
+    counts = np.bincount(kinds[known], minlength=KINDS_OF_DAYS).reshape(2, WEEK)
+    sums = np.bincount(kinds[known], weights=sales[known], minlength=KINDS_OF_DAYS).reshape(2, WEEK)
     mean = float(sales[known].mean())
     of_weekday = np.where(
         counts.sum(axis=0) > 0, sums.sum(axis=0) / np.maximum(counts.sum(axis=0), 1), mean
@@ -252,7 +252,7 @@ def _add_usual(
 
 def _summarise(source: str, chosen: Sequence[_Usual], group: Sequence[_Usual]) -> SimilarSales:
     """The medians over the chosen stores. An item that fewer than half of them sell has none."""
-    nothing: Floats = np.zeros(KINDS)
+    nothing: Floats = np.zeros(KINDS_OF_DAYS)
     items = sorted({item for usual in chosen for item in usual.by_item})
     medians: dict[str, npt.NDArray[np.float64]] = {
         item: np.median([usual.by_item.get(item, nothing) for usual in chosen], axis=0)

@@ -1,8 +1,9 @@
-"""New stores: forecast by similar ones, until their own level takes over."""
+"""New stores and new items: forecast by similar ones, until their own level takes over."""
 
 from __future__ import annotations
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from ray_job.bucket.errors import InputError
@@ -10,6 +11,9 @@ from ray_job.data.histories import open_histories
 from ray_job.data.history_block import decode, encode
 from ray_job.evaluation import scoring
 from ray_job.forecasting.chunk import forecast_histories, read_chunk
+from ray_job.model import registry
+from ray_job.model.item_levels import ItemLevels
+from ray_job.model.model import ModelDescription
 from ray_job.nightly.prepare import RunRequest, prepare
 from ray_job.nightly.similar_stores import new_stores
 from ray_job.settings import Plan, Run
@@ -225,3 +229,53 @@ def test_a_plan_names_the_new_stores(kiosks):
     run_plan = prepare(kiosks.storage, SETTINGS, RunRequest(as_of=LAST), midnight(LAST))
     assert NEW in run_plan.spec.similar
     assert any(NEW in planned.chunk.store_ids for planned in run_plan.planned_chunks)
+
+
+@pytest.fixture
+def levels(shop):
+    """The chain's model, and what it knows of items: kola sells 30 a day in a usual store."""
+    artifact = registry.load(shop.storage)
+    known = ModelDescription.from_bytes(artifact.description, "model.json")
+    of_items = ItemLevels(stores={BIG: 2.0}, items={"kola": 30.0}, unknown=5.0)
+    changed = known.model_copy(update={"version": "levels", "item_levels": of_items})
+    registry.register(shop.storage, "levels", artifact.model, changed.to_bytes())
+    registry.promote(shop.storage, "levels", midnight(LAST))
+    return of_items
+
+
+def of_item(shop, item):
+    table = shop.forecast(BIG)
+    return table.filter(pc.equal(table["item_id"], item)).to_pylist()
+
+
+@pytest.mark.parametrize(("item", "usual"), [("kola", 60.0), ("nobody's", 10.0)])
+def test_a_new_item_of_an_old_store_sells_as_it_does_in_others(shop, levels, item, usual):
+    plan = [
+        {"store_id": BIG, "item_id": item, "date": LAST + k * DAY, "sales": None, "open": 1}
+        for k in range(1, 8)
+    ]
+    shop.deliver(plan, name="plan")
+    shop.run()
+    assert [row["method"] for row in of_item(shop, item)] == ["similar"] * 7
+    for row in of_item(shop, item):
+        assert row["predicted_sales"] == usual
+        assert row["lower_80"] < usual < row["upper_80"]
+    assert shop.stores()[BIG]["outcome"] == "ok"
+    before = shop.all_rows()
+    shop.check()
+    again = shop.having(plan=UNCUT)
+    again.delete("results/")
+    again.run()
+    assert again.all_rows().equals(before)
+
+
+def test_a_new_item_that_sells_more_is_soon_forecast_higher(shop, levels):
+    predicted = []
+    for days in (1, 6, 20):
+        shop.deliver(rows(BIG, days, 400.0, item="kola", noise=0.0), name=f"kola-{days}")
+        shop.run(now=midnight(LAST).replace(hour=days))
+        predicted.append(max(row["predicted_sales"] for row in of_item(shop, "kola")))
+    assert 60.0 < predicted[0] < predicted[1] < predicted[2]
+    shop.deliver(rows(BIG, 60, 400.0, item="kola"), name="old")
+    shop.run(now=midnight(LAST).replace(hour=21))
+    assert "similar" not in {row["method"] for row in of_item(shop, "kola")}

@@ -120,5 +120,6 @@ def fitted_model(
             target="blend",
             intervals=fitted.intervals,
             blend=fitted.blend,
+            item_levels=fitted.item_levels,
         ),
     )

@@ -12,7 +12,7 @@ from ray_job.features.kinds import INTERMITTENT
 from ray_job.features.naive import naive_forecasts
 from ray_job.forecasting.predict import CLOSED, ENDED, FALLBACK, MODEL, RULE, predict_days
 from ray_job.model.blend import Blend, KindBlend
-from ray_job.settings import Settings
+from ray_job.settings import Run, Settings
 from tests.support import panels
 
 PANEL = panels.panel(stores=30, items=4, days=220, seed=6)
@@ -29,8 +29,14 @@ def model():
     return panels.fitted_model(PANEL, CONTEXT, SETTINGS, AS_OF)
 
 
-def predicted(panel, model, context=CONTEXT):
-    return predict_days(panel, AS_OF, TARGETS, context, model, SETTINGS)
+def predicted(panel, model, context=CONTEXT, settings=SETTINGS):
+    return predict_days(panel, AS_OF, TARGETS, context, model, settings)
+
+
+def without_similar(panel, model):
+    """The predictions where new items are not forecast by similar ones."""
+    settings = SETTINGS.model_copy(update={"run": Run(similar_stores=False)})
+    return predicted(panel, model, settings=settings)
 
 
 def with_sales(change):
@@ -102,7 +108,7 @@ def test_a_new_series_gets_the_mean_of_its_weekday(model):
     opened = np.ones_like(panel.known_ahead["open"])
     panel = replace(panel, known_ahead={**panel.known_ahead, "open": opened})
     panel.sales[0, 180:] = np.arange(20) + 1.0
-    made = predicted(panel, model)
+    made = without_similar(panel, model)
     assert (made.method[0] == FALLBACK).all()
     # Day 200 has the weekday of days 186 and 193, whose sales are 7 and 14.
     assert made.predicted[0, 0] == pytest.approx((7 + 14) / 2)
@@ -113,12 +119,12 @@ def test_a_weekday_never_seen_gets_the_mean_of_the_last_days(model):
     panel = with_sales(lambda sales: sales[0].fill(np.nan))
     panel.sales[0, 197:] = [4.0, 5.0, 9.0]
     opened = np.ones_like(panel.known_ahead["open"])
-    made = predicted(replace(panel, known_ahead={"open": opened}), model)
+    made = without_similar(replace(panel, known_ahead={"open": opened}), model)
     assert made.predicted[0, 0] == pytest.approx(6.0)
 
 
 def test_a_series_never_seen_gets_nothing(model):
-    made = predicted(with_sales(lambda sales: sales[0].fill(np.nan)), model)
+    made = without_similar(with_sales(lambda sales: sales[0].fill(np.nan)), model)
     opened = made.method[0] != CLOSED
     assert (made.method[0, opened] == FALLBACK).all()
     assert np.isnan(made.predicted[0, opened]).all()
