@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING
 
 from ray_job.bucket.receipts import Receipt
 from ray_job.bucket.storage import Storage
+from ray_job.bucket.storage.patience import PATIENCE
 from ray_job.datasets.on_demand import RayOnDemand
-from ray_job.nightly.job_events import emit_ingest_finished, emit_run_finished
+from ray_job.nightly.job_events import (
+    emit_ingest_finished,
+    emit_packing_finished,
+    emit_run_finished,
+)
 from ray_job.nightly.prepare import RunRequest
 from ray_job.nightly.run import run
 from ray_job.progress import Progress
 from ray_job.settings import Settings
 
 if TYPE_CHECKING:
-    from ray_job.ingest import IngestReport
+    from ray_job.ingest import IngestReport, PackingReport
 
 
 def run_job(
@@ -36,7 +41,8 @@ def run_job(
     With `ingest_first` new raw files are ingested before the run; `on_ingested` gets the report
     before the run begins. A file that cannot be ingested is left out, and the receipt names it.
     Emits `ingest_finished` (with `ingest_first`) and `run_finished`. `clock` counts seconds, from
-    anywhere.
+    anywhere. With `ingest_first` histories without packs get some at the end, when everything is
+    published, so that a night is fast again after packs were lost; if that fails, an event says so.
     """
     if ingest_first:
         report = _ingest_new_files(storage, settings, request, now, progress)
@@ -57,7 +63,16 @@ def run_job(
             work_done=executor.end,
         )
     emit_run_finished(receipt)
+    if ingest_first:
+        emit_packing_finished(_pack_histories(storage, settings, progress))
     return receipt
+
+
+def _pack_histories(storage: Storage, settings: Settings, progress: Progress) -> PackingReport:
+    from ray_job.ingest import pack_histories  # noqa: PLC0415 - loads DuckDB: slow
+
+    with PATIENCE.limited(settings.run.storage_wait_seconds):
+        return pack_histories(storage, progress=progress)
 
 
 def _ingest_new_files(

@@ -1,4 +1,4 @@
-"""The events of a night's job, `ingest_finished` and `run_finished`, and the sentence of a run.
+"""The events of a night's job, of ingest, run and packing, and the sentence of a run.
 
 Log-based metrics and alerts read these fields by name (k8s/gcp/monitoring/).
 """
@@ -12,7 +12,7 @@ from ray_job.bucket.receipts import Receipt
 from ray_job.events import emit
 
 if TYPE_CHECKING:
-    from ray_job.ingest import IngestReport
+    from ray_job.ingest import IngestReport, PackingReport
 
 _STATUS_TEXTS = {
     "published": "Published",
@@ -39,6 +39,13 @@ def emit_ingest_finished(report: IngestReport) -> None:
         severity="ERROR" if report.bad else severity,
         **ingest_fields(report),
     )
+
+
+def emit_packing_finished(report: PackingReport) -> None:
+    """WARNING if something failed, else INFO; nothing where every file has a pack already."""
+    if report.files or report.failure:
+        severity = "WARNING" if report.failure else "INFO"
+        emit("packing_finished", severity=severity, **asdict(report))
 
 
 def emit_run_finished(receipt: Receipt) -> None:

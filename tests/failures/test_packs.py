@@ -1,6 +1,7 @@
 """Packs that cannot be read, written or used: a night without them is the same night."""
 
 import json
+import time
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,11 @@ import pytest
 from ray_job.bucket import keys
 from ray_job.data.packs.index import read_index
 from ray_job.ingest import ingest
+from ray_job.nightly.job import run_job
+from ray_job.nightly.prepare import RunRequest
+from ray_job.progress import SilentProgress
 from tests.fake_gcs import Fault
+from tests.support.processes import log_events
 from tests.support.shop import LAST, STORES, midnight, sales_row
 
 DAY = timedelta(days=1)
@@ -117,3 +122,30 @@ def test_the_requests_of_a_night_do_not_grow_with_the_days_delivered(gcs_shop, g
             assert gcs.log.count(op="stat", key=key) == 0
         nights[number] = gcs.log.count(op="get", key="packs/v1/*.arrows") / len(receipt.chunks)
     assert max(nights.values()) <= 5  # small packs are joined
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray, about itself
+def test_a_night_packs_histories_that_have_no_packs_after_it_published(shop, capsys):
+    shop.delete(keys.PACKS)
+
+    def night():
+        return run_job(
+            shop.storage,
+            shop.settings,
+            RunRequest(as_of=LAST, force=True),
+            ingest_first=True,
+            now=midnight(LAST),
+            clock=time.monotonic,
+            progress=SilentProgress(),
+        )
+
+    assert night().packed_stores == 0
+    (event,) = log_events(capsys.readouterr().err, "packing_finished")
+    assert event["severity"] == "INFO"
+    assert event["files"] >= len(STORES)
+    expected = rows(shop)
+    shop.delete(keys.PARTS)
+    assert night().packed_stores == len(STORES)
+    assert rows(shop).equals(expected)
+    assert log_events(capsys.readouterr().err, "packing_finished") == []
