@@ -9,7 +9,7 @@ import pytest
 
 from ray_job.bucket import receipts
 from ray_job.nightly.job import run_job
-from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.request import RunRequest
 from ray_job.progress import SilentProgress
 from tests.api.fixtures.serving import Clock, serve
 from tests.support.processes import log_events

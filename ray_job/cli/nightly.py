@@ -93,7 +93,8 @@ def plan(
 ) -> None:
     """Print the chunks of a run, without running it."""
     from ray_job.cli import output
-    from ray_job.nightly.prepare import RunRequest, prepare
+    from ray_job.nightly.prepare import prepare
+    from ray_job.nightly.request import RunRequest
 
     command = open_command(bucket, settings, as_json=as_json)
     request = RunRequest(as_of=parse_date(as_of), stores=parse_stores(stores))
@@ -161,7 +162,7 @@ def run(
     """
     from ray_job.cli import output
     from ray_job.nightly.job import run_job
-    from ray_job.nightly.prepare import RunRequest
+    from ray_job.nightly.request import RunRequest
 
     command = open_command(bucket, settings, as_json=as_json)
     storage = command.storage()

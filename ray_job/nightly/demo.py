@@ -23,7 +23,7 @@ from ray_job.execution.inline import InlineExecutor
 from ray_job.ingest import IngestReport, ingest
 from ray_job.model.train import TrainingReport, train_model
 from ray_job.nightly.job import run_job
-from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.request import RunRequest
 from ray_job.nightly.run import run
 from ray_job.progress import Progress, SilentProgress
 from ray_job.sample import files as sample_files

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from ray_job.bucket import pointer
+from ray_job.bucket.errors import StorecastError
 from ray_job.bucket.receipts import Receipt
 from ray_job.bucket.storage import Storage
 from ray_job.bucket.storage.patience import PATIENCE
@@ -16,8 +18,7 @@ from ray_job.nightly.job_events import (
     emit_packing_finished,
     emit_run_finished,
 )
-from ray_job.nightly.prepare import RunRequest
-from ray_job.nightly.run import run
+from ray_job.nightly.request import RunRequest, is_due, requested_as_of
 from ray_job.progress import Progress
 from ray_job.settings import Settings
 
@@ -51,6 +52,10 @@ def run_job(
             on_ingested(report)
         request = replace(request, bad_deliveries=report.bad)
     with RayOnDemand() as executor:
+        if _is_due(storage, settings, request, now):
+            executor.start()
+        from ray_job.nightly.run import run  # noqa: PLC0415 - loads Arrow and pandas while Ray starts
+
         receipt = run(
             storage,
             settings,
@@ -66,6 +71,16 @@ def run_job(
     if ingest_first:
         emit_packing_finished(_pack_histories(storage, settings, progress))
     return receipt
+
+
+def _is_due(storage: Storage, settings: Settings, request: RunRequest, now: datetime) -> bool:
+    """See `is_due`. What is wrong with the pointer is told by the run."""
+    try:
+        current, _ = pointer.read(storage)
+        requested = requested_as_of(request, current)
+    except StorecastError:
+        return False
+    return is_due(request, requested, current, now.astimezone(settings.zone).date())
 
 
 def _pack_histories(storage: Storage, settings: Settings, progress: Progress) -> PackingReport:

@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,14 +16,12 @@ from ray_job.bucket.errors import (
     CorruptError,
     InputError,
     NotFoundError,
-    NothingPublishedError,
     StorageError,
 )
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.lost_pointer import refuse_lost_pointer
 from ray_job.bucket.parts import sha256
 from ray_job.bucket.pointer import Pointer
-from ray_job.bucket.receipts import BadDelivery
 from ray_job.bucket.storage import Storage
 from ray_job.bucket.widths import KeptWidths
 from ray_job.data import parquet, partition
@@ -41,6 +38,7 @@ from ray_job.model import registry
 from ray_job.model.model import ModelDescription, verified
 from ray_job.nightly.item_scores import ItemScores
 from ray_job.nightly.recent_sales import holiday_flags, read_recent_sales, undelivered_days
+from ray_job.nightly.request import RunRequest, is_due, requested_as_of
 from ray_job.nightly.similar_stores import new_stores, similar_sales
 from ray_job.nightly.widths import published_widths, widths_of_night
 from ray_job.settings import Settings
@@ -53,23 +51,6 @@ chunk.
 """
 
 _DAY = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What a run is asked to do.
-
-    `as_of` None means the newest date with sales, "current" the as-of of the current release.
-    `bad_deliveries` are files that could not be brought in: the run goes on without them, and its
-    receipt names them.
-    """
-
-    as_of: date | Literal["current"] | None = None
-    stores: Sequence[str] | None = None
-    publish: bool = True
-    force: bool = False
-    submission: str | None = None
-    bad_deliveries: tuple[BadDelivery, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +103,8 @@ def prepare(
     """
     current, _ = pointer.read(storage)
     refuse_lost_pointer(storage, current)
-    requested = _requested_as_of(request, current)
-    if _is_due(request, requested, current, now.astimezone(settings.zone).date()):
+    requested = requested_as_of(request, current)
+    if is_due(request, requested, current, now.astimezone(settings.zone).date()):
         expect_work()
     histories = open_histories(storage)
     schedule = Schedule(settings.zone, settings.deadline)
@@ -234,27 +215,6 @@ def is_hindsight(run_plan: RunPlan, settings: Settings, now: datetime) -> bool:
     is_over = now.astimezone(settings.zone).date() > run_plan.as_of + _DAY
     observed = is_over and run_plan.tables.weather is not None
     return observed or run_plan.model.as_of > run_plan.as_of
-
-
-def _requested_as_of(request: RunRequest, current: Pointer) -> date | None:
-    if request.as_of != "current":
-        return request.as_of
-    entry = current.current_entry
-    if entry is None:
-        raise NothingPublishedError("--as-of current: nothing was published yet")
-    return entry.as_of
-
-
-def _is_due(request: RunRequest, requested: date | None, current: Pointer, today: date) -> bool:
-    """Whether a night without a mistake has work: before the histories are listed, which takes a
-    second for 100,000 stores.
-
-    With a list of stores a mistake is likelier, and should be told at once.
-    """
-    if request.stores is not None:
-        return False
-    newest = today - _DAY if requested is None else requested
-    return newest < today and newest not in current.dates
 
 
 def _refuse_unknown_stores(

@@ -18,7 +18,8 @@ from ray_job.bucket.receipts import (
 from ray_job.forecasting.series_counts import series_by_kind
 from ray_job.forecasting.task import ChunkResult
 from ray_job.nightly.drift import drift
-from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight, new_run_id
+from ray_job.nightly.prepare import RunPlan, is_hindsight, new_run_id
+from ray_job.nightly.request import RunRequest
 from ray_job.publishing import merge
 from ray_job.publishing.decide import Publication
 from ray_job.settings import Prices, Settings

@@ -34,8 +34,9 @@ from ray_job.execution.executor import Executor
 from ray_job.forecasting.task import ChunkResult, part_without_data
 from ray_job.model.adaptive import of_totals, widen
 from ray_job.model.intervals import total_interval
-from ray_job.nightly.prepare import RunPlan, RunRequest, is_hindsight, nothing, prepare
+from ray_job.nightly.prepare import RunPlan, is_hindsight, nothing, prepare
 from ray_job.nightly.receipt import BAD_INPUT, DONE, UNEXPECTED, make_receipt, receipt_without_plan
+from ray_job.nightly.request import RunRequest
 from ray_job.nightly.widths import published_widths
 from ray_job.progress import Progress
 from ray_job.publishing import plausibility, publish, release_rows

@@ -56,7 +56,7 @@ def forecast_chunks(
     from ray_job.forecasting import chunk  # noqa: PLC0415
     from ray_job.forecasting.task import Task  # noqa: PLC0415
     from ray_job.nightly import run  # noqa: PLC0415
-    from ray_job.nightly.prepare import RunRequest  # noqa: PLC0415
+    from ray_job.nightly.request import RunRequest  # noqa: PLC0415
     from tests.benchmarks.data import NOW, measured  # noqa: PLC0415
 
     settings = measured(Path(bucket), horizon)

@@ -19,7 +19,7 @@ from ray_job.datasets.executor import RayExecutor
 from ray_job.execution.executor import Executor
 from ray_job.forecasting.task import ChunkResult, RunSpec, Task
 from ray_job.nightly import run
-from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.request import RunRequest
 from ray_job.progress import SilentProgress
 from tests.benchmarks.data import NOW, forget, measured, warm
 from tests.benchmarks.plain_tasks import PlainTasksExecutor

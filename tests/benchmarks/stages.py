@@ -97,7 +97,7 @@ def main(bucket: str, horizon: int, form: str = "packs") -> None:
     from ray_job.forecasting import chunk  # noqa: PLC0415
     from ray_job.forecasting.task import Task  # noqa: PLC0415
     from ray_job.nightly import run  # noqa: PLC0415
-    from ray_job.nightly.prepare import RunRequest  # noqa: PLC0415
+    from ray_job.nightly.request import RunRequest  # noqa: PLC0415
     from tests.benchmarks.data import NOW, forget, measured  # noqa: PLC0415
 
     root = Path(bucket)

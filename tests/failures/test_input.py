@@ -12,7 +12,7 @@ from deltalake import write_deltalake
 
 from ray_job.bucket import keys, parts
 from ray_job.bucket.errors import InputError, StorecastError
-from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.request import RunRequest
 from ray_job.nightly.run import prepare
 from ray_job.settings import Plan
 from tests.support.faults import rewritten

@@ -14,7 +14,8 @@ from ray_job.forecasting.chunk import forecast_histories, read_chunk
 from ray_job.model import registry
 from ray_job.model.item_levels import ItemLevels
 from ray_job.model.model import ModelDescription
-from ray_job.nightly.prepare import RunRequest, prepare
+from ray_job.nightly.prepare import prepare
+from ray_job.nightly.request import RunRequest
 from ray_job.nightly.similar_stores import new_stores
 from ray_job.settings import Plan, Run
 from tests.support.shop import BIG, DAY, LAST, SETTINGS, STORES, midnight

@@ -11,7 +11,7 @@ from ray_job.data import delta
 from ray_job.data.histories import open_histories
 from ray_job.execution.inline import InlineExecutor
 from ray_job.model.model import ModelDescription
-from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.request import RunRequest
 from ray_job.nightly.run import prepare
 from ray_job.operations.clean_up import clean_up
 from ray_job.operations.rollback import rollback

@@ -10,7 +10,7 @@ from ray_job.bucket import keys
 from ray_job.data.packs.index import read_index
 from ray_job.ingest import ingest
 from ray_job.nightly.job import run_job
-from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.request import RunRequest
 from ray_job.progress import SilentProgress
 from tests.fake_gcs import Fault
 from tests.support.processes import log_events

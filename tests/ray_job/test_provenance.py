@@ -1,5 +1,7 @@
 """What a part's name covers: every source and library that decides a prediction."""
 
+import ast
+
 import grimp
 
 from ray_job import provenance
@@ -38,6 +40,16 @@ def test_libraries_follow_from_the_imports(tmp_path):
     assert provenance.libraries([module]) == ["scikit-learn"]
     module.write_text("import duckdb\nfrom ray_job.data import panel\n")
     assert provenance.libraries([module]) == ["duckdb"]
+
+
+def test_imports_are_those_of_the_syntax_tree():
+    for path in provenance.sources():
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+        names = {
+            alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+        }
+        names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        assert {name.partition(".")[0] for name in names} == provenance._imported(path), path
 
 
 def test_versions_have_the_model_and_its_arrays():

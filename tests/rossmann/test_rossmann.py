@@ -24,7 +24,7 @@ from ray_job.execution.inline import InlineExecutor
 from ray_job.model import registry, training_data
 from ray_job.model.model import load as load_model
 from ray_job.model.train import train_model
-from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.request import RunRequest
 from ray_job.nightly.run import run
 from ray_job.progress import SilentProgress
 

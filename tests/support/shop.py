@@ -29,7 +29,7 @@ from ray_job.data.histories import open_histories
 from ray_job.execution.executor import Executor
 from ray_job.execution.inline import InlineExecutor
 from ray_job.model import registry
-from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.request import RunRequest
 from ray_job.nightly.run import run
 from ray_job.progress import SilentProgress
 from ray_job.sample import files as sample_files

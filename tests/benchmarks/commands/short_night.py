@@ -19,7 +19,7 @@ from ray_job.settings import load
 def main(as_of: date) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from ray_job.nightly.job import run_job  # noqa: PLC0415 - as the command does
-    from ray_job.nightly.prepare import RunRequest  # noqa: PLC0415
+    from ray_job.nightly.request import RunRequest  # noqa: PLC0415
 
     settings = load(None, bucket=None).model_copy(update={"horizon": 1})
     receipt = run_job(

@@ -11,7 +11,7 @@ import pyarrow as pa
 from ray_job.bucket.storage import open_bucket
 from ray_job.forecasting import chunk
 from ray_job.nightly import run
-from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.request import RunRequest
 from tests.benchmarks.data import NOW, measured
 
 SAMPLE = 100

@@ -17,7 +17,7 @@ from ray_job.bucket.storage import open_bucket
 from ray_job.data.context import Context
 from ray_job.model.model import Model
 from ray_job.nightly import run
-from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.request import RunRequest
 from ray_job.settings import Settings
 from tests.benchmarks.data import NOW, measured
 

@@ -15,7 +15,8 @@ from ray_job.bucket.errors import CorruptError
 from ray_job.datasets.blocks import block_sizes
 from ray_job.datasets.executor import RayExecutor
 from ray_job.forecasting.task import Task
-from ray_job.nightly.prepare import RunRequest, prepare
+from ray_job.nightly.prepare import prepare
+from ray_job.nightly.request import RunRequest
 from ray_job.settings import Plan, Run
 from tests.fake_gcs import Fault
 from tests.support.faults import KILLED, Trapped, hang, killed_once

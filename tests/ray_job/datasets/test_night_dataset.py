@@ -6,7 +6,8 @@ import pytest
 
 from ray_job.datasets.executor import night_dataset
 from ray_job.forecasting.task import Task
-from ray_job.nightly.prepare import RunRequest, prepare
+from ray_job.nightly.prepare import prepare
+from ray_job.nightly.request import RunRequest
 from ray_job.settings import Plan
 from tests.support.shop import LAST, midnight
 

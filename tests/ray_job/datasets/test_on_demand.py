@@ -14,7 +14,10 @@ import ray
 from ray_job.bucket.errors import InputError, RayUnavailableError
 from ray_job.datasets.on_demand import RayOnDemand
 from ray_job.nightly import prepare as preparing
-from ray_job.nightly.prepare import RunRequest, prepare
+from ray_job.nightly import run as running
+from ray_job.nightly.job import run_job
+from ray_job.nightly.prepare import prepare
+from ray_job.nightly.request import RunRequest
 from ray_job.nightly.run import run
 from ray_job.progress import SilentProgress
 from tests.support.processes import environment_without_ray
@@ -61,6 +64,37 @@ def test_work_is_expected_before_the_histories_are_listed(shop, monkeypatch):
             midnight(LAST),
             expect_work=lambda: expected.append(1),
         )
+
+
+@pytest.mark.parametrize(
+    ("request_", "starts"),
+    [
+        (RunRequest(), True),
+        (RunRequest(as_of=LAST - DAY), True),
+        (RunRequest(as_of=LAST), False),
+        (RunRequest(as_of=LAST - DAY, stores=["s001"]), False),
+        (RunRequest(as_of="current"), False),
+    ],
+)
+def test_a_job_with_work_starts_ray_before_anything_else(shop, monkeypatch, request_, starts):
+    shop.run(LAST)
+    begun = []
+
+    def run(*_, **__):
+        raise InputError("the run begins")
+
+    monkeypatch.setattr(RayOnDemand, "start", lambda _: begun.append(1))
+    monkeypatch.setattr(running, "run", run)
+    with pytest.raises(InputError, match="the run begins"):
+        run_job(
+            shop.storage,
+            shop.settings,
+            request_,
+            now=midnight(LAST + DAY),
+            clock=lambda: 0.0,
+            progress=SilentProgress(),
+        )
+    assert bool(begun) == starts
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from ray_job.bucket import keys, parts
 from ray_job.forecasting.chunk import forecast_chunk
 from ray_job.forecasting.part_files import find_parts
 from ray_job.forecasting.task import Task
-from ray_job.nightly.prepare import RunRequest
+from ray_job.nightly.request import RunRequest
 from ray_job.nightly.run import prepare
 from tests.support.shop import LAST, STORES, midnight
 

@@ -12,7 +12,8 @@ from ray_job.bucket import keys
 from ray_job.bucket.errors import InputError
 from ray_job.data.histories import open_histories
 from ray_job.data.table_files import new_file_name
-from ray_job.nightly.prepare import RunRequest, prepare
+from ray_job.nightly.prepare import prepare
+from ray_job.nightly.request import RunRequest
 from ray_job.operations.clean_up import clean_up
 from ray_job.settings import Settings
 from tests.support.shop import DAY, LAST, SETTINGS, midnight, snapshot

@@ -18,7 +18,8 @@ from ray_job.bucket.errors import SettingsError
 from ray_job.bucket.storage import Storage, open_bucket
 from ray_job.data import delta
 from ray_job.data.histories import open_histories
-from ray_job.nightly.prepare import RunRequest, prepare
+from ray_job.nightly.prepare import prepare
+from ray_job.nightly.request import RunRequest
 from ray_job.plan import Chunk
 from ray_job.sample import files as sample_files
 from ray_job.settings import Ingest, Plan

@@ -16,7 +16,8 @@ from ray_job.data.partition import Columns
 from ray_job.data.store_days import READING
 from ray_job.evaluation import scoring
 from ray_job.nightly.item_scores import ItemScores
-from ray_job.nightly.prepare import RunRequest, prepare
+from ray_job.nightly.prepare import prepare
+from ray_job.nightly.request import RunRequest
 from ray_job.nightly.widths import published_widths
 from ray_job.operations.clean_up import reachable
 from ray_job.settings import Intervals, Run
