@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from api.problems import TooManyRequestsError
+from api.problems import ProblemError, TooManyRequestsError
 
 _THREADS = 2
 _MAX_WAITING = 16
@@ -26,6 +26,7 @@ Result = TypeVar("Result")
 @dataclass(frozen=True, slots=True)
 class _Piece:
     function: Callable[[], Any]
+    check: Callable[[], None]
     result: asyncio.Future[Any]
 
 
@@ -40,8 +41,14 @@ class Workers:
         self._waiting: OrderedDict[str, deque[_Piece]] = OrderedDict()
         self._busy: set[str] = set()
 
-    async def run(self, caller: str, function: Callable[[], Result]) -> Result:
-        """The result of `function`. Raises what it raises, and TooManyRequestsError."""
+    async def run(
+        self, caller: str, function: Callable[[], Result], check: Callable[[], None] = lambda: None
+    ) -> Result:
+        """The result of `function`. Raises what it raises, and TooManyRequestsError.
+
+        `check` is called in the loop's thread before the work begins. If it raises, nothing is
+        done.
+        """
         queue = self._waiting.setdefault(caller, deque())
         if len(queue) >= self._max_waiting:
             raise TooManyRequestsError(
@@ -49,7 +56,7 @@ class Workers:
                 headers={"Retry-After": "1"},
             )
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        queue.append(_Piece(function, result))
+        queue.append(_Piece(function, check, result))
         self._begin_next()
         return await result
 
@@ -66,6 +73,11 @@ class Workers:
             if not queue:
                 del self._waiting[caller]
             if piece.result.cancelled():
+                continue
+            try:
+                piece.check()
+            except ProblemError as error:
+                piece.result.set_exception(error)
                 continue
             self._idle -= 1
             self._busy.add(caller)

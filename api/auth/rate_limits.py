@@ -37,12 +37,18 @@ class RateLimiter:
         left = min(self._burst, left + max(seconds - counted_at, 0.0) * self._per_second)
         if left < 1.0:
             self._buckets[caller] = (left, seconds)
-            wait = math.ceil((1.0 - left) / self._per_second)
-            raise TooManyRequestsError(
-                f"no more than {self._per_second:g} requests a second are answered",
-                headers={"Retry-After": str(max(wait, 1))},
-            )
+            raise self._refusal(left)
         self._buckets[caller] = (left - 1.0, seconds)
+
+    def check_debt(self, caller: str, now: datetime) -> None:
+        """Raise TooManyRequestsError for a caller whose earlier answers are not paid for yet."""
+        if not self._per_second:
+            return
+        seconds = now.timestamp()
+        left, counted_at = self._buckets.get(caller, (self._burst, seconds))
+        left += max(seconds - counted_at, 0.0) * self._per_second
+        if left < 0.0:
+            raise self._refusal(left)
 
     def charge(self, caller: str, cost: float, now: datetime) -> None:
         """Count what a request has cost more than one. The caller's next requests pay for it."""
@@ -50,3 +56,10 @@ class RateLimiter:
             return
         left, counted_at = self._buckets.get(caller, (self._burst, now.timestamp()))
         self._buckets[caller] = (left - cost, counted_at)
+
+    def _refusal(self, left: float) -> TooManyRequestsError:
+        wait = math.ceil((1.0 - left) / self._per_second)
+        return TooManyRequestsError(
+            f"no more than {self._per_second:g} requests a second are answered",
+            headers={"Retry-After": str(max(wait, 1))},
+        )

@@ -40,9 +40,13 @@ class RequestContext:
     async def compute(self, function: Callable[[], Result]) -> Result:
         """The result of a function that takes longer than some milliseconds, from a thread.
 
-        Raises what it raises, and TooManyRequestsError if too much of the caller's work waits.
+        Raises what it raises, and TooManyRequestsError if too much of the caller's work waits, or
+        was done already when its turn comes.
         """
-        return await self.service.workers.run(self.caller.name, function)
+        service, name = self.service, self.caller.name
+        return await service.workers.run(
+            name, function, lambda: service.rate_limiter.check_debt(name, service.clock())
+        )
 
     def basis(self, snapshot: Snapshot, asked_as_of: date | None = None) -> AnswerBasis:
         return AnswerBasis.of(self.state, snapshot, self.now, asked_as_of)

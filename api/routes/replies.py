@@ -86,8 +86,10 @@ class _LargeReply(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = bytes(self.body)
-        self.body, headers = await self._context.compute(
-            lambda: _encoded(body, is_compressed=self._is_compressed)
+        context = self._context
+        # It is paid for already.
+        self.body, headers = await context.service.workers.run(
+            context.caller.name, lambda: _encoded(body, is_compressed=self._is_compressed)
         )
         self.headers.update(headers)
         self.headers["Content-Length"] = str(len(self.body))

@@ -4,7 +4,7 @@ uvicorn limits neither the time in which a request has to arrive, nor the size o
 the number of requests that wait for the answers to earlier ones of their connection, nor the work
 that one read can make. So a few slow callers could occupy all connections, one caller could fill
 the memory, and a few could keep the event loop from all others. When uvicorn stops, it closes
-connections without saying so before (decisions 0036, 0075, 0076 and 0112).
+connections without saying so before (decisions 0036, 0075, 0076, 0112 and 0120).
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from api.problems import BUSY, KINDS_BY_SLUG, ProblemKind, problem_response
 from api.settings import ServiceSettings
 from api.transport.connections import Connections
 from api.transport.joined_writes import JoinedWrites
+from api.transport.received_bytes import ReceivedBytes, ends_in_the_middle
+from api.transport.refusals import Refusals
+from api.transport.stalled_writes import StalledWrites
 
-_URL_TOO_LONG = KINDS_BY_SLUG["url-too-long"]
-_HEADERS_TOO_LARGE = KINDS_BY_SLUG["headers-too-large"]
+_MAX_PATH_BYTES = 1024
+"""No address of ours is nearly as long, and what is escaped in it takes a millisecond to read."""
 _MAX_WAITING_REQUESTS = 32
-"""A connection with more requests that wait for earlier answers is closed."""
+_MAX_WAITING_BYTES = 2**20
+"""A connection with more that waits for earlier answers is closed."""
 _MAX_HEADER_LINES = 100
 _MAX_PIECES = 1000
 """A read with more lines of headers and pieces of bodies is not parsed further. Each of them costs
@@ -38,8 +41,6 @@ _LAST_READ_SECONDS = 0.05
 """Before the server closes a connection, what has arrived on it already is read."""
 _LAST_REQUEST_SECONDS = 5.0
 """How long the stopping server waits for the rest of a request."""
-_STALLED_SECONDS = 10.0
-"""A caller that takes nothing of its answer for so long is cut off."""
 _LOG = logging.getLogger("api.protocol")
 _LOG.setLevel(logging.ERROR)
 """uvicorn warns of requests that are no HTTP. Callers must not be able to fill the log."""
@@ -50,15 +51,18 @@ class _StopParsingError(Exception):
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn makes one for each connection. `protocol_for` sets `limits` and `listener`."""
+    """uvicorn makes one for each connection. `protocol_for` sets the attributes."""
 
     limits: ServiceSettings
     listener: Connections
+    refusals: Refusals
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.logger = _LOG
         self.url = b""
+        self.headers = []
+        self._unparsed = ReceivedBytes()
         self._is_waiting = True
         # Whether a part of a request has come, but not all of it.
         self._has_begun = False
@@ -74,23 +78,24 @@ class Protocol(HttpToolsProtocol):
         self._bytes_without_body = 0
         self._is_in_body = False
         self._deadline: asyncio.TimerHandle | None = None
-        self._stalled: asyncio.TimerHandle | None = None
         # The request whose answer ends the connection although its caller would go on.
         self._last_cycle: RequestResponseCycle | None = None
         self._answers: JoinedWrites
+        self._stalled: StalledWrites
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._answers = JoinedWrites(transport)
+        self._stalled = StalledWrites(self.loop, transport)
         if not self.listener.admit(self, self.client[0] if self.client else ""):
-            transport.write(_reply("503 Service Unavailable", BUSY))
+            transport.write(self.refusals.busy())
             transport.close()
             return
         self._start_deadline(self.limits.request_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_deadline()
-        self._end_stalled()
+        self._stalled.end()
         self.listener.remove(self)
         super().connection_lost(exc)
 
@@ -100,17 +105,43 @@ class Protocol(HttpToolsProtocol):
             return
         if self.transport.is_closing():
             return
+        self._pieces = 0
+        if self._unparsed or self.pipeline or ends_in_the_middle(data):
+            self._unparsed.add(data)
+            self._parse_what_can_be_answered()
+        elif data:
+            self._parse(data)
+        if self._is_waiting and self._deadline is None:
+            self._start_deadline(self.limits.request_seconds)
+        elif not self._is_waiting and self._deadline is not None:
+            self._end_deadline()
+
+    def _parse(self, data: bytes) -> None:
         # The parser joins the pieces of a URL or a header, in time that grows with its square.
         if self._bytes_without_body > 2 * self.limits.max_header_bytes:
             self._refuse_head()
             return
         self._bytes_without_body += len(data)
-        self._pieces = 0
         super().data_received(data)
-        if self._is_waiting and self._deadline is None:
-            self._start_deadline(self.limits.request_seconds)
-        elif not self._is_waiting and self._deadline is not None:
-            self._end_deadline()
+
+    def _parse_what_can_be_answered(self) -> None:
+        """Parse until a request waits for the answer to an earlier one."""
+        while self._unparsed and not self.pipeline and not self._is_ending():
+            self._parse(self._unparsed.next_piece())
+            self._pieces += 1
+            if self._pieces > _MAX_PIECES:
+                self._stop_reading()
+        if self._is_ending():
+            self._unparsed.clear()
+        elif self.pipeline:
+            self.flow.pause_reading()
+            if len(self._unparsed) > _MAX_WAITING_BYTES:
+                self.transport.close()
+        else:
+            self.flow.resume_reading()
+
+    def _is_ending(self) -> bool:
+        return self._is_discarding or self.transport.is_closing()
 
     def on_message_begin(self) -> None:
         self._is_waiting = self._has_begun = True
@@ -134,6 +165,9 @@ class Protocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._has_long_path():
+            self._refuse_head()
+            raise _StopParsingError
         self._is_in_body = True
         if len(self.pipeline) >= _MAX_WAITING_REQUESTS:
             self.transport.close()
@@ -159,10 +193,11 @@ class Protocol(HttpToolsProtocol):
         self._answers.end_answer()
         super().on_response_complete()
         if self.transport.is_closing():
-            self._watch_writing()
-        elif self.pipeline:
+            self._stalled.watch()
+        elif self.pipeline or self._unparsed:
             # uvicorn reads on after each answer, also while requests wait.
             self.flow.pause_reading()
+            self.loop.call_soon(self.data_received, b"")
         else:
             self.listener.waits(self)
 
@@ -173,31 +208,34 @@ class Protocol(HttpToolsProtocol):
         self.listener.is_busy(self)
         super().on_message_complete()
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - of uvicorn's interface
         # The caller has its answer already if our own limits have stopped the parser.
-        if not self._is_discarding and not self.transport.is_closing():
-            super().send_400_response(msg)
+        if not self._is_ending():
+            self.transport.write(self.refusals.bad_request(self.headers))
+            self.transport.close()
 
     def _unsupported_upgrade_warning(self) -> None:
         self._is_discarding = True
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch_writing()
+        self._stalled.watch()
 
     def resume_writing(self) -> None:
-        self._end_stalled()
+        self._stalled.end()
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
-        self._watch_writing()
+        self._stalled.watch()
 
     def end_after_answer(self) -> None:
         """Let the last answer say `Connection: close`.
 
         A request that came behind one whose answer should have said so is answered, too.
         """
+        if self._unparsed:
+            return
         cycle, earlier = self.cycle, self._last_cycle
         if cycle is None or cycle.response_started or not cycle.keep_alive:
             return
@@ -212,6 +250,8 @@ class Protocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """End the connection when the server stops, after the requests that have come."""
+        if self._unparsed:
+            return
         if self.cycle is not None and not self.cycle.response_complete:
             self.end_after_answer()
             self.cycle.keep_alive = False
@@ -250,14 +290,14 @@ class Protocol(HttpToolsProtocol):
             self._stop_reading()
         elif self.cycle is not None and not self.cycle.response_complete:
             self.transport.close()
-        elif len(self.url) > self.limits.max_header_bytes:
-            self._refuse(_reply("414 URI Too Long", _URL_TOO_LONG))
         else:
-            self._refuse(_reply("431 Request Header Fields Too Large", _HEADERS_TOO_LARGE))
+            is_url = self._has_long_path() or len(self.url) > self.limits.max_header_bytes
+            refuse = self.refusals.url_too_long if is_url else self.refusals.headers_too_large
+            self.transport.write(refuse(self.headers))
+            self._linger()
 
-    def _refuse(self, reply: bytes) -> None:
-        self.transport.write(reply)
-        self._linger()
+    def _has_long_path(self) -> bool:
+        return len(self.url) > _MAX_PATH_BYTES and self.url.find(b"?", 0, _MAX_PATH_BYTES) < 0
 
     def _linger(self) -> None:
         """Close the connection, but not before its caller has had time for the last answer."""
@@ -279,30 +319,12 @@ class Protocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
-    def _watch_writing(self, unsent: int | None = None) -> None:
-        """Cut the caller off if it has taken nothing of its answer since the last call."""
-        self._end_stalled()
-        size = self.transport.get_write_buffer_size()
-        if unsent is not None and size >= unsent > 0:
-            self.transport.abort()
-        elif size:
-            self._stalled = self.loop.call_later(_STALLED_SECONDS, self._watch_writing, size)
-
-    def _end_stalled(self) -> None:
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
-
 
 def protocol_for(settings: ServiceSettings, listener: Connections) -> type[Protocol]:
     """A class for uvicorn, which gives no arguments of ours to the protocols that it makes."""
-    return type("Protocol", (Protocol,), {"limits": settings, "listener": listener})
-
-
-def _reply(status: str, problem: ProblemKind) -> bytes:
-    response = problem_response(problem, None, headers={"Connection": "close"})
-    head = "".join(
-        f"{name.decode('latin-1')}: {value.decode('latin-1')}\r\n"
-        for name, value in response.raw_headers
-    )
-    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode("latin-1") + bytes(response.body)
+    attributes = {
+        "limits": settings,
+        "listener": listener,
+        "refusals": Refusals(settings.cors_origins),
+    }
+    return type("Protocol", (Protocol,), attributes)

@@ -2,7 +2,8 @@
 
 Standard input is one JSON object: `begin` is sent once on each connection, `again` over and over.
 `reads`: answers are read, and each is waited for. `ends`: nothing more is sent after the first
-`again`. Connections that the server closes are opened anew.
+`again`. `bytes_per_second`: what each connection reads in a second, 0 for as much as there is.
+Connections that the server closes are opened anew.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+_RECEIVE_BUFFER = 4096
+"""Of a caller that reads slowly: what the kernel holds has left the server's memory."""
+
 
 @dataclass
 class Flood:
@@ -22,6 +26,7 @@ class Flood:
     again: bytes
     reads: bool
     ends: bool
+    bytes_per_second: int
 
 
 @dataclass
@@ -30,9 +35,13 @@ class Connection:
     socket: socket.socket = field(init=False)
     unsent: bytes = field(init=False)
     is_waiting: bool = False
+    next_read: float = 0.0
 
     def __post_init__(self) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", self.flood.port))
+        self.socket = socket.socket()
+        if self.flood.bytes_per_second:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        self.socket.connect(("127.0.0.1", self.flood.port))
         self.socket.setblocking(False)
         self.unsent = self.flood.begin + self.flood.again
 
@@ -48,16 +57,24 @@ class Connection:
                 self.is_waiting = not self.unsent and (self.flood.reads or self.flood.ends)
         with suppress(BlockingIOError):
             if self.flood.reads:
-                if not self.socket.recv(262_144):
-                    raise ConnectionResetError
-                self.is_waiting = self.flood.ends
+                self.read()
+
+    def read(self) -> None:
+        if not self.flood.bytes_per_second:
+            if not self.socket.recv(262_144):
+                raise ConnectionResetError
+            self.is_waiting = self.flood.ends
+        elif time.monotonic() >= self.next_read:
+            self.next_read = time.monotonic() + 1
+            if not self.socket.recv(self.flood.bytes_per_second):
+                raise ConnectionResetError
 
 
 def main() -> None:
     port, count = map(int, sys.argv[1:])
     options = json.loads(sys.stdin.read())
-    texts = {name: options[name].encode("latin-1") for name in ("begin", "again")}
-    flood = Flood(port, **texts, reads=options["reads"], ends=options["ends"])
+    options |= {name: options[name].encode("latin-1") for name in ("begin", "again")}
+    flood = Flood(port, **options)
     connections: list[Connection | None] = [None] * count
     print("begun", flush=True)  # noqa: T201
     while True:

@@ -1,4 +1,4 @@
-"""`GET /v1/stores/{store_id}/forecast` and its aliases."""
+"""`GET /v1/stores/{store_id}/forecast` and its aliases, as JSON."""
 
 from __future__ import annotations
 
@@ -6,17 +6,12 @@ import csv
 import io
 from datetime import UTC, datetime, timedelta
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from api.routes.parameters import page_limit
 from api.views.schemas import Forecast
 from tests.api.fixtures.answers import fits
 from tests.api.fixtures.bucket import NOON, Bucket, StoreSpec
 from tests.api.fixtures.serving import Clock, serve
-
-PARQUET = "application/vnd.apache.parquet"
 
 
 def test_every_field_of_a_store_without_items(running_api):
@@ -143,37 +138,6 @@ def test_a_carried_store_says_so_and_has_no_past_days(running_api):
     assert len(body["days"]) == 5
 
 
-def test_problems_of_stores_without_a_forecast(running_api):
-    expired = running_api.get("/v1/stores/4/forecast")
-    assert expired.status_code == 404
-    assert expired.headers["content-type"] == "application/problem+json"
-    assert expired.json() == {
-        "type": "/problems/forecast-expired",
-        "title": "The forecast has no day left",
-        "status": 404,
-        "detail": (
-            "the last forecast of store 4 was made from sales through Friday 13 November 2026"
-            " and ended with Friday 20 November 2026"
-        ),
-        "instance": "/v1/stores/4/forecast",
-        "store_id": "4",
-        "last_target_date": "2026-11-20",
-        "expired_since": "2026-11-21",
-        "release": "2026-11-22-a",
-        "as_of": "2026-11-13",
-        "data_through": "2026-11-22",
-        "outcome": "failed",
-        "reason": "storage failed",
-    }
-    no_data = running_api.get("/v1/stores/5/forecast")
-    assert (no_data.status_code, no_data.json()["type"]) == (404, "/problems/no-data")
-    never = running_api.get("/v1/stores/6/forecast")
-    assert (never.status_code, never.json()["type"]) == (404, "/problems/no-forecast")
-    assert "no model" in never.json()["detail"]
-    unknown = running_api.get("/v1/stores/77/forecast")
-    assert (unknown.status_code, unknown.json()["type"]) == (404, "/problems/unknown-store")
-
-
 def test_the_forecast_of_an_earlier_night(running_api):
     body = running_api.get("/v1/stores/1/forecast?as_of=2026-11-19").json()
     assert body["release"] == "2026-11-19-a"
@@ -193,89 +157,6 @@ def test_the_forecast_of_an_earlier_night(running_api):
     assert unknown.json()["first_as_of"] == "2026-11-19"
 
 
-def test_csv(running_api):
-    for answer in (
-        running_api.get("/v1/stores/2/forecast", headers={"Accept": "text/csv"}),
-        running_api.get("/results/2.csv"),
-        running_api.get("/results/2.csv", headers={"Accept": "application/json"}),
-    ):
-        assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-        rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
-        assert len(rows) == 7 + 5 * 7
-        assert rows[0]["level"] == "store"
-        assert rows[0]["predicted_sales"] == "2605.0"
-        assert rows[7] | {"generated_at": "", "published_at": ""} == {
-            "level": "item",
-            "store_id": "2",
-            "item_id": "a",
-            "target_date": "2026-11-23",
-            "weekday": "Monday",
-            "days_ahead": "1",
-            "predicted_sales": "501.0",
-            "lower_80": "500.0",
-            "upper_80": "502.0",
-            "method": "model",
-            "missing": "",
-            "last_week_sales": "",
-            "last_year_sales": "",
-            "special": "",
-            "as_of": "2026-11-22",
-            "generated_at": "",
-            "data_through": "2026-11-22",
-            "data_age_days": "0",
-            "run_id": "run-2026-11-22-a",
-            "model_version": "m1",
-            "stale": "false",
-            "stale_reason": "",
-            "carried_since": "",
-            "outcome": "ok",
-            "reason_code": "",
-            "reason": "",
-            "release": "2026-11-22-a",
-            "unread_since": "",
-            "published_at": "",
-            "time_zone": "Europe/Berlin",
-            "unit": "",
-            "currency": "",
-        }
-
-
-def test_parquet(running_api):
-    accept = {"Accept": PARQUET}
-    answer = running_api.get("/v1/stores/2/forecast", headers=accept)
-    table = pq.read_table(pa.BufferReader(answer.content))
-    assert table.num_rows == 42
-    assert table.column("predicted_sales")[7].as_py() == 501.0
-    assert table.column("stale")[0].as_py() is False
-
-
-def test_a_file_has_all_rows_or_says_that_it_is_cut(running_api):
-    whole = running_api.get("/results/2.csv")
-    assert whole.headers["storecast-complete"] == "true"
-    assert whole.headers["content-disposition"] == 'attachment; filename="store-2-2026-11-22.csv"'
-    assert "next" not in whole.links
-    accept = {"Accept": PARQUET}
-    cut = running_api.get("/v1/stores/2/forecast?page_size=2", headers=accept)
-    assert pq.read_table(pa.BufferReader(cut.content)).num_rows == 7 + 2 * 7
-    assert cut.headers["storecast-complete"] == "false"
-    name = cut.headers["content-disposition"]
-    assert name == 'attachment; filename="store-2-2026-11-22-part.parquet"'
-    second = running_api.get(cut.links["next"]["url"], headers=accept)
-    assert second.headers["storecast-complete"] == "false"
-    assert [page_limit(None, answer_format) for answer_format in ("json", "csv")] == [100, 2500]
-    assert "content-disposition" not in running_api.get("/v1/stores/2/forecast").headers
-
-
-def test_csv_for_a_spreadsheet_of_another_country(running_api):
-    query = "csv_delimiter=semicolon&csv_decimal=comma&csv_bom=true"
-    answer = running_api.get(f"/results/2.csv?{query}")
-    assert answer.content.startswith(b"\xef\xbb\xbflevel;store_id;")
-    text = answer.content.decode("utf-8-sig")
-    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=";"))
-    assert [row["predicted_sales"] for row in rows[7:9]] == ["501,0", "502,0"]
-    assert len(rows) == 42
-
-
 def test_selected_fields(running_api):
     answer = running_api.get("/v1/stores/2/forecast?fields=days&fields=today")
     assert answer.headers["content-type"] == "application/vnd.storecast.partial+json"
@@ -290,74 +171,6 @@ def test_a_page_size_above_the_limit_is_lowered(running_api):
     for size in ("1001", "9" * 30):
         answer = running_api.get(f"/v1/stores/2/forecast?page_size={size}")
         assert (answer.status_code, len(answer.json()["items"])) == (200, 5)
-
-
-def test_pages_of_csv_are_linked(running_api):
-    answer = running_api.get("/results/2.csv?page_size=2")
-    next_url = answer.links["next"]["url"]
-    rows = list(csv.DictReader(io.StringIO(running_api.get(next_url).text, newline="")))
-    assert [row["item_id"] for row in rows if row["level"] == "item"] == ["c"] * 7 + ["d"] * 7
-
-
-def test_a_format_that_the_route_does_not_offer(running_api):
-    answer = running_api.get("/v1/stores/1/forecast", headers={"Accept": "image/png"})
-    assert answer.status_code == 406
-    assert answer.json()["type"] == "/problems/not-acceptable"
-    assert running_api.get("/results/1.csv", headers={"Accept": "image/png"}).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("max_age", "status"),
-    [("0", 409), ("2", 409), ("3", 200), ("100", 200), ("-1", 422), ("x", 422)],
-)
-def test_a_caller_may_refuse_an_old_forecast(running_api, max_age, status):
-    # Store 3 has sales through 19 November. At noon of the 23rd those of the 22nd are due.
-    answer = running_api.get(f"/v1/stores/3/forecast?max_age_days={max_age}")
-    assert answer.status_code == status
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "as_of=2026-13-01",
-        "as_of=soon",
-        "page_size=0",
-        "page_size=-1",
-        "page_size=x",
-        "csv_delimiter=pipe",
-        "fields=nothing",
-        "page_token=x",
-        "page_token=%00",
-        "page_token=bnVsbA",
-        "page_token=WyJmb3JlY2FzdC8yIiwiMjAyNi0xMS0yMi1hIiwxXQ",  # a token of store 2
-        "target_date=1",
-    ],
-)
-def test_invalid_parameters(running_api, query):
-    answer = running_api.get(f"/v1/stores/1/forecast?{query}")
-    assert answer.status_code == 422
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["type"] == "/problems/invalid"
-
-
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("..%2fx", 404),
-        ("%2f", 404),
-        ("%00", 422),
-        ("1" + "0" * 30, 404),
-        ("a" * 200, 422),
-        ("a.b", 422),
-        ("%ff", 422),
-        ("ü", 422),
-    ],
-)
-def test_invalid_store_ids(running_api, path, status):
-    answer = running_api.get(f"/v1/stores/{path}/forecast")
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["status"] == status
 
 
 def test_the_deadline_makes_a_forecast_stale_without_a_new_run(tmp_path):

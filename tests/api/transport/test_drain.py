@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from tests.api.fixtures.bucket import Bucket, StoreSpec
+from tests.api.fixtures.processes import is_ready, start
 from tests.api.fixtures.serving import wait_until
-from tests.api.transport.test_server import is_ready, start
 
 REQUEST = b"GET /v1/stores/1/forecast HTTP/1.1\r\nHost: x\r\n\r\n"
 DRAIN_SECONDS = 2.0

@@ -204,6 +204,41 @@ def test_requests_that_wait_for_earlier_answers_are_answered_in_turn(limited_api
     assert statuses == [b"200", b"200", b"404"] * 5
 
 
+def test_many_requests_in_one_read_are_all_answered(limited_api):
+    """Also where one of them comes in two pieces, and where the caller ends before the answers."""
+    requests = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 500
+    received = b""
+    with connect(limited_api) as caller:
+        caller.sendall(requests + requests[:20])
+        time.sleep(0.3)
+        caller.sendall(requests[20:])
+        while received.count(b"HTTP/1.1 200") < 1000:
+            piece = caller.recv(65_536)
+            assert piece
+            received += piece
+    assert received.count(b"HTTP/1.1 ") == 1000
+
+
+def test_a_path_that_is_longer_than_any_is_not_read(limited_api):
+    origin = "Origin: https://front.example"
+    with connect(limited_api) as caller:
+        path = "/v1/stores/" + "%25" * 1000
+        caller.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{origin}\r\n\r\n".encode())
+        received = caller.recv(65_536)
+    assert received.split()[1] == b"414"
+    assert b"access-control-allow-origin: https://front.example\r\n" in received.lower()
+    assert limited_api.get("/v1/stores?q=" + "x" * 1100).status_code == 422
+
+
+def test_what_is_no_http_gets_a_problem(limited_api):
+    with connect(limited_api) as caller:
+        caller.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        received = caller.recv(65_536)
+    assert received.split()[1] == b"400"
+    assert b"application/problem+json" in received
+    assert b"x-content-type-options: nosniff" in received.lower()
+
+
 def test_callers_that_wait_for_answers_occupy_connections(tmp_path, monkeypatch):
     Bucket.make(tmp_path).publish([StoreSpec("1")])
     with serve(str(tmp_path), max_connections=3, max_connections_per_peer=10) as api:

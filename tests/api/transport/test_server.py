@@ -3,50 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import httpx
 
 from tests.api.fixtures.bucket import Bucket, StoreSpec
+from tests.api.fixtures.processes import is_ready, start
 from tests.api.fixtures.serving import wait_until
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
-def start(folder: Path, **variables: str) -> tuple[subprocess.Popen[bytes], str]:
-    port = free_port()
-    environment = {
-        **os.environ,
-        "STORECAST_API_BUCKET": str(folder),
-        "STORECAST_API_PORT": str(port),
-        **variables,
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "api"],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd=Path(__file__).parents[3],
-    )
-    return process, f"http://127.0.0.1:{port}"
-
-
-def is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_after_sigterm_the_service_is_unready_and_drops_no_request(tmp_path):
