@@ -83,7 +83,7 @@ def restore_pointer(
 ) -> None:
     """Make a pointer that is missing or damaged again, from releases and receipts.
 
-    It refuses where the pointer is good. See docs/restore.md.
+    A good pointer stays as it is. See docs/restore.md.
     """
     from ray_job.cli.output import print_line
     from ray_job.publishing.restore import restore_pointer as restore
@@ -93,6 +93,8 @@ def restore_pointer(
     command.print_json(asdict(report))
     if as_json:
         return
+    if report.repeated:
+        print_line("The pointer is good, and is what releases and receipts say: it stays.")
     print_line(
         f"Release {report.release} is current, as of {report.as_of:%A %-d %B %Y};"
         f" {report.publications} publications are known again."

@@ -33,13 +33,19 @@ MARK = ".storecast-demo"
 """A file in each directory that the demo made. The demo may delete such a directory."""
 EXAMPLE_STORE = "s002"
 
-_NIGHTS = 14
-_TREES = 100
-_ROWS = 200_000
-_STORES = 40
-_BIG_STORE_ITEMS = 300
-_DAYS = 500
 _DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSize:
+    """How many stores and days are generated, nights are run, and how large the model is."""
+
+    stores: int = 40
+    big_store_items: int = 300
+    days: int = 500
+    nights: int = 14
+    trees: int = 100
+    rows: int = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +89,24 @@ def run_demo(
     clock: Callable[[], float],
     progress: Progress,
     on_step: Callable[[DemoDelivery | TrainingReport], None],
+    size: DemoSize = DemoSize(),
+    run_last: Callable[..., Receipt] = run_job,
 ) -> Receipt:
     """Deliver, train, run the earlier nights, run the last night. Returns the last receipt.
 
-    The model is a small one, to be quick. `on_step` gets what each step has done.
+    The model is a small one, to be quick. `on_step` gets what each step has done. `run_last` is
+    called for the last night, as `run_job` is.
     """
-    small = settings.training.model_copy(update={"trees": _TREES, "rows": _ROWS})
+    small = settings.training.model_copy(update={"trees": size.trees, "rows": size.rows})
     settings = settings.model_copy(update={"training": small})
     last_day = now.astimezone(settings.zone).date() - _DAY
-    for delivery in _deliver(storage, settings, last_day, now, progress):
+    for delivery in _deliver(storage, settings, last_day, size, now, progress):
         on_step(delivery)
-    trained_until = last_day - _NIGHTS * _DAY
+    trained_until = last_day - size.nights * _DAY
     on_step(train_model(storage, settings, as_of=trained_until, now=now, progress=progress))
-    _run_earlier_nights(storage, settings, last_day, progress)
+    _run_earlier_nights(storage, settings, last_day, size.nights, progress)
     request = RunRequest(as_of=last_day)
-    return run_job(storage, settings, request, now=now, clock=clock, progress=progress)
+    return run_last(storage, settings, request, now=now, clock=clock, progress=progress)
 
 
 def example_forecast(storage: Storage) -> dict[str, Any] | None:
@@ -113,13 +122,18 @@ def example_forecast(storage: Storage) -> dict[str, Any] | None:
 
 
 def _deliver(
-    storage: Storage, settings: Settings, last_day: date, now: datetime, progress: Progress
+    storage: Storage,
+    settings: Settings,
+    last_day: date,
+    size: DemoSize,
+    now: datetime,
+    progress: Progress,
 ) -> Iterator[DemoDelivery]:
     spec = sample.SampleSpec(
         last_day=last_day,
-        stores=_STORES,
-        days=_DAYS,
-        big_store_items=_BIG_STORE_ITEMS,
+        stores=size.stores,
+        days=size.days,
+        big_store_items=size.big_store_items,
         days_ahead=settings.horizon,
     )
     with working_folder() as folder:
@@ -132,10 +146,10 @@ def _deliver(
 
 
 def _run_earlier_nights(
-    storage: Storage, settings: Settings, last_day: date, progress: Progress
+    storage: Storage, settings: Settings, last_day: date, nights: int, progress: Progress
 ) -> None:
-    with progress.stage("earlier nights", _NIGHTS, "nights") as stage:
-        for nights_back in range(_NIGHTS, 0, -1):
+    with progress.stage("earlier nights", nights, "nights") as stage:
+        for nights_back in range(nights, 0, -1):
             as_of = last_day - nights_back * _DAY
             run(
                 storage,

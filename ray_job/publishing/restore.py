@@ -32,6 +32,8 @@ class RestoredPointer:
     abandoned: tuple[str, ...]
     hold_through: date | None
     unreadable: tuple[str, ...]
+    repeated: bool = False
+    """The pointer was good, and is what releases and receipts say: nothing was written."""
 
 
 def restore_pointer(
@@ -41,11 +43,12 @@ def restore_pointer(
 
     A release counts as published if a receipt says so, or if a published one is based on it. The
     newest is current, or `release`; then those after it are marked bad, as by a rollback. A hold
-    and what earlier rollbacks marked cannot be known. Raises InputError if the pointer is good, if
-    no release was published, or if `release` is none of them; UnknownFormatError if a newer version
-    wrote the pointer; ConflictError if another writer was faster. Idempotent until then.
+    and what earlier rollbacks marked cannot be known. Idempotent: a pointer that is good already
+    stays, and is no error if this call would make the same one. Raises InputError if another one is
+    good, if no release was published, or if `release` is none of them; UnknownFormatError if a
+    newer version wrote the pointer; ConflictError if another writer was faster.
     """
-    generation = _generation_of_the_lost_pointer(storage)
+    stored, generation = _stored_pointer(storage)
     headers, unreadable = _headers(storage)
     named = {header.release for header in headers.values()}
     published = _published(headers.values(), readable_receipts(storage))
@@ -69,7 +72,12 @@ def restore_pointer(
     entries.sort(key=lambda entry: (entry.published_at, entry.release))
     pointer = _pointer(entries, release, settings)
     pointer = pointer.model_copy(update={"accuracy": _accuracy(storage, settings)})
-    storage.replace(keys.POINTER, pointer.to_bytes(), generation)
+    if stored is None:
+        storage.replace(keys.POINTER, pointer.to_bytes(), generation)
+    elif not _says_the_same(stored, pointer):
+        raise InputError(
+            f"{keys.POINTER}: the pointer is good; `storecast rollback` moves it to another release"
+        )
     current = pointer.current_entry
     if current is None:
         raise AssertionError("a pointer that was restored names a release of its history")
@@ -80,24 +88,28 @@ def restore_pointer(
         abandoned=pointer.bad,
         hold_through=pointer.hold_through,
         unreadable=tuple(unreadable),
+        repeated=stored is not None,
     )
 
 
-def _generation_of_the_lost_pointer(storage: Storage) -> str | None:
-    """None if there is no pointer. Raises InputError if there is a good one."""
+def _stored_pointer(storage: Storage) -> tuple[Pointer | None, str | None]:
+    """The pointer if it is good, and the generation of what there is; None for what is missing."""
     try:
         stored = storage.read_versioned(keys.POINTER)
     except NotFoundError:
-        return None
+        return None, None
     try:
-        Pointer.from_bytes(stored.data, keys.POINTER)
+        return Pointer.from_bytes(stored.data, keys.POINTER), stored.generation
     except UnknownFormatError:
         raise
     except CorruptError:
-        return stored.generation
-    raise InputError(
-        f"{keys.POINTER}: the pointer is good; `storecast rollback` moves it to another release"
-    )
+        return None, stored.generation
+
+
+def _says_the_same(stored: Pointer, made: Pointer) -> bool:
+    """Whether two pointers name the same releases, under whatever settings they were written."""
+    fields = ("current", "history", "bad", "dates", "hold_through")
+    return all(getattr(stored, name) == getattr(made, name) for name in fields)
 
 
 def _headers(storage: Storage) -> tuple[dict[str, ReleaseHeader], list[str]]:

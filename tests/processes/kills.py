@@ -1,8 +1,10 @@
-"""`python -m tests.processes.kills [COMMAND…] [--every N]`: each command killed at each change.
+"""`python -m tests.processes.kills [COMMAND…] [--at-most N]`: each command killed at each change.
 
 A command is killed (by `_exit`, so that nothing cleans up) right before each call that changes a
-file: opened to be written, linked, renamed, removed, or a folder made, also in delta-rs, whose
-commits stand between two such calls. Then the same command is given again. The bucket must be as
+file: opened to be written, linked, renamed, removed, or a folder made; and in the middle of each
+write. A preloaded library (`kill_at_change.c`) sees these calls, also those of delta-rs, Arrow and
+DuckDB. Without a C compiler only those of Python are seen. `submit` changes the cluster: it is
+killed before each of its requests. Then the same command is given again. The bucket must be as
 after one undisturbed command, the exit code 0, and after a clean-up with aged files no temporary
 file may be left. Prints a table of what was tried, and exits with 1 if anything was wrong.
 
@@ -12,200 +14,29 @@ Each try runs in a fork of this process, which has loaded everything and has sta
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from ray_job import ingest
-from ray_job.backtest.promotion import promote_model
-from ray_job.bucket import keys, pointer, receipts, releases
-from ray_job.bucket.storage import Storage, open_bucket
-from ray_job.data.context.tables import open_context
-from ray_job.data.histories import open_histories
-from ray_job.data.parquet import read_table
-from ray_job.model import registry
 from ray_job.operations.clean_up import clean_up
-from ray_job.operations.rollback import rollback
-from ray_job.progress import SilentProgress
-from ray_job.settings import Ingest, Plan
-from tests.support.shop import DAY, LAST, SETTINGS, Shop, filled, midnight, sales_row, train
+from tests.processes.kill_commands import COMMANDS, Command, Place, age, prepare
 
 KILLED = 77
+SOURCE = Path(__file__).with_name("kill_at_change.c")
+_PRELOADED = "STORECAST_TEST_PRELOADED"
 _CHANGES = ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-_OLD = 40 * 86_400
-LATE = [sales_row("s002", LAST, 12345.0), sales_row("s011", LAST, 99.0)]
-FEW_FILES = SETTINGS.model_copy(
-    update={
-        "ingest": Ingest(row_group_rows=200, compact_above_files=1),
-        "plan": Plan(chunk_rows=900),
-    }
-)
-
-
-def _shop(storage: Storage) -> Shop:
-    return Shop(storage, FEW_FILES)
-
-
-def _deliver(storage: Storage, **options: Any) -> None:
-    """`ingest FILE` of a file that lies beside the bucket."""
-    path = Path(storage.url).parent / "late.parquet"
-    if not path.exists():
-        pq.write_table(pa.Table.from_pylist(LATE), path)
-    ingest.ingest(storage, FEW_FILES, [path], now=midnight(LAST), **options)
-
-
-def _ingest_raw(storage: Storage) -> None:
-    ingest.ingest(storage, FEW_FILES, now=midnight(LAST))
-
-
-def _compact(storage: Storage) -> None:
-    for night in range(16):
-        scope = ingest.CompactScope(LAST + night * DAY)
-        ingest.compact(storage, FEW_FILES, scope, now=midnight(LAST))
-
-
-def _run(storage: Storage) -> None:
-    assert _shop(storage).run(LAST).exit_code == 0
-
-
-def _run_again(storage: Storage) -> None:
-    """An hourly run of the same as-of, with late data."""
-    _deliver(storage)
-    _run(storage)
-
-
-def _promote(storage: Storage) -> None:
-    promote_model(
-        storage,
-        FEW_FILES,
-        "second",
-        days=28,
-        force=True,
-        now=midnight(LAST),
-        progress=SilentProgress(),
-    )
-
-
-def _ingest_and_run(storage: Storage) -> None:
-    """`run --ingest`, with compaction, without the start of Ray."""
-    scope = ingest.CompactScope(LAST)
-    ingest.ingest(storage, FEW_FILES, now=midnight(LAST), compact=scope, leave_out_bad=True)
-    _run(storage)
-
-
-def _clean(storage: Storage) -> None:
-    clean_up(storage, datetime.now(UTC))
-
-
-def _roll_back(storage: Storage) -> None:
-    rollback(storage)
-
-
-def _roll_back_to(storage: Storage) -> None:
-    oldest = pointer.read(storage)[0].history[-1].release
-    rollback(storage, oldest)
-
-
-def _from_batch_data(storage: Storage) -> None:
-    ingest.ingest(storage, FEW_FILES, from_batch_data=True, now=midnight(LAST))
-
-
-COMMANDS: Mapping[str, Callable[[Storage], None]] = {
-    "ingest FILE": _deliver,
-    "ingest --replace FILE": lambda storage: _deliver(storage, replace=True),
-    "ingest": _ingest_raw,
-    "ingest --from-batch-data": _from_batch_data,
-    "compaction": _compact,
-    "run": _run,
-    "ingest FILE; run": _run_again,
-    "run --ingest": _ingest_and_run,
-    "rollback": _roll_back,
-    "rollback RELEASE": _roll_back_to,
-    "promote": _promote,
-    "clean-up": _clean,
-}
-
-
-def prepare(root: Path) -> None:
-    """A bucket with two nights, a second model, late raw files, a foreign file, and orphans."""
-    from tests.support.shop import objects  # noqa: PLC0415 - it is made once, in this fork
-
-    storage = filled(root, objects())
-    shop = _shop(storage)
-    for back in (2, 1):
-        shop.run(LAST - back * DAY)
-    shop.deliver([sales_row("s003", LAST, 55.0)])
-    train(storage, "second", promote=False)
-    (root / "raw_data/late.csv").write_text(
-        f"store_id,date,sales,open,promo\ns004,{LAST},77,1,0\ns012,{LAST},5,1,0\n"
-    )
-    foreign = root / "batch_data/store_id=s005/part-0.parquet"
-    pq.write_table(
-        pa.table({"date": [LAST], "sales": [66.0], "open": [1.0], "promo": [0.0]}), foreign
-    )
-    orphan = root / f"results/parts/as_of={LAST}/{'ab' * 16}-0.parquet"
-    orphan.parent.mkdir(parents=True, exist_ok=True)
-    orphan.write_bytes(b"x")
-    age(root)
-
-
-def age(root: Path) -> None:
-    """Make every file and folder old, so that clean-up may delete it."""
-    old = time.time() - _OLD
-    for path in root.rglob("*"):
-        os.utime(path, (old, old))
-
-
-def reached(storage: Storage) -> dict[str, Any]:
-    """What the pointers and the tables reach, without what differs between equal runs."""
-    current, _ = pointer.read(storage)
-    views = {}
-    for as_of, name in {None: current.current, **current.dates}.items():
-        entry = current.entry(name or "")
-        if entry is None:
-            continue
-        shop = _shop(storage)
-        table = releases.load(storage, entry.release, entry.sha256).stores
-        unlike = ["run_id", "generated_at", "parts", "attempt", "table_version"]
-        views[str(as_of)] = (
-            table.drop_columns(unlike).to_pylist(),
-            shop.all_rows(entry.release).to_pylist(),
-            receipts.read(storage, entry.as_of, entry.run_id).exit_code,
-        )
-    histories = open_histories(storage)
-    rows = []
-    for file in histories.files.to_pylist():
-        table = read_table(storage, file["path"], file["bytes"])
-        rows += [
-            (
-                file["store_id"],
-                *(str(value) for name, value in row.items() if name != "delivered_at"),
-            )
-            for row in table.to_pylist()
-        ]
-    return {
-        "views": views,
-        "as_of": None if current.current_entry is None else current.current_entry.as_of,
-        "bad": len(current.bad),
-        "hold": current.hold_through,
-        "scored": sorted(current.accuracy),
-        "rows": sorted(rows),
-        "newest": histories.newest_sales,
-        "context": open_context(storage).descriptions,
-        "models": [promotion.version for promotion in registry.history(storage)],
-        "raw": sorted(info.key for info in storage.list(keys.RAW_DATA)),
-    }
+_LOG = re.compile(r"\d{20}\.(json|checkpoint\.parquet)|_last_checkpoint")
+"""Whatever else lies in the log of a table was left by a commit that was killed."""
 
 
 def in_fork(call: Callable[[], Any]) -> tuple[int, str]:
@@ -227,11 +58,46 @@ def in_fork(call: Callable[[], Any]) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text
 
 
-def kill_at(number: int, root: Path, temporary: Path) -> Callable[[], int]:
-    """Install a hook that ends the process before the change `number`; returns their count."""
-    count = 0
+class PreloadedLibrary:
+    """Counts the changes of all libraries of the process, and ends it before one of them."""
 
-    def is_change(event: str, arguments: tuple[Any, ...]) -> bool:
+    def __init__(self, path: str) -> None:
+        self._library = ctypes.CDLL(path)
+
+    def watch(self, number: int, place: Place) -> None:
+        self._library.watch(str(place.root).encode(), str(place.temporary).encode(), number)
+
+    def change(self) -> None:
+        self._library.change()
+
+    @property
+    def count(self) -> int:
+        return int(self._library.changes())
+
+
+@dataclass
+class PythonsChanges:
+    """The same where there is no C compiler: of Python's own calls alone."""
+
+    count: int = 0
+    number: int = 0
+
+    def watch(self, number: int, place: Place) -> None:
+        self.count, self.number = 0, number
+        folders = (str(place.root), str(place.temporary))
+
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
+            if self._is_change(event, arguments, folders):
+                self.change()
+
+        sys.addaudithook(hook)
+
+    def change(self) -> None:
+        self.count += 1
+        if self.count == self.number:
+            os._exit(KILLED)
+
+    def _is_change(self, event: str, arguments: tuple[Any, ...], folders: tuple[str, ...]) -> bool:
         if event in _CHANGES:
             paths = arguments
         elif event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITING:
@@ -239,20 +105,27 @@ def kill_at(number: int, root: Path, temporary: Path) -> Callable[[], int]:
         else:
             return False
         return any(
-            isinstance(path, str | os.PathLike)
-            and os.fspath(path).startswith((str(root), str(temporary)))
+            isinstance(path, str | os.PathLike) and os.fspath(path).startswith(folders)
             for path in paths
         )
 
+
+def changes() -> PreloadedLibrary | PythonsChanges:
+    path = os.environ.get(_PRELOADED)
+    return PythonsChanges() if path is None else PreloadedLibrary(path)
+
+
+def kill_at(number: int, place: Place) -> Callable[[], int]:
+    """Let this process end before the change `number`; returns their count so far."""
+    counted = changes()
+    counted.watch(number, place)
+
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal count
-        if is_change(event, arguments):
-            count += 1
-            if count == number:
-                os._exit(KILLED)
+        if event == "http.client.send":
+            counted.change()
 
     sys.addaudithook(hook)
-    return lambda: count
+    return lambda: counted.count
 
 
 @dataclass
@@ -266,76 +139,87 @@ class KillCounts:
     failures: list[str] = field(default_factory=list)
 
 
-def try_command(command: str, prepared: Path, scratch: Path, every: int) -> KillCounts:
-    """Kill the command before every `every`-th of its changes, and give it again."""
-    counts = KillCounts(command)
-    command_call = COMMANDS[command]
-    temporary = scratch / "tmp"
-    root = scratch / "bucket"
+def try_command(name: str, prepared: Path, scratch: Path, at_most: int | None) -> KillCounts:
+    """Kill the command before each of its changes, and give it again.
 
-    def fresh() -> None:
-        shutil.rmtree(scratch, ignore_errors=True)
-        shutil.copytree(prepared, root, copy_function=shutil.copy2)
-        temporary.mkdir()
-
-    def do(number: int) -> int:
-        tempfile.tempdir = str(temporary)
-        changes = kill_at(number, root, temporary)
-        command_call(open_bucket(str(root)))
-        return changes()
-
-    fresh()
-    code, text = in_fork(lambda: do(0))
+    With `at_most` it is killed so often, before changes that are evenly spread.
+    """
+    counts = KillCounts(name)
+    command = COMMANDS[name]
+    place = Place(scratch)
+    _fresh(command, prepared, place)
+    with command.around(place):
+        code, text = in_fork(lambda: _do(command, place, 0))
+        counts.changes = int(text) if not code else 0
+        if not code:
+            code, text = in_fork(lambda: command.reached(place))
     if code:
         counts.failures.append(f"undisturbed: {text}")
         return counts
-    counts.changes = int(text)
-    code, expected = in_fork(lambda: reached(open_bucket(str(root))))
-    if code:
-        counts.failures.append(f"undisturbed: {expected}")
-        return counts
-    for number in range(1, counts.changes + 1, every):
-        fresh()
-        code, text = in_fork(lambda n=number: do(n))  # type: ignore[misc]
-        if code != KILLED:
-            continue
-        counts.kills += 1
-        code, text = in_fork(lambda: do(0))
-        if code:
-            counts.failures.append(f"change {number}: given again: {text}")
-            continue
-        counts.left += bool(_temporary_files(scratch))
-        for failure in _failures(root, temporary, scratch, expected):
-            counts.failures.append(f"change {number}: {failure}")
+    expected = text
+    for number in _spread(counts.changes, at_most or counts.changes):
+        _fresh(command, prepared, place)
+        with command.around(place):
+            code, text = in_fork(lambda n=number: _do(command, place, n))  # type: ignore[misc]
+            if code != KILLED:
+                continue
+            counts.kills += 1
+            code, text = in_fork(lambda: _do(command, place, 0))
+            if code:
+                counts.failures.append(f"change {number}: given again: {text}")
+                continue
+            counts.left += bool(_temporary_files(place))
+            for failure in _failures(command, place, expected):
+                counts.failures.append(f"change {number}: {failure}")
     return counts
 
 
-def _failures(root: Path, temporary: Path, scratch: Path, expected: str) -> Iterator[str]:
+def _spread(changes: int, tries: int) -> list[int]:
+    """So many different numbers from 1 to `changes`, evenly spread; all if there are fewer."""
+    return sorted({1 + (2 * k + 1) * changes // (2 * tries) for k in range(tries)})
+
+
+def _fresh(command: Command, prepared: Path, place: Place) -> None:
+    shutil.rmtree(place.folder, ignore_errors=True)
+    shutil.copytree(prepared, place.root, copy_function=shutil.copy2)
+    place.temporary.mkdir()
+    command.arrange(place.root)
+
+
+def _do(command: Command, place: Place, number: int) -> int:
+    tempfile.tempdir = str(place.temporary)
+    count = kill_at(number, place)
+    command.call(place)
+    return count()
+
+
+def _failures(command: Command, place: Place, expected: str) -> Iterator[str]:
     """What is wrong after the command was given again, and after a clean-up of aged files."""
-    code, actual = in_fork(lambda: reached(open_bucket(str(root))))
+    code, actual = in_fork(lambda: command.reached(place))
     if code or actual != expected:
         yield _difference(expected, actual)
-    age(scratch)
-    code, text = in_fork(lambda: _clean_in(root, temporary))
+    age(place.folder)
+    code, text = in_fork(lambda: _clean_in(place))
     if code:
         yield f"the clean-up failed: {text}"
-    if files := _temporary_files(scratch):
+    if files := _temporary_files(place):
         yield f"left after a clean-up: {files[:3]}"
 
 
-def _clean_in(root: Path, temporary: Path) -> None:
-    tempfile.tempdir = str(temporary)
-    clean_up(open_bucket(str(root)), datetime.now(UTC) + timedelta(seconds=1))
+def _clean_in(place: Place) -> None:
+    tempfile.tempdir = str(place.temporary)
+    clean_up(place.storage, datetime.now(UTC) + timedelta(seconds=1))
 
 
-def _temporary_files(scratch: Path) -> list[str]:
+def _temporary_files(place: Place) -> list[str]:
     """Temporary files of the bucket, without locks, and whatever is in the temporary directory."""
     bucket = [
         path
-        for path in (scratch / "bucket").rglob(".storecast-*")
-        if not path.name.endswith(".lock")
+        for path in place.root.rglob("*")
+        if (path.name.startswith(".storecast-") and path.name[11:] not in ("folder.lock", "demo"))
+        or (path.parent.name == "_delta_log" and not _LOG.fullmatch(path.name))
     ]
-    return [str(path.relative_to(scratch)) for path in [*bucket, *(scratch / "tmp").iterdir()]]
+    return [str(path.relative_to(place.folder)) for path in [*bucket, *place.temporary.iterdir()]]
 
 
 def _difference(expected: str, actual: str) -> str:
@@ -345,13 +229,26 @@ def _difference(expected: str, actual: str) -> str:
     return f"expected …{expected[max(0, at - 60) : at + 60]}…, found …{actual[at : at + 60]}…"
 
 
+def preload(folder: Path) -> None:
+    """Start this program again with the library; returns where it cannot be made."""
+    compiler = shutil.which("cc")
+    if compiler is None or _PRELOADED in os.environ:
+        return
+    library = folder / "kill_at_change.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
+    variables = {"LD_PRELOAD": str(library), _PRELOADED: str(library)}
+    command = [sys.executable, "-m", "tests.processes.kills", *sys.argv[1:]]
+    sys.exit(subprocess.run(command, env=os.environ | variables, check=False).returncode)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("commands", nargs="*", default=list(COMMANDS))
-    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--at-most", type=int, help="kills of each command; default: all")
     options = parser.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory() as name:
+        preload(Path(name))
         prepared = Path(name, "prepared")
         prepared.mkdir()
         code, text = in_fork(lambda: prepare(prepared))
@@ -361,7 +258,7 @@ def main() -> int:
         sys.stdout.write("| command | changes | kills | left temporary files | wrong |\n")
         sys.stdout.write("|---|---|---|---|---|\n")
         for command in options.commands:
-            counts = try_command(command, prepared, Path(name, "try"), options.every)
+            counts = try_command(command, prepared, Path(name, "try"), options.at_most)
             failed += len(counts.failures)
             sys.stdout.write(
                 f"| `{counts.command}` | {counts.changes} | {counts.kills} | {counts.left}"

@@ -185,12 +185,15 @@ class DirectoryStorage:
     def remove_leftovers(self, before: datetime) -> int:
         removed = 0
         with _translated_errors(str(self.root)):
-            for parent, names in _walk(self.root):
+            for parent, names in _walk(str(self.root)):
                 for name in names:
                     path = Path(parent, name)
-                    if is_temporary(path) and path.stat().st_mtime < before.timestamp():
-                        path.unlink(missing_ok=True)
-                        removed += 1
+                    if not is_temporary(str(path)[len(str(self.root)) + 1 :]):
+                        continue
+                    with suppress(FileNotFoundError):  # its writer has ended just now
+                        if path.stat().st_mtime < before.timestamp():
+                            path.unlink()
+                            removed += 1
         return removed
 
     def delete(self, key: str, generation: str) -> None:

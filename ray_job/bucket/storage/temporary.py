@@ -10,13 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ray_job.bucket import keys
 from ray_job.bucket.errors import InputError
 
 TEMPORARY = ".storecast-"
 LOCK = f"{TEMPORARY}folder.lock"
-_DEMO = f"{TEMPORARY}demo"
-"""The mark of a demo's bucket; see `ray_job.nightly.demo`."""
-_DELTA_TEMPORARY = re.compile(r"#\d+$|^_commit_.*\.json\.tmp$")
+_OWN = re.compile(r"(.*/)?\.storecast-[a-z0-9_]{8}")
+"""The names that `temporary_file` gives; those of a lock and of a demo's mark are others."""
+_TABLES = "|".join((keys.BATCH_DATA, *(keys.context(kind) for kind in keys.CONTEXT_KINDS)))
+_OF_DELTA = re.compile(
+    rf"({_TABLES})/_delta_log/"
+    r"((\d{20}\.(json|crc|checkpoint(\.\d{10}\.\d{10})?\.parquet)|_last_checkpoint)#\d+"
+    r"|_commit_[0-9a-f-]{36}\.json\.tmp)"
+)
+"""What delta-rs writes before it links or renames it: `NAME#1`, and in older versions the last."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -50,8 +57,9 @@ def temporary_file(folder: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def is_temporary(path: Path) -> bool:
-    """Whether a file is a writer's temporary one: ours, or one of delta-rs in a log."""
-    if path.name.startswith(TEMPORARY):
-        return path.name not in (LOCK, _DEMO)
-    return path.parent.name == "_delta_log" and _DELTA_TEMPORARY.search(path.name) is not None
+def is_temporary(key: str) -> bool:
+    """Whether a file is a writer's temporary one: ours, or one of delta-rs in the log of a table.
+
+    `key` is its path below the bucket's directory. Nobody reads such a file, whoever wrote it.
+    """
+    return _OWN.fullmatch(key) is not None or _OF_DELTA.fullmatch(key) is not None

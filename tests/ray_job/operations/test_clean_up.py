@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from ray_job.data.table_files import new_file_name
 from ray_job.operations.clean_up import CleanUp, clean_up
 from ray_job.operations.rollback import rollback
 from tests.support.drafts import DAY, FAILED, OK, A, run_name
-from tests.support.shop import LAST, STORES, generations
+from tests.support.shop import LAST, STORES, generations, sales_row
 
 SOON = datetime.now(UTC) + timedelta(days=6.9)
 LATER = datetime.now(UTC) + timedelta(days=8)
@@ -93,6 +94,23 @@ def test_an_empty_bucket(storage):
     assert dataclasses.replace(report, leftovers=0) == CleanUp(0, 0, 0)
 
 
+OF_DELTA = (
+    "00000000000000000009.json#1",
+    "00000000000000000009.checkpoint.parquet#12",
+    "00000000000000000009.checkpoint.0000000001.0000000002.parquet#1",
+    "_last_checkpoint#1",
+    "_commit_0b2d1b0e-7a5c-4b6e-9d53-7d3b5f0a1c11.json.tmp",
+)
+"""What delta-rs links or renames, under the names that its versions gave it."""
+FOREIGN = (
+    ".00000000000000000009.json.9c1f.tmp",
+    "notes#1",
+    "_commit_notes.json.tmp",
+    "9.json#1",
+    "00000000000000000009.json.bak",
+)
+
+
 def test_temporary_files_of_killed_commands_go_once_they_are_old(shop, tmp_path, monkeypatch):
     """In the bucket, in delta-rs' logs, and in the system's temporary directory."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -100,15 +118,19 @@ def test_temporary_files_of_killed_commands_go_once_they_are_old(shop, tmp_path,
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     left = [
-        root / "raw_data" / ".storecast-abc",
-        root / "results" / ".storecast-def",
-        root / "batch_data" / "_delta_log" / "_commit_0123.json.tmp",
-        root / "batch_data" / "_delta_log" / "00000000000000000009.json#1",
+        root / "raw_data" / ".storecast-abcd_123",
+        root / "results" / ".storecast-defg_456",
+        *(root / "batch_data" / "_delta_log" / name for name in OF_DELTA),
+        root / "context" / "weather" / "_delta_log" / OF_DELTA[0],
         tmp_path / f"storecast-work-x-{ended.pid}" / "rows.duckdb",
     ]
     stay = [
         root / ".storecast-demo",
         root / "results" / ".storecast-folder.lock",
+        root / "results" / ".storecast-notes",
+        *(root / "batch_data" / "_delta_log" / name for name in FOREIGN),
+        root / "raw_data" / "_delta_log" / OF_DELTA[0],
+        root / "batch_data" / OF_DELTA[0],
         tmp_path / f"storecast-work-y-{os.getpid()}" / "rows.duckdb",
         tmp_path / "storecast-api" / "cache.arrow",
     ]
@@ -138,3 +160,29 @@ def test_histories_are_vacuumed(shop):
     assert before - set(generations(shop.storage, keys.BATCH_DATA)) == replaced | {orphan}
     shop.run(force=True)
     assert sorted(shop.stores()) == list(STORES)
+
+
+KILLED_COMMIT = """
+import resource, signal, sys
+from deltalake import DeltaTable
+
+table = DeltaTable(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+table.create_write_transaction([], "append", table.schema(), ["store_id"])
+"""
+"""The system ends the process where it writes more than 100 bytes of the commit."""
+
+
+def test_a_commit_that_was_killed_leaves_a_file_that_goes(shop):
+    log = Path(shop.storage.url, keys.BATCH_DATA, "_delta_log")
+    before = {path.name for path in log.iterdir()}
+    killed = subprocess.run([sys.executable, "-c", KILLED_COMMIT, str(log.parent)], check=False)
+    assert killed.returncode == -signal.SIGXFSZ
+    left = {path.name for path in log.iterdir()} - before
+    assert len(left) == 1
+    shop.deliver([sales_row("s002", LAST, 12000.0)])
+    assert clean_up(shop.storage, SOON).leftovers == 0
+    assert clean_up(shop.storage, LATER).leftovers == 1
+    assert not left & {path.name for path in log.iterdir()}
+    assert shop.run().failures == ()
