@@ -66,7 +66,7 @@ def up() -> None:
             "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         ],
     )
-    wait_until(120, "the API server", lambda: succeeds(*kubectl("get", "--raw=/readyz")))
+    wait_for_api_server()
     start(
         "controllers",
         [
@@ -87,6 +87,10 @@ def up() -> None:
             "--leader-elect=false",
         ],
     )
+
+
+def wait_for_api_server() -> None:
+    wait_until(120, "the API server", lambda: succeeds(*kubectl("get", "--raw=/readyz")))
 
 
 def kubectl(*arguments: object) -> list[str]:

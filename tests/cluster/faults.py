@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
 from ray_job.submit.rayjob import night_name
-from tests.cluster import nightly_job, objects, processes
+from tests.cluster import control_plane, nightly_job, objects, processes
 from tests.cluster.places import BUCKET
 from tests.fake_gcs import FakeGcs, Fault
 from tests.k8s.support.nights import YESTERDAY
@@ -17,15 +18,26 @@ AS_OF = YESTERDAY - timedelta(days=1)
 """The night that is struck: so that there is a next one."""
 RAYJOB = night_name(AS_OF)
 AWAY_SECONDS = 20
-"""How long the API server or the kubelet is away."""
+"""How long a process of the cluster is away."""
 
 
 @dataclass(frozen=True)
 class Chaos:
-    """A fault by name. `act` gets the fake storage."""
+    """A fault by name. `strike` gets the fake storage, `mend` ends it after AWAY_SECONDS."""
 
     name: str
-    act: Callable[[FakeGcs], None]
+    strike: Callable[[FakeGcs], None]
+    mend: Callable[[], None] | None = None
+
+
+def _away(name: str, process: str, until: Callable[[], None] = lambda: None) -> Chaos:
+    """A process of the cluster that is away for a while."""
+
+    def mend() -> None:
+        processes.start_again(process)
+        until()
+
+    return Chaos(name, lambda _: processes.stop(process), mend)
 
 
 def _kill_all(selector: str, namespace: str = "storecast") -> None:
@@ -43,12 +55,21 @@ FAULTS = (
     Chaos("head", lambda _: _kill_all("ray.io/node-type=head")),
     Chaos("KubeRay's submitter", lambda _: _kill_all(f"job-name={RAYJOB}")),
     Chaos("operator", lambda _: _kill_all("app.kubernetes.io/name=kuberay-operator", "kuberay")),
-    Chaos("API server", lambda _: processes.restart("apiserver", AWAY_SECONDS)),
-    Chaos("kubelet", lambda _: processes.restart("kubelet-node1", AWAY_SECONDS)),
-    Chaos("controllers", lambda _: processes.restart("controllers", AWAY_SECONDS)),
-    Chaos("scheduler", lambda _: processes.restart("scheduler", AWAY_SECONDS)),
+    _away("API server", "apiserver", control_plane.wait_for_api_server),
+    _away("kubelet", "kubelet-node1"),
+    _away("controllers", "controllers"),
+    _away("scheduler", "scheduler"),
     Chaos("storage", _storage_refuses),
 )
+
+
+def mend(chaoses: Iterable[Chaos]) -> None:
+    """Bring back what is away, after a while."""
+    mends = [chaos.mend for chaos in chaoses if chaos.mend is not None]
+    if mends:
+        time.sleep(AWAY_SECONDS)
+    for end in mends:
+        end()
 
 
 def prepare(phase: str, gcs: FakeGcs) -> set[str]:

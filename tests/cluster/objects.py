@@ -1,16 +1,32 @@
-"""Objects of the cluster, read and changed by kubectl as cluster-admin."""
+"""Objects of the cluster, read from its API and changed by kubectl, both as cluster-admin."""
 
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
+from functools import cache
 from typing import Any
 
+import httpx
+
 from tests.cluster.control_plane import kubectl
-from tests.cluster.places import NAMESPACE
+from tests.cluster.places import KUBECONFIG, NAMESPACE
 from tests.cluster.processes import wait_until
 
 Resource = dict[str, Any]
+
+_GROUPS = {
+    "apis/apps/v1": {"deployments"},
+    "apis/batch/v1": {"jobs", "cronjobs"},
+    "apis/autoscaling/v2": {"horizontalpodautoscalers"},
+    "apis/apiextensions.k8s.io/v1": {"customresourcedefinitions"},
+    "apis/ray.io/v1": {"rayjobs", "rayclusters"},
+}
+"""The kinds of each group of the API. All others are of the core."""
+_WITHOUT_NAMESPACE = {"customresourcedefinitions", "namespaces", "nodes"}
+_PATIENCE = 60
+"""Seconds for which the API server may not answer a read."""
 
 
 class KubectlError(Exception):
@@ -33,24 +49,58 @@ def call(*arguments: object, stdin: str | None = None, timeout: float = 120) -> 
 
 
 def get(kind: str, name: str, namespace: str = NAMESPACE) -> Resource | None:
-    """The object; None if there is none."""
-    text = call(
-        "get",
-        kind,
-        name,
-        f"--namespace={namespace}",
-        "--ignore-not-found",
-        "--show-managed-fields",
-        "--output=json",
-    )
-    document: Resource | None = json.loads(text) if text.strip() else None
+    """The object; None if there is none. `kind` in the singular."""
+    response = _read(f"{_path(f'{kind}s', namespace)}/{name}")
+    if response.status_code == httpx.codes.NOT_FOUND:
+        return None
+    document: Resource = response.raise_for_status().json()
     return document
 
 
 def listed(kind: str, selector: str = "", namespace: str = NAMESPACE) -> list[Resource]:
-    text = call("get", kind, f"--namespace={namespace}", f"--selector={selector}", "--output=json")
-    items: list[Resource] = json.loads(text)["items"]
+    """The objects of a kind in the plural."""
+    response = _read(_path(kind, namespace), labelSelector=selector)
+    items: list[Resource] = response.raise_for_status().json()["items"]
     return items
+
+
+def _path(kinds: str, namespace: str) -> str:
+    group = next((group for group, known in _GROUPS.items() if kinds in known), "api/v1")
+    return (
+        f"{group}/{kinds}"
+        if kinds in _WITHOUT_NAMESPACE
+        else f"{group}/namespaces/{namespace}/{kinds}"
+    )
+
+
+def _read(path: str, **parameters: str) -> httpx.Response:
+    """By HTTP: what waits reads often, and each kubectl takes a quarter of a second."""
+    answers: list[httpx.Response] = []
+
+    def answered() -> bool:
+        try:
+            response = _client().get(path, params=parameters)
+        except httpx.TransportError:
+            return False
+        if response.is_server_error:
+            return False
+        answers.append(response)
+        return True
+
+    wait_until(_PATIENCE, "the API server's answer", answered, 0.5)
+    return answers[0]
+
+
+@cache
+def _client() -> httpx.Client:
+    document = json.loads(KUBECONFIG.read_text())
+    cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+    return httpx.Client(
+        base_url=cluster["server"],
+        headers={"authorization": f"Bearer {user['token']}"},
+        verify=ssl.create_default_context(cafile=cluster["certificate-authority"]),
+        timeout=30,
+    )
 
 
 def names(kind: str, selector: str = "", namespace: str = NAMESPACE) -> set[str]:
@@ -138,8 +188,9 @@ def wait_for_rollout() -> None:
     )
 
 
+@cache
 def api_url() -> str:
-    """The address of the API's Service."""
+    """The address of the API's Service, which lives as long as the namespace."""
     service = get("service", "storecast-api")
     assert service is not None
     return f"http://{service['spec']['clusterIP']}"

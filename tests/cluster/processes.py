@@ -49,10 +49,14 @@ def stop(name: str, how: signal.Signals = signal.SIGKILL) -> None:
     wait_until(30, f"the end of {name}", lambda: not _runs(process))
 
 
-def restart(name: str, seconds_between: float = 0) -> None:
+def restart(name: str) -> None:
     """Kill a process and start it again with its command."""
     stop(name)
-    time.sleep(seconds_between)
+    start_again(name)
+
+
+def start_again(name: str) -> None:
+    """Start a process that was stopped, with its command."""
     command, environment = json.loads(_record(name).read_text())
     start(name, command, **environment)
 

@@ -46,7 +46,9 @@ def measured_load(served):
     inside.wait_for_workload("kube-system", "deploy/metrics-server")
 
     def measured():
-        current = objects.get("hpa", HPA).get("status", {}).get("currentMetrics")
+        current = (
+            objects.get("horizontalpodautoscaler", HPA).get("status", {}).get("currentMetrics")
+        )
         return current and current[0]["resource"]["current"].get("averageUtilization") is not None
 
     try:

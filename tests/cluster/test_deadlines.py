@@ -7,29 +7,24 @@ from tests.cluster.nightly_job import RAYJOB
 from tests.cluster.processes import wait_until
 from tests.fake_gcs import Fault
 
-DEADLINE = 90
-HANGS = {"op": "insert", "key": "results/parts/*", "seconds": 3000, "times": None}
-
 
 @pytest.fixture
-def short_deadline(clean_night, storage_server):
-    """Attempts of a minute and a half, and a storage that never acknowledges a part.
+def hanging_storage(clean_night, storage_server):
+    """The storage never acknowledges a part; gives what says how often that has happened."""
+    hang = Fault("stall", op="insert", key="results/parts/*", seconds=3000, times=None)
+    yield storage_server.faults.add(hang)
+    storage_server.faults.clear()
 
-    Returns what lets the attempts to come run on.
-    """
-    template = objects.get("rayjob", "storecast-template")["spec"]
 
-    def limit(seconds):
-        objects.patch("rayjob", "storecast-template", {"spec": {"activeDeadlineSeconds": seconds}})
-
-    def let_run():
-        storage_server.faults.clear()
-        limit(template["activeDeadlineSeconds"])
-
-    limit(DEADLINE)
-    storage_server.faults.add(Fault("stall", **HANGS))
-    yield let_run
-    let_run()
+def meet_deadline(rayjob, hang):
+    """The deadline of an attempt whose driver hangs is over: KubeRay reads it at every look."""
+    nightly_job.wait_for_phase("new", rayjob=rayjob)
+    known = hang.fired
+    nightly_job.wait_for_phase("driver", rayjob=rayjob)
+    wait_until(nightly_job.PATIENCE, "a part that hangs", lambda: hang.fired > known)
+    assert heads(rayjob)
+    objects.patch("rayjob", rayjob, {"spec": {"activeDeadlineSeconds": 1}})
+    wait_until(120, "the deadline", lambda: nightly_job.is_in("ended", rayjob), 1)
 
 
 def heads(rayjob):
@@ -38,13 +33,11 @@ def heads(rayjob):
 
 
 def test_the_first_deadline_is_resumed_once_the_old_driver_has_ended(
-    short_deadline, published_receipts
+    hanging_storage, storage_server, published_receipts
 ):
     night = nightly_job.start()
-    nightly_job.wait_for_phase("driver")
-    assert heads(RAYJOB)
-    wait_until(DEADLINE + 120, "the deadline", lambda: nightly_job.is_in("ended", RAYJOB), 1)
-    short_deadline()
+    meet_deadline(RAYJOB, hanging_storage)
+    storage_server.faults.clear()
     seen = []
 
     def second():
@@ -61,8 +54,11 @@ def test_the_first_deadline_is_resumed_once_the_old_driver_has_ended(
     assert objects.names("pods", f"job-name={RAYJOB}") == set(), "KubeRay's submitter waits no more"
 
 
-def test_the_second_deadline_ends_the_night(short_deadline, published_receipts):
-    night = nightly_job.finish(nightly_job.start())
+def test_the_second_deadline_ends_the_night(hanging_storage, published_receipts):
+    night = nightly_job.start()
+    for rayjob in (RAYJOB, f"{RAYJOB}-2"):
+        meet_deadline(rayjob, hanging_storage)
+    nightly_job.finish(night)
     assert night.exit_codes == [75, 1], night.log
     assert night.outcomes == [("deadline", 75), ("second_deadline", 1)]
     assert (night.condition, night.reason) == ("Failed", "PodFailurePolicy")

@@ -20,14 +20,14 @@ _PAIRS = [
     (pair, phase)
     for pair, phase in product(combinations(faults.FAULTS, 2), ("head", "driver", "publishing"))
 ]
-_SAMPLE = 6
+_SAMPLE = 3
 
 
 def cases():
     if os.environ.get("STORECAST_CLUSTER_FAULTS") == "all":
         return _SINGLE
     chooser = random.Random(os.environ.get("STORECAST_CLUSTER_SEED", "1"))
-    return [*chooser.sample(_SINGLE, _SAMPLE), *chooser.sample(_PAIRS, 2)]
+    return [*chooser.sample(_SINGLE, _SAMPLE), chooser.choice(_PAIRS)]
 
 
 def describe(case):
@@ -44,8 +44,9 @@ def test_the_night_is_published_once(case, served, bucket, storage_server, ask):
     faults.wait_for(phase, storage_server, releases)
     struck = time.monotonic() - began
     for chaos in pair:
-        chaos.act(storage_server)
+        chaos.strike(storage_server)
     meanwhile = ask(served)
+    faults.mend(pair)
     nightly_job.finish(night)
     seconds = time.monotonic() - began
     published = [

@@ -35,10 +35,12 @@ def test_two_submitters_make_one_night(clean_night, published_receipts):
 def test_the_cluster_of_a_night_goes_and_its_status_stays(clean_night, monkeypatch):
     night = nightly_job.finish(nightly_job.start())
     assert night.exit_codes == [0], night.log
-    cluster = objects.get("rayjob", RAYJOB)["status"]["rayClusterName"]
+    rayjob = objects.get("rayjob", RAYJOB)
+    cluster = rayjob["status"]["rayClusterName"]
     assert objects.get("raycluster", cluster) is not None
-    gone = "the cluster's end, two minutes after the night's"
-    wait_until(300, gone, lambda: objects.get("raycluster", cluster) is None, 2)
+    assert rayjob["spec"]["ttlSecondsAfterFinished"] == 120
+    objects.patch("rayjob", RAYJOB, {"spec": {"ttlSecondsAfterFinished": 10}})
+    wait_until(300, "the cluster's end", lambda: objects.get("raycluster", cluster) is None, 2)
     pods = f"ray.io/cluster={cluster}"
     wait_until(120, "the pods' end", lambda: not objects.names("pods", pods), 2)
     assert objects.get("rayjob", RAYJOB)["status"]["jobStatus"] == "SUCCEEDED"

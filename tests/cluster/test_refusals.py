@@ -142,7 +142,7 @@ def test_a_template_that_the_operator_refuses_is_bad_input(template):
 def narrow_definition(clean_night):
     """KubeRay's definition of RayJobs allows deadlines of at most ten seconds."""
     name = "rayjobs.ray.io"
-    versions = objects.get("crd", name)["spec"]["versions"]
+    versions = objects.get("customresourcedefinition", name)["spec"]["versions"]
     number = next(number for number, entry in enumerate(versions) if entry["name"] == "v1")
     schema = f"/spec/versions/{number}/schema/openAPIV3Schema/properties/spec/properties"
     place = f"{schema}/activeDeadlineSeconds/maximum"
