@@ -8,11 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from ray_job.submit.rayjob import night_name
+from ray_job.submit.rayjob import TEMPLATE, night_name
 from tests.cluster import objects
 from tests.cluster.objects import Resource
 from tests.cluster.places import BUCKET, NAMESPACE, REPORT
@@ -125,6 +125,34 @@ def collect(night: NightlyJob) -> None:
             except objects.KubectlError as error:
                 logs.append(f"no log of {name}: {error}")
     night.exit_codes, night.logs = codes, logs
+
+
+def history(night: NightlyJob) -> list[tuple[datetime, str]]:
+    """What the cluster, the submitter and the driver said about a night, with the moments.
+
+    The cluster's events have whole seconds.
+    """
+    moments = []
+    for event in objects.listed("events"):
+        about = event["involvedObject"]
+        if (
+            about["kind"] in {"CronJob", "Job", "RayJob", "RayCluster"}
+            and about["name"] != TEMPLATE
+        ):
+            moment = event["firstTimestamp"] or event["metadata"]["creationTimestamp"]
+            text = f"{about['kind']} {about['name']}: {event['message']}"
+            moments.append((datetime.fromisoformat(moment), text))
+    said = [(datetime.fromisoformat(event["time"]), event["message"]) for event in night.events]
+    return moments + said
+
+
+def report_history(title: str, moments: Iterable[tuple[datetime, str]], since: datetime) -> None:
+    lines = [
+        f"{moment.astimezone(UTC):%H:%M:%S.%f}"[:-5] + f"  {text}"
+        for moment, text in sorted(moments, key=lambda entry: entry[0])
+        if moment >= since
+    ]
+    report(title, lines)
 
 
 def wait_for_phase(wanted: str, seconds: float = PATIENCE, rayjob: str = RAYJOB) -> None:

@@ -32,7 +32,8 @@ def test_the_schedule_makes_a_night_that_the_api_serves(
     clean_night, published_receipts, ask, timeline
 ):
     cron = objects.get("cronjob", nightly_job.CRON)["spec"]
-    moment = datetime.now(UTC) + timedelta(minutes=1, seconds=15)
+    began = datetime.now(UTC).replace(microsecond=0)
+    moment = began + timedelta(minutes=1, seconds=10)
     at = {"schedule": f"{moment.minute} {moment.hour} * * *", "timeZone": "Etc/UTC"}
     objects.patch("cronjob", nightly_job.CRON, {"spec": at})
     try:
@@ -53,6 +54,7 @@ def test_the_schedule_makes_a_night_that_the_api_serves(
         wait_until(
             120, "the API's answer", lambda: ask("/v1/stores/s002/forecast").status_code == 200
         )
+        answered = datetime.now(UTC)
         timeline("the API answers with it")
         night = nightly_job.finish(nightly_job.NightlyJob(name))
         timeline("the Job is complete")
@@ -63,6 +65,8 @@ def test_the_schedule_makes_a_night_that_the_api_serves(
             {"spec": {"schedule": cron["schedule"], "timeZone": cron["timeZone"]}},
         )
     assert (night.condition, night.exit_codes) == ("Complete", [0]), night.log
+    answer_line = (answered, "The API answers a manager with the forecast of this night")
+    nightly_job.report_history("a night", [*nightly_job.history(night), answer_line], began)
     assert len(published_receipts()) == 1
     answer = ask("/v1/stores/s002/forecast").json()
     assert answer["as_of"] == str(YESTERDAY)
