@@ -37,7 +37,6 @@ def test_the_first_deadline_is_resumed_once_the_old_driver_has_ended(
 ):
     night = nightly_job.start()
     meet_deadline(RAYJOB, hanging_storage)
-    storage_server.faults.clear()
     seen = []
 
     def second():
@@ -46,6 +45,7 @@ def test_the_first_deadline_is_resumed_once_the_old_driver_has_ended(
 
     wait_until(300, "the second attempt", second, 0.5)
     assert (True, True) not in seen, "both drivers at once"
+    storage_server.faults.clear()
     nightly_job.finish(night)
     assert night.exit_codes == [75, 0], night.log
     assert [outcome for outcome, _ in night.outcomes] == ["deadline", "published"]
