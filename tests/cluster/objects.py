@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import ssl
 import subprocess
@@ -95,12 +96,14 @@ def _read(path: str, **parameters: str) -> httpx.Response:
 def _client() -> httpx.Client:
     document = json.loads(KUBECONFIG.read_text())
     cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
-    return httpx.Client(
+    client = httpx.Client(
         base_url=cluster["server"],
         headers={"authorization": f"Bearer {user['token']}"},
         verify=ssl.create_default_context(cafile=cluster["certificate-authority"]),
         timeout=30,
     )
+    atexit.register(client.close)
+    return client
 
 
 def names(kind: str, selector: str = "", namespace: str = NAMESPACE) -> set[str]:

@@ -46,10 +46,9 @@ def measured_load(served):
     inside.wait_for_workload("kube-system", "deploy/metrics-server")
 
     def measured():
-        current = (
-            objects.get("horizontalpodautoscaler", HPA).get("status", {}).get("currentMetrics")
-        )
-        return current and current[0]["resource"]["current"].get("averageUtilization") is not None
+        status = objects.get("horizontalpodautoscaler", HPA).get("status", {})
+        # Until something was measured there is an entry without a resource.
+        return any(metric.get("resource") for metric in status.get("currentMetrics") or [])
 
     try:
         wait_until(240, "the autoscaler's first measurement", measured, 2)
