@@ -18,6 +18,8 @@ from ray_job.features.plan_effects import effect_names
 MAX_CATEGORIES = 200
 """A text column has codes for this many values, the most frequent ones. Other values are NaN."""
 
+_MOST_CODES = 5_000
+"""Stores and items have codes where they are no more than this. Codes are numbers for a model."""
 _FEWEST_SERIES = 3
 
 
@@ -116,13 +118,13 @@ def codes(panel: Panel, inputs: Inputs) -> dict[str, Floats]:
 def _coded(panel: Panel, ids: Texts, others: Texts) -> tuple[str, ...]:
     """The distinct ids, those of smaller mean sales first, ties by id.
 
-    Empty if there are more than MAX_CATEGORIES, if there is only one, or if an id has fewer than
+    Empty if there are more than _MOST_CODES, if there is only one, or if an id has fewer than
     _FEWEST_SERIES series on average: then its code would name a series, and not what several have
     in common.
     """
     distinct, of_series = np.unique(ids.astype(np.str_), return_inverse=True)
     few = len(ids) < _FEWEST_SERIES * len(distinct)
-    if not 1 < len(distinct) <= MAX_CATEGORIES or few or len(set(others)) == 1:
+    if not 1 < len(distinct) <= _MOST_CODES or few or len(set(others)) == 1:
         return ()
     known = ~np.isnan(panel.sales)
     sums = np.bincount(of_series, weights=np.where(known, panel.sales, 0.0).sum(axis=1))

@@ -1,9 +1,10 @@
 """Blends: how the two boosters' forecasts become one, for each kind of series, on held-out days.
 
 The weights minimise the error on held-out days that no booster was fitted on, and the factors make
-the sum of a kind's forecasts the sum of what was sold, since managers order by sums. Where a naive
-rule has the smaller error, the rule is served instead. Rules are compared as they are served, with
-factors of their own: a rule that is far too low in sum is no alternative.
+the sum of a kind's forecasts the sum of what was sold, since managers order by sums. Of
+intermittent series, small forecasts may be drawn down and the others raised, within the same sum.
+Where a naive rule has the smaller error, the rule is served instead. Rules are compared as they are
+served, with factors of their own: a rule that is far too low in sum is no alternative.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from pydantic import Field
 
 from ray_job.bucket.records import Record
 from ray_job.data.panel import Flags, Floats
-from ray_job.features.kinds import KINDS
+from ray_job.features.kinds import INTERMITTENT, KINDS
 
 Ints = npt.NDArray[np.int64]
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The shares of the booster of logs that are tried."""
+POWERS = (0.0, 0.15, 0.3)
+"""The powers that are tried for intermittent series."""
 _FEW_ROWS = 1_000
 """A kind with fewer held-out rows gets the blend of all rows."""
 _FEW_WEEKS = 6
@@ -42,6 +45,14 @@ class KindBlend(Record):
     log_share: float = 0.5
     factors: tuple[float, ...] = (1.0,)
     """By days ahead from 1. Of the rule's forecasts where there is a rule."""
+    power: float = 0.0
+    pivot: float = 1.0
+    scale: float = 1.0
+    """A forecast p of the model is multiplied by `scale`, and below `pivot` by (p / pivot)^power.
+
+    Most days of series that seldom sell have no sales: a smaller forecast is nearer to them, and
+    the sum stays right where larger ones are larger.
+    """
     rule: str | None = None
     """The naive rule that is served instead of the model; None: the model is."""
     rows: int = 0
@@ -92,7 +103,7 @@ class Blend(Record):
                     blend.log_share * of_logs[rows] + (1.0 - blend.log_share) * predicted[rows, 1]
                 )
                 factors = 1.0 if blend.rule else by_days(blend.factors, days[rows])
-                sales[rows] = mixed * factors
+                sales[rows] = drawn(mixed, blend.power, blend.pivot, blend.scale) * factors
         return sales
 
     def rule_of(self, kinds: Ints, days: Floats) -> tuple[npt.NDArray[np.object_], Floats]:
@@ -140,13 +151,14 @@ def choose(held: HeldOut) -> Blend:
     """The blend with the least errors on held-out days, by kind of series."""
     sizes, factors = _small(held.actual, held.predicted[:, 0])
     blend = Blend(small_sizes=sizes, small_factors=factors)
-    of_all = _choose_kind(held, blend)
+    of_all = _choose_kind(held, blend, POWERS[:1])
     fewest_weeks = min(_FEW_WEEKS, weeks_of(held.target))
     kinds = {}
     for place, name in enumerate(KINDS):
         rows = held.kinds == place
         few = rows.sum() < _FEW_ROWS or weeks_of(held.target[rows]) < fewest_weeks
-        kinds[name] = of_all if few else _choose_kind(held.at(rows), blend)
+        powers = POWERS if place == INTERMITTENT else POWERS[:1]
+        kinds[name] = of_all if few else _choose_kind(held.at(rows), blend, powers)
     return blend.model_copy(update={"kinds": kinds})
 
 
@@ -162,12 +174,31 @@ def by_days(values: Sequence[float], days: Floats) -> Floats:
     return np.asarray(values, dtype=np.float64)[places]
 
 
-def _choose_kind(held: HeldOut, blend: Blend) -> KindBlend:
+def drawn(predicted: Floats, power: float, pivot: float, scale: float) -> Floats:
+    """The forecasts (n,) drawn down where they are small, see `KindBlend.power`."""
+    if not power:
+        return predicted
+    below = np.minimum(np.maximum(predicted, 0.0) / max(pivot, 1e-9), 1.0)
+    return np.asarray(predicted * below**power * scale, dtype=np.float64)
+
+
+def _drawn_to_same_sum(mixed: Floats, power: float) -> tuple[Floats, float, float]:
+    """The forecasts drawn down below their mean, with the same sum; the mean, and the scale."""
+    if not power:
+        return mixed, 1.0, 1.0
+    pivot = float(mixed.mean())
+    scale = float(mixed.sum()) / max(float(drawn(mixed, power, pivot, 1.0).sum()), 1e-9)
+    return drawn(mixed, power, pivot, scale), pivot, scale
+
+
+def _choose_kind(held: HeldOut, blend: Blend, powers: Sequence[float]) -> KindBlend:
     of_logs = blend.of_logs(held.predicted[:, 0])
     of_means = held.predicted[:, 1]
-    candidates = [
-        (share, _unbiased(held, share * of_logs + (1.0 - share) * of_means)) for share in SHARES
-    ]
+    candidates = []
+    for share, power in itertools.product(SHARES, powers):
+        mixed, pivot, scale = _drawn_to_same_sum(share * of_logs + (1.0 - share) * of_means, power)
+        made = KindBlend(log_share=share, power=power, pivot=pivot, scale=scale)
+        candidates.append((made, _unbiased(held, mixed)))
     rules = {}
     for name, values in held.rules.items():
         known = np.where(np.isnan(values), of_means, values)
@@ -184,16 +215,17 @@ def _choose_kind(held: HeldOut, blend: Blend) -> KindBlend:
             held, predicted
         ) / max(units[1], 1e-9)
 
-    share, (predicted, factors) = min(candidates, key=lambda candidate: loss(candidate[1][0]))
+    best, (predicted, factors) = min(candidates, key=lambda candidate: loss(candidate[1][0]))
     best_rule = min(rules, key=lambda name: loss(rules[name][0]))
     is_rule = loss(rules[best_rule][0]) < loss(predicted)
-    return KindBlend(
-        log_share=share,
-        factors=rules[best_rule][1] if is_rule else factors,
-        rule=best_rule if is_rule else None,
-        rows=len(held.actual),
-        wape=wape(held.actual, predicted),
-        rule_wape=min(plain_wapes),
+    return best.model_copy(
+        update={
+            "factors": rules[best_rule][1] if is_rule else factors,
+            "rule": best_rule if is_rule else None,
+            "rows": len(held.actual),
+            "wape": wape(held.actual, predicted),
+            "rule_wape": min(plain_wapes),
+        }
     )
 
 

@@ -139,3 +139,53 @@ def test_a_kind_without_a_blend_is_the_mean_of_both():
     predicted = np.array([[10.0, 20.0]] * 3)
     kinds = np.array([SMOOTH, SMOOTH, SHORT])
     assert blend.blended(predicted, kinds, np.array([1.0, 5.0, 1.0])).tolist() == [10, 20, 15]
+
+
+def counts_of(kind, *, level=0.8, spread=1.2):
+    """Poisson sales of series of very different levels, which both boosters know; noisy rules."""
+    rng = np.random.default_rng(6)
+    held = held_out(rng)
+    mean = level * np.exp(rng.normal(0, spread, ROWS))
+    actual = rng.poisson(mean).astype(np.float64)
+    return replace(
+        held,
+        actual=actual,
+        predicted=np.stack([mean, mean], axis=1),
+        rules={"last_open_day": rng.poisson(mean).astype(np.float64)},
+        kinds=np.full(ROWS, kind),
+        unit=np.sqrt(np.maximum(mean, 0.1)),
+    )
+
+
+def errors(held, predicted):
+    wape = np.abs(predicted - held.actual).sum() / held.actual.sum()
+    return wape, np.sqrt(np.mean(((predicted - held.actual) / held.unit) ** 2))
+
+
+def test_small_forecasts_of_intermittent_series_are_drawn_down_within_their_sum():
+    held = counts_of(INTERMITTENT)
+    blend = choose(held)
+    kind = blend.kinds["intermittent"]
+    assert kind.power > 0
+    served = blended(blend, held)
+    assert served.sum() == pytest.approx(held.actual.sum(), rel=0.01)
+    plain = blended(Blend(kinds={"intermittent": kind.model_copy(update={"power": 0.0})}), held)
+    (wape, scaled), (wape_before, scaled_before) = errors(held, served), errors(held, plain)
+    assert wape < wape_before
+    assert scaled < 1.02 * scaled_before
+    # The order of forecasts stays, and a row's forecast depends on this row only.
+    one_ahead = held.days_ahead == 1
+    assert (np.diff(served[one_ahead][np.argsort(plain[one_ahead])]) >= 0).all()
+    assert blended(blend, held.at(np.arange(ROWS) == 7))[0] == served[7]
+
+
+@pytest.mark.parametrize("kind", [SMOOTH, SHORT])
+def test_other_series_are_not_drawn_down(kind):
+    assert choose(counts_of(kind)).kinds[KINDS[kind]].power == 0.0
+
+
+def test_a_blend_of_an_earlier_version_draws_nothing_down():
+    kind = KindBlend.model_validate({"log_share": 0.5, "factors": [1.0]})
+    blend = Blend(kinds={"intermittent": kind})
+    predicted = np.array([[0.1, 0.3]])
+    assert blend.blended(predicted, np.array([INTERMITTENT]), np.array([1.0])).tolist() == [0.2]
