@@ -127,13 +127,18 @@ def _predicted_and_usual(tonight: pa.Table) -> pa.Table:
 
     Usual sales are 0 on a day on which the store is closed.
     """
-    predicted, usual = _list_elements(tonight["predicted"]), _list_elements(tonight["usual"])
-    longest = max(1, *(pc.max(table["day"]).as_py() or 0 for table in (predicted, usual))) + 1
-    matches = pc.index_in(
-        _element_numbers(predicted, longest), value_set=_element_numbers(usual, longest)
-    )
+    predicted = _list_elements(tonight["predicted"])
+    if pc.all(_same_lengths(tonight["predicted"], tonight["usual"])).as_py() is not False:
+        usual_values = _list_values(tonight["usual"])
+    else:
+        usual = _list_elements(tonight["usual"])
+        longest = max(1, *(pc.max(table["day"]).as_py() or 0 for table in (predicted, usual))) + 1
+        matches = pc.index_in(
+            _element_numbers(predicted, longest), value_set=_element_numbers(usual, longest)
+        )
+        usual_values = usual["value"].take(matches)
     compared = predicted.rename_columns(["row", "day", "predicted"]).append_column(
-        "usual", usual["value"].take(matches)
+        "usual", usual_values
     )
     return compared.filter(
         pc.and_(pc.greater_equal(compared["predicted"], 0), pc.greater(compared["usual"], 0))
@@ -144,11 +149,24 @@ def _list_elements(column: pa.ChunkedArray) -> pa.Table:
     """The elements of a column of lists as (row, day, value); `day` is the place in the list."""
     lists = column.combine_chunks()
     row = pc.cast(pc.list_parent_indices(lists), pa.int64())
-    value = pc.cast(pc.list_flatten(lists), pa.float64())
-    lengths = pc.cast(pc.fill_null(pc.list_value_length(lists), 0), pa.int64())
+    value = _list_values(column)
+    lengths = _list_lengths(column)
     before = pc.subtract(pc.cumulative_sum(lengths), lengths)
-    day = pc.subtract(pa.array(range(len(value)), pa.int64()), before.take(row))
-    return pa.table({"row": row, "day": day, "value": value})
+    places = pc.subtract(pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), len(value))), 1)
+    return pa.table({"row": row, "day": pc.subtract(places, before.take(row)), "value": value})
+
+
+def _list_values(column: pa.ChunkedArray) -> pa.Array:
+    return pc.cast(pc.list_flatten(column.combine_chunks()), pa.float64())
+
+
+def _list_lengths(column: pa.ChunkedArray) -> pa.Array:
+    """0 where there is no list."""
+    return pc.cast(pc.fill_null(pc.list_value_length(column.combine_chunks()), 0), pa.int64())
+
+
+def _same_lengths(first: pa.ChunkedArray, second: pa.ChunkedArray) -> pa.Array:
+    return pc.equal(_list_lengths(first), _list_lengths(second))
 
 
 def _element_numbers(elements: pa.Table, longest: int) -> pa.Array:
