@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ _FIRST_COOL_DOWN_SECONDS = 2
 _LIFETIME = timedelta(minutes=10)
 _CHECK_EVERY = timedelta(seconds=10)
 _MAX_BYTES = 2**20
+_PIECE_BYTES = 65_536
 _TIMEOUT_SECONDS = 5
 _THREADS = 2
 
@@ -112,9 +114,9 @@ class IssuerKeys:
     async def _fetch(self, key_set: _KeySet, now: datetime) -> None:
         """A fetch that fails leaves the old keys in use: callers can still sign in with them."""
         try:
-            reading = asyncio.get_running_loop().run_in_executor(self._executor, _read, key_set.url)
-            entries = _entries(await reading)
-            keys = _keys(entries)
+            entries, keys = await asyncio.get_running_loop().run_in_executor(
+                self._executor, _fetched, key_set.url
+            )
         except (OSError, ValueError) as error:
             _LOG.warning("the keys at %s cannot be fetched: %s", key_set.url, error)
             return
@@ -128,9 +130,23 @@ class IssuerKeys:
         key_set.keys, key_set.entries, key_set.fetched = keys, entries, now
 
 
+def _fetched(url: str) -> tuple[list[Any], Keys]:
+    """For a thread: making keys of a large document takes longer than a request may wait."""
+    entries = _entries(_read(url))
+    return entries, _keys(entries)
+
+
 def _read(url: str) -> bytes:
+    """Raises OSError, also if the document has not come as a whole after some seconds."""
+    until = time.monotonic() + _TIMEOUT_SECONDS
+    data = b""
     with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310 - the settings checked the scheme
-        data: bytes = response.read(_MAX_BYTES)
+        while piece := response.read1(_PIECE_BYTES):
+            data += piece
+            if len(data) > _MAX_BYTES:
+                raise OSError(f"the document has more than {_MAX_BYTES} bytes")
+            if time.monotonic() > until:
+                raise TimeoutError(f"it has not come within {_TIMEOUT_SECONDS} seconds")
     return data
 
 

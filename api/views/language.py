@@ -74,6 +74,9 @@ class Language:
     def weekday(self, day: date) -> str:
         return str(self.formats["weekdays"][day.weekday()])
 
+    def weekday_short(self, day: date) -> str:
+        return str(self.formats["weekdays_short"][day.weekday()])
+
     def time(self, moment: datetime, zone: ZoneInfo) -> str:
         """A moment as the local time of `zone`."""
         local = moment.astimezone(zone)

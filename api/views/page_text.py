@@ -149,10 +149,11 @@ def store_label(store: StoreForecast) -> str:
     return ", ".join(str(text) for text in texts if text)
 
 
-def store_description(store: StoreForecast) -> str:
-    """All that was delivered about a store, as one line."""
+def store_description(store: StoreForecast, language: Language) -> str:
+    """All that was delivered about a store, as one line. Names of columns are the deliverer's."""
+    region = language.text("region")
     return ", ".join(
-        f"{name.replace('_', ' ')} {value}"
+        f"{region if name == 'region' else name.replace('_', ' ')} {value}"
         for name, value in store.description.items()
         if value and name != "name"
     )

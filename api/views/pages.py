@@ -177,7 +177,7 @@ def store_page(
         **frame,
         store=store,
         name=page_text.store_name(store),
-        description=page_text.store_description(store),
+        description=page_text.store_description(store, language),
         state=page_text.store_state(store, basis, language, is_silent=is_silent),
         closed_because=page_text.closed_because(store, language),
         made_at=(

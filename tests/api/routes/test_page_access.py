@@ -109,6 +109,19 @@ def test_on_paper_staleness_comes_first_and_the_legend_stays(wide_api, browser):
     assert not page.locator("header form").is_visible()
 
 
+@pytest.mark.parametrize(("media", "width"), [("print", 718), ("screen", 768)])
+def test_a_list_shows_every_day_on_a_tablet_and_on_paper(wide_api, browser, media, width):
+    page = browser.new_page(viewport={"width": width, "height": 1000}, locale="de-DE")
+    page.emulate_media(media=media)
+    page.goto(f"{wide_api.url}/?q=market")
+    cells = page.locator("thead th")
+    assert cells.count() == 8
+    assert cells.nth(2).inner_text().startswith("Di.")
+    box = cells.last.bounding_box()
+    assert box["x"] + box["width"] <= width
+    page.close()
+
+
 def test_forced_colours_keep_lines_and_legend(wide_api, browser):
     page = browser.new_page(forced_colors="active", viewport={"width": 1100, "height": 900})
     page.goto(f"{wide_api.url}/?store_id=1")
