@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -20,6 +22,17 @@ def matrix(column: pa.ChunkedArray) -> Floats:
     padded = np.full((len(lengths), width), np.nan)
     padded[np.arange(width) < lengths[:, None]] = flat
     return padded
+
+
+def rounding_cast(column: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> Any:
+    """The column in another type, rounded where a double or a microsecond says less.
+
+    Raises ArrowInvalid for a value that is outside of the type's range.
+    """
+    is_exact = not pa.types.is_integer(column.type) or not pa.types.is_floating(kind)
+    if pa.types.is_timestamp(kind) and pa.types.is_timestamp(column.type):
+        is_exact = column.type.unit != "ns"
+    return column.cast(kind, safe=is_exact)
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -45,5 +58,5 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return column.cast(pa.string())
     if is_number:
-        return column.cast(pa.float64())
+        return rounding_cast(column, pa.float64())
     return column.cast(pa.date32()) if pa.types.is_date64(kind) else column

@@ -26,9 +26,10 @@ from ray_job.bucket.errors import ConflictError, CorruptError, StorageError
 from ray_job.bucket.storage import Storage
 from ray_job.bucket.storage.patience import PATIENCE
 from ray_job.bucket.storage.refusals import sentence_of, storage_error
-from ray_job.data import log_replay
-from ray_job.data.log_replay import FILES_SCHEMA, TableSnapshot, UnsupportedLogError
-from ray_job.data.table_features import deletion_vector_error, features_of
+from ray_job.data.delta_log import log_replay
+from ray_job.data.delta_log.damage import has_commits, raise_damage
+from ray_job.data.delta_log.log_replay import FILES_SCHEMA, TableSnapshot, UnsupportedLogError
+from ray_job.data.delta_log.table_features import deletion_vector_error, features_of
 
 STORE = "store_id"
 APP_ID = "ingest"
@@ -36,9 +37,8 @@ _REWRITE = "rewrite"
 _USUAL_SECONDS = 30.0
 """A large table takes so long to open or to commit to."""
 _CHECKPOINT_INTERVAL = "10"
-"""Commits between checkpoints. Opening a table reads all commits since the last checkpoint. The
-commit of a night's 100,000 files is 47 MB of JSON; in a checkpoint the same takes a seventh of
-that."""
+"""Commits between checkpoints, since which opening reads all commits: that of a night's 100,000
+files is 47 MB of JSON, and a seventh of that in a checkpoint."""
 SALES_SCHEMA = pa.schema(
     [
         (STORE, pa.string()),
@@ -94,15 +94,10 @@ def open_table(storage: Storage, root: str) -> DeltaTable | None:
                 log_replay.check_newest_commit(storage, root, table.version())
                 return table
         except StorageError as error:
-            if "json error" in str(error).lower():
-                with suppress(UnsupportedLogError):
-                    log_replay.read(storage, root)  # it names the commit that is damaged
+            raise_damage(storage, root, error)
             raise
         # Delta-rs says the same of a log that it cannot list. A new table would be made on top.
-        if not any(
-            log_replay.COMMIT.fullmatch(info.key[-25:])
-            for info in storage.list(f"{root}/_delta_log/")
-        ):
+        if not has_commits(storage, root):
             return None
     raise CorruptError(
         f"{root}: there is a log, but no table can be read from it: its first commit or a"
@@ -306,6 +301,11 @@ def list_files(table: DeltaTable) -> pa.Table:
 def partition_key(path: str) -> str:
     """The bucket's key of a file of the histories, from its path in the table."""
     return f"{keys.BATCH_DATA}/{path}"
+
+
+def logged_key(path: str) -> str:
+    """The same from a path as it is in the log and in `list_files`."""
+    return partition_key(unquote(path))
 
 
 def partition_keys(paths: pa.ChunkedArray) -> pa.ChunkedArray:

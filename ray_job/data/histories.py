@@ -16,7 +16,7 @@ from ray_job.bucket.errors import CorruptError, InputError, NotFoundError
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.storage import Storage
 from ray_job.data import delta, manifest, partition
-from ray_job.data.log_replay import TableSnapshot
+from ray_job.data.delta_log.log_replay import TableSnapshot
 from ray_job.data.store_days import read_store_days
 from ray_job.data.table_files import (
     MOST_LISTED,
@@ -29,6 +29,8 @@ from ray_job.data.table_files import (
 _DAY = timedelta(days=1)
 _EPOCH = date(1970, 1, 1)
 _READ_FOR_NEWEST = 64
+_OUTSIDE = r"//|^/|(^|/)\.\.?(/|$)|^[A-Za-z][A-Za-z0-9+.-]*:"
+"""A path that leads out of the table, or that is a file's second spelling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +102,13 @@ def _check_stores(table: TableSnapshot) -> None:
             f"{root}: the table is partitioned by {list(table.features.partition_columns)}: it has"
             " to be partitioned by store_id"
         )
-    outside = pc.match_substring_regex(table.files["path"], r"://|^/|(^|/)\.\.?(/|$)")
+    outside = pc.match_substring_regex(table.files["path"], _OUTSIDE)
     if pc.any(outside).as_py():
         path = table.files.filter(outside)["path"][0].as_py()
         raise InputError(
             f"{root}: the table's log names {path!r}, a file outside of the table, as a shallow"
-            " clone does: such a table is not read; copy its files into the table"
+            " clone does, or under another spelling: such a table is not read; copy its files into"
+            " the table"
         )
     stores = table.files["store_id"]
     is_id = pc.fill_null(pc.match_substring_regex(stores, f"^{keys.STORE_ID_PATTERN}$"), False)

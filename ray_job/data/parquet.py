@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from ray_job.bucket.errors import CorruptError, NotFoundError, StorageError
 from ray_job.bucket.storage import Storage
+from ray_job.data.arrays import rounding_cast
 from ray_job.plan import RowGroup
 
 WHOLE_BYTES = 16 * 2**20
@@ -177,8 +178,8 @@ def _decoded(file: pq.ParquetFile, key: str, schema: pa.Schema) -> Iterator[pa.R
     try:
         for batch in file.iter_batches(use_threads=False):
             yield conform(batch, schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise CorruptError(f"{key}: {str(error).splitlines()[0]}") from error
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, OSError) as error:
+        raise CorruptError(f"{key}: {first_line(error)}") from error
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -188,13 +189,36 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     present = set(batch.schema.names)
     return pa.RecordBatch.from_arrays(
         [
-            batch.column(field.name).cast(field.type)
+            rounding_cast(batch.column(field.name), field.type)
             if field.name in present
             else pa.nulls(batch.num_rows, field.type)
             for field in schema
         ],
         schema=schema,
     )
+
+
+def overlapping_groups(
+    file: pq.ParquetFile, column: str, first: str | None, end: str | None
+) -> list[int]:
+    """The row groups that may have values from `first` on and before `end`, by their statistics.
+
+    A group is among them if it has null, or no statistics, as another program may write it.
+    """
+    # A column of structs or lists has several columns of Parquet.
+    leaves = [file.schema.column(k).path for k in range(len(file.schema))]
+    groups = []
+    for k in range(file.num_row_groups):
+        group = file.metadata.row_group(k)
+        statistics = group.column(leaves.index(column)).statistics if column in leaves else None
+        if statistics is None or not statistics.has_min_max or statistics.null_count:
+            groups.append(k)
+            continue
+        before = end is not None and statistics.min >= end
+        after = first is not None and statistics.max < first
+        if not before and not after:
+            groups.append(k)
+    return groups
 
 
 def first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""RowMeaning partitions: the files of one store, in the order of their delivery.
+"""Partitions: the files of one store, in the order of their delivery.
 
 A stored row has what was delivered for an (item, date), when (`delivered_at`) and how (`op`). Other
 writers may leave these empty: a row without `op` is a `set`, a row without `delivered_at` is older
@@ -26,8 +26,14 @@ import pyarrow.parquet as pq
 
 from ray_job.bucket.errors import CorruptError, InputError
 from ray_job.bucket.storage import Storage
-from ray_job.data.arrays import plain
-from ray_job.data.parquet import RangedFile, fetch_row_groups, first_line, open_part
+from ray_job.data.arrays import plain, rounding_cast
+from ray_job.data.parquet import (
+    RangedFile,
+    fetch_row_groups,
+    first_line,
+    open_part,
+    overlapping_groups,
+)
 from ray_job.plan import ItemRange
 
 ITEM, DELIVERED, OP = "item_id", "delivered_at", "op"
@@ -45,7 +51,7 @@ _TYPE_CHECKS: Mapping[str, Callable[[pa.DataType], bool]] = {
     DELIVERED: pa.types.is_timestamp,
     OP: pa.types.is_string,
 }
-_MAY_BE_ABSENT = (DELIVERED, OP)
+_MAY_BE_ABSENT = (ITEM, DELIVERED, OP)
 _PLAIN_TYPES = {**ROW_COLUMNS, "date": pa.date32(), "sales": pa.float64()}
 _WHEN_NULL = {
     ITEM: pa.scalar(""),
@@ -202,14 +208,17 @@ def _decode(
             requested = (*required, *columns.names)
             groups = list(range(file.num_row_groups))
             if items is not None:
-                groups = _overlapping(file, items)
+                groups = overlapping_groups(file, ITEM, items.first, items.end)
                 fetch_row_groups(source, file, groups)
             table = file.read_row_groups(groups, columns=requested, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise CorruptError(f"{key}: the file cannot be read: {first_line(error)}") from error
     texts = frozenset(columns.categories or ())
-    if not table.schema.equals(_plain_schema(requested, texts)):
-        table = _with_all_columns(table, required, columns.names, texts, key)
+    try:
+        if not table.schema.equals(_plain_schema(requested, texts)):
+            table = _with_all_columns(table, required, columns.names, texts, key)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{key}: {first_line(error)}") from error
     table = _without_nulls(table, key)
     if own_footer is None:
         table = _in_order_of_delivery(table, key)
@@ -241,6 +250,8 @@ def _with_all_columns(
     """
     present = table.column_names
     for name in required:
+        if present.count(name) > 1:
+            raise InputError(f"{key}: there are {present.count(name)} columns {name!r}")
         if name in present:
             continue
         if name not in _MAY_BE_ABSENT:
@@ -261,7 +272,7 @@ def _plain(table: pa.Table, key: str) -> pa.Table:
         column = stored
         if name == DELIVERED:
             if pa.types.is_timestamp(stored.type):
-                column = stored.cast(pa.timestamp("us")).cast(ROW_COLUMNS[DELIVERED])
+                column = rounding_cast(stored, pa.timestamp("us")).cast(ROW_COLUMNS[DELIVERED])
         else:
             column = plain(stored)
         if name in _TYPE_CHECKS and not _TYPE_CHECKS[name](column.type):
@@ -285,8 +296,10 @@ def _without_nulls(table: pa.Table, key: str) -> pa.Table:
 def _in_order_of_delivery(table: pa.Table, key: str) -> pa.Table:
     """The rows of another writer, the oldest delivery first; rows of one time stay as they are.
 
-    Raises InputError for an operation that does not exist.
+    Raises InputError for an operation that does not exist, and for sales without end.
     """
+    if pc.any(pc.is_inf(table["sales"])).as_py():
+        raise InputError(f"{key}: column 'sales' is infinite in some rows")
     for operation in pc.unique(table[OP]).to_pylist() if OP in table.column_names else ():
         if operation not in _OPERATIONS:
             raise InputError(f"{key}: column 'op' has {operation!r}: it can be 'set' or 'add'")
@@ -296,22 +309,6 @@ def _in_order_of_delivery(table: pa.Table, key: str) -> pa.Table:
     if (np.diff(times) >= 0).all():
         return table
     return table.take(pa.array(np.argsort(times, kind="stable")))
-
-
-def _overlapping(file: pq.ParquetFile, items: ItemRange) -> list[int]:
-    column = file.schema_arrow.get_field_index("item_id")
-    groups = []
-    for k in range(file.num_row_groups):
-        statistics = file.metadata.row_group(k).column(column).statistics
-        if statistics is None or not statistics.has_min_max or statistics.null_count:
-            # Another writer's rows may be without an item, or without statistics.
-            groups.append(k)
-            continue
-        before = items.end is not None and statistics.min >= items.end
-        after = items.first is not None and statistics.max < items.first
-        if not before and not after:
-            groups.append(k)
-    return groups
 
 
 def _within(rows: FileRows, items: ItemRange) -> FileRows:

@@ -22,7 +22,9 @@ import pyarrow.parquet as pq
 from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, CorruptError, NotFoundError, StorecastError
 from ray_job.bucket.storage import ObjectInfo, Storage
-from ray_job.data import delta, log_replay, manifest
+from ray_job.data import delta, manifest
+from ray_job.data.delta_log import log_replay
+from ray_job.data.delta_log.json_lines import CHECKPOINT, COMMIT
 from ray_job.data.partition import FOOTER_KEY
 from ray_job.data.requests import map_in_order
 
@@ -174,7 +176,7 @@ def _removed_paths(storage: Storage, root: str, since: datetime) -> set[str]:
     """The paths that commits from `since` on removed, as they are in the log."""
     removed: set[str] = set()
     for info in storage.list(f"{root}/_delta_log/"):
-        if log_replay.COMMIT.fullmatch(_name(info)) and info.created >= since:
+        if COMMIT.fullmatch(_name(info)) and info.created >= since:
             removes = log_replay.present(log_replay.read_commit(storage, info.key), "remove")
             removed.update(pc.struct_field(removes, "path").to_pylist())
     return removed
@@ -184,9 +186,9 @@ def _logged_paths(storage: Storage, root: str) -> set[str]:
     """The paths of all files that the log has ever named, as far as it still exists."""
     paths: set[str] = set()
     for info in storage.list(f"{root}/_delta_log/"):
-        if log_replay.COMMIT.fullmatch(_name(info)):
+        if COMMIT.fullmatch(_name(info)):
             actions = log_replay.read_commit(storage, info.key)
-        elif log_replay.CHECKPOINT.fullmatch(_name(info)):
+        elif CHECKPOINT.fullmatch(_name(info)):
             actions = _named_in_checkpoint(storage, info.key)
         else:
             continue

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from datetime import date, datetime
 from pathlib import Path
-from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -25,9 +24,9 @@ from ray_job.data.delta import (
     check_table,
     commit,
     list_files,
+    logged_key,
     open_or_create,
     open_table,
-    partition_key,
     stored_schema,
     transaction_version,
 )
@@ -170,7 +169,7 @@ class IngestAttempt:
         if table is not None and not self.from_batch_data:
             return ()
         paths = [] if table is None else list_files(table)["path"].to_pylist()
-        referenced = {partition_key(unquote(path)) for path in paths}
+        referenced = {logged_key(path) for path in paths}
         return foreign_files(self.storage, keys.BATCH_DATA, referenced)
 
     def _schemas(self, table: DeltaTable | None) -> dict[str, pa.Schema]:

@@ -21,8 +21,8 @@ from ray_job.data.delta import (
     arrow_schema,
     commit,
     list_files,
+    logged_key,
     open_table,
-    partition_key,
     stored_schema,
 )
 from ray_job.data.packs.index import readable_index
@@ -139,7 +139,7 @@ class _CompactedRows:
         store_column = self.schema.get_field_index(STORE)
 
         def read(file: DataFile) -> tuple[DataFile, Iterator[pa.RecordBatch]]:
-            key = partition_key(file.path)
+            key = logged_key(file.path)
             return file, read_batches(self.storage, key, file.size, stored)
 
         try:

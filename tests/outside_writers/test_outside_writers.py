@@ -17,9 +17,9 @@ from ray_job.bucket import keys
 from ray_job.bucket.errors import InputError
 from ray_job.bucket.storage import open_bucket
 from ray_job.data import delta, partition
+from ray_job.data.delta_log.table_features import TableFeatures
 from ray_job.data.histories import open_histories
 from ray_job.data.observations import observations
-from ray_job.data.table_features import TableFeatures
 from ray_job.ingest import CompactScope, compact
 from ray_job.operations.clean_up import clean_up
 from ray_job.plan import ItemRange

@@ -19,8 +19,8 @@ from ray_job.data.delta import (
     DataFile,
     arrow_schema,
     list_files,
+    logged_key,
     open_table,
-    partition_key,
     replace_all_files,
     stored_schema,
 )
@@ -81,7 +81,7 @@ def number_as_text(values: pa.Array) -> pa.Array:
 def _pieces(
     storage: Storage, file: DataFile, before: pa.Schema, after: pa.Schema
 ) -> Iterator[Piece]:
-    for batch in read_batches(storage, partition_key(file.path), file.size, before):
+    for batch in read_batches(storage, logged_key(file.path), file.size, before):
         columns = [
             number_as_text(batch.column(field.name))
             if pa.types.is_floating(before.field(field.name).type)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from ray_job.data.delta import DataFile, list_files, partition_key
+from ray_job.data.delta import DataFile, list_files, logged_key
 from ray_job.data.manifest import KnownFile
 from ray_job.data.parquet import read_batches
 from ray_job.data.partition import OLDEST
@@ -193,7 +193,7 @@ def _staying_pieces(writer: PartitionWriter, file: DataFile, removal: Removal) -
 
 
 def _read(writer: PartitionWriter, file: DataFile) -> Iterator[pa.RecordBatch]:
-    return read_batches(writer.storage, partition_key(file.path), file.size, writer.stored)
+    return read_batches(writer.storage, logged_key(file.path), file.size, writer.stored)
 
 
 def _delivered(rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
@@ -202,4 +202,6 @@ def _delivered(rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
 
 
 def _integers(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.int64)
+    """The numbers; another writer's row without a date is of a day long ago."""
+    known = pc.fill_null(values, -(2**31)) if values.null_count else values
+    return np.asarray(known.to_numpy(zero_copy_only=False), dtype=np.int64)

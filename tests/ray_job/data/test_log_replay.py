@@ -9,8 +9,9 @@ from deltalake import DeltaTable, Schema
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import CorruptError
-from ray_job.data import delta, log_replay
+from ray_job.data import delta
 from ray_job.data.delta import SALES_SCHEMA, STORE, DataFile
+from ray_job.data.delta_log import log_replay
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 DAY = date(2026, 1, 1)

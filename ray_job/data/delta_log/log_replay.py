@@ -10,7 +10,6 @@ which features of other writers are read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote
@@ -18,13 +17,19 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json
 import pyarrow.parquet as pq
 from deltalake import Schema
+from deltalake.exceptions import DeltaError
 
 from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.storage import Storage
-from ray_job.data.table_features import NewestHeader, TableFeatures, deletion_vector_error
+from ray_job.data.delta_log.file_statistics import statistics_of
+from ray_job.data.delta_log.json_lines import CHECKPOINT, COMMIT, WAY_OUT, read_lines
+from ray_job.data.delta_log.table_features import (
+    NewestHeader,
+    TableFeatures,
+    deletion_vector_error,
+)
 
 FILES_SCHEMA = pa.schema(
     [
@@ -40,20 +45,8 @@ FILES_SCHEMA = pa.schema(
 )
 """One row for each file. `path` is relative to the table's root: `store_id=7/….parquet`."""
 
-COMMIT = re.compile(r"(\d{20})\.json")
-CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
-WAY_OUT = (
-    "; the commit is damaged or half written: restore the object, or build the table again;"
-    " docs/restore.md (The histories) has the commands"
-)
-_BLOCK_BYTES = 16 * 2**20
-"""The longest line of a log that can be read, in bytes."""
 _CHECKPOINT_ROWS = 100_000
 
-_EXTENT = pa.struct([("item_id", pa.string()), ("date", pa.string())])
-_STATISTICS = pa.schema(
-    [("numRecords", pa.int64()), ("minValues", _EXTENT), ("maxValues", _EXTENT)]
-)
 _ACTIONS = pa.schema(
     [
         (
@@ -105,7 +98,7 @@ def read(storage: Storage, root: str) -> TableSnapshot | None:
     for version in reversed(log.commits):
         key = f"{log.folder}/{version:020d}.json"
         data = storage.read(key)
-        replay.take(version, _json(pa.BufferReader(data), _ACTIONS, key), data)
+        replay.take(version, read_lines(data, _ACTIONS, key), data)
     if log.checkpoint is not None:
         for key in log.parts:
             for actions in _checkpoint(storage, key):
@@ -173,6 +166,7 @@ class _Replay:
             self.transactions.setdefault(transaction["appId"], transaction["version"])
         adds = present(actions, "add")
         if len(adds):
+            self._check_fields(version, adds, ("path", "size"))
             adds = _decoded_paths(adds)
         if len(adds) and self.removed:
             paths = pa.chunked_array([chunk for array in self.removed for chunk in array.chunks])
@@ -183,6 +177,7 @@ class _Replay:
             self.added.append(_files(adds, version))
         removes = present(actions, "remove")
         if len(removes):
+            self._check_fields(version, removes, ("path",))
             self.removed.append(_unquoted(pc.struct_field(removes, "path")))
 
     def snapshot(self, version: int) -> TableSnapshot:
@@ -190,11 +185,23 @@ class _Replay:
         if not features.schema:
             raise CorruptError(f"{self.root}: the table's log describes no columns")
         features.check_readable(self.root)
-        columns = pa.schema(Schema.from_json(features.schema).to_arrow())
+        try:
+            columns = pa.schema(Schema.from_json(features.schema).to_arrow())
+        except (ValueError, TypeError, DeltaError) as error:
+            raise CorruptError(f"{self.root}: the log's columns cannot be read: {error}") from error
         empty = FILES_SCHEMA.append(_VERSION).empty_table()
         # Each small table frees its memory as soon as it is copied into the sorted one.
         files = _newest_of_each(pa.concat_tables([empty, *self.added]))
         return TableSnapshot(version, columns, self.transactions, files, features)
+
+    def _check_fields(self, version: int, actions: pa.ChunkedArray, names: Sequence[str]) -> None:
+        """Raise CorruptError for an action that lacks what each has: its file would be missed."""
+        for name in names:
+            if pc.struct_field(actions, name).null_count:
+                raise CorruptError(
+                    f"{self.root}/_delta_log: version {version} has an action without {name!r}"
+                    f"{WAY_OUT}"
+                )
 
     def _refuse_deletion_vectors(self, adds: pa.ChunkedArray) -> None:
         """Also for a file that a later version adds again: it has been read, so it is live."""
@@ -241,7 +248,7 @@ def _decoded_paths(adds: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def read_commit(storage: Storage, key: str) -> pa.Table:
     """The actions of a commit, one row each. Raises CorruptError."""
-    return _json(pa.BufferReader(storage.read(key)), _ACTIONS, key)
+    return read_lines(storage.read(key), _ACTIONS, key)
 
 
 def check_newest_commit(storage: Storage, root: str, version: int) -> None:
@@ -262,22 +269,9 @@ def _checkpoint(storage: Storage, key: str) -> Iterator[pa.Table]:
             columns = [*(f"add.{name}" for name in fields), "metaData", "protocol", "txn"]
             for batch in file.iter_batches(_CHECKPOINT_ROWS, columns=columns, use_threads=False):
                 yield pa.table(batch)
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise CorruptError(f"{key}: {str(error).splitlines()[0]}") from error
-
-
-def _json(source: pa.BufferReader, schema: pa.Schema, key: str) -> pa.Table:
-    try:
-        return pyarrow.json.read_json(
-            source,
-            read_options=pyarrow.json.ReadOptions(block_size=_BLOCK_BYTES),
-            parse_options=pyarrow.json.ParseOptions(
-                explicit_schema=schema, unexpected_field_behavior="ignore"
-            ),
-        )
-    except pa.ArrowException as error:
-        way_out = WAY_OUT if COMMIT.search(key) else ""
-        raise CorruptError(f"{key}: {str(error).splitlines()[0]}{way_out}") from error
+    except (pa.ArrowException, KeyError, TypeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise CorruptError(f"{key}: the checkpoint cannot be read: {reason}{WAY_OUT}") from error
 
 
 def present(actions: pa.Table, name: str) -> pa.ChunkedArray:
@@ -294,12 +288,7 @@ def _files(adds: pa.ChunkedArray, version: int) -> pa.Table:
         stores = pc.map_lookup(partition, pa.scalar("store_id"), "first")
     else:
         stores = pc.struct_field(partition, "store_id")
-    statistics_json = pc.fill_null(pc.struct_field(adds, "stats"), "{}").combine_chunks()
-    lines = pa.LargeListArray.from_arrays(
-        pa.array([0, len(statistics_json)]), statistics_json.cast(pa.large_string())
-    )
-    text = pc.binary_join(lines, pa.scalar("\n", pa.large_string()))[0].as_buffer()
-    statistics = _json(pa.BufferReader(text), _STATISTICS, f"statistics of version {version}")
+    statistics = statistics_of(pc.struct_field(adds, "stats"))
     smallest, largest = statistics["minValues"], statistics["maxValues"]
     return pa.table(
         [

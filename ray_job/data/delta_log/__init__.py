@@ -1,0 +1,1 @@
+"""The log of a Delta table: its replay as Arrow arrays, its features, and what is damaged in it."""
