@@ -33,11 +33,14 @@ demo: $(READY)  ## the whole way on generated stores, in data/, with a forecast 
 serve: $(READY)  ## the API on http://127.0.0.1:8080 over the demo's bucket
 	STORECAST_API_BUCKET=$${STORECAST_BUCKET:-data} $(BIN)/python -m api
 
-test: $(READY)  ## the tests
-	$(BIN)/pytest
+# Many tests wait for other processes, and each process of pytest has a Ray and a storage of its own.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test: $(READY)  ## the tests, on up to four processors; TESTS=… chooses some
+	$(BIN)/pytest $(PARALLEL) $(TESTS)
 
 coverage: $(READY)  ## the tests, with the branches that none of them takes
-	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+	$(BIN)/pytest $(PARALLEL) --cov --cov-report=term-missing:skip-covered
 
 check: $(READY)  ## format, lint, types, import directions; changes nothing
 	$(BIN)/ruff format --check
