@@ -16,6 +16,9 @@ from tests.support.drafts import Publisher
 from tests.support.gcloud import GcloudParser
 from tests.support.shop import Shop, filled, objects
 
+os.environ.setdefault("RAY_worker_niceness", "0")
+"""By default Ray's workers get what all others leave, and beside other tests that is little."""
+
 BUCKET = "chain"
 REAL_BUCKET = "STORECAST_TEST_BUCKET"
 """An environment variable with the name of a real bucket. Each test writes under its own prefix."""
