@@ -58,7 +58,7 @@ bench: $(READY)  ## what a run takes, against the limit and against what people 
 	  "$$uv" sync --locked --all-extras --group bench --inexact --compile-bytecode --quiet
 	$(BIN)/python -m tests.benchmarks $(BENCH)
 
-kills: $(READY)  ## every command killed at every change, and given again; minutes
+kills: $(READY)  ## every command killed at every change, and given again; an hour
 	$(BIN)/python -m tests.processes.kills
 
 soak: $(READY)  ## a minute of racing writers and readers on one bucket
