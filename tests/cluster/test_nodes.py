@@ -10,6 +10,7 @@ from tests.cluster.control_plane import kubectl
 from tests.cluster.nightly_job import RAYJOB
 from tests.cluster.places import NAMESPACE
 from tests.cluster.processes import succeeds, wait_until
+from tests.fake_gcs import Fault
 from tests.k8s.support.nights import YESTERDAY
 
 
@@ -33,8 +34,14 @@ def places(selector):
 
 
 @pytest.fixture
-def night_on_the_second_node(second_node):
-    """A night whose submitter, head, worker and driver are all on the second node."""
+def night_on_the_second_node(second_node, storage_server):
+    """A night whose submitter, head, worker and driver are all on the second node.
+
+    Its driver waits for the acknowledgement of a part. Later requests are answered.
+    """
+    hang = storage_server.faults.add(
+        Fault("stall", op="insert", key="results/parts/*", seconds=3000, times=None)
+    )
     objects.call("rollout", "restart", "deployment/storecast-api", f"--namespace={NAMESPACE}")
     objects.wait_for_rollout()
     spread = places("app.kubernetes.io/component=api")
@@ -44,6 +51,8 @@ def night_on_the_second_node(second_node):
     nightly_job.wait_for_phase("driver")
     assert places("app.kubernetes.io/component in (submitter,ray)") == {nodes.SECOND.name}
     objects.call("uncordon", nodes.FIRST.name)
+    wait_until(nightly_job.PATIENCE, "a part that hangs", lambda: hang.fired)
+    storage_server.faults.clear()
     return night
 
 
