@@ -20,6 +20,10 @@ class NotReadyError(Exception):
     """Something did not come up in time."""
 
 
+AGAIN = ("sh", "-c", 'while :; do "$@"; sleep 1; done', "again")
+"""Before a command: it is started again whenever it ends, as systemd does."""
+
+
 def start(name: str, command: Sequence[object], **environment: str) -> None:
     """Start a process that outlives this one. Its output is appended to `log/<name>`."""
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -38,12 +42,12 @@ def start(name: str, command: Sequence[object], **environment: str) -> None:
 
 
 def stop(name: str, how: signal.Signals = signal.SIGKILL) -> None:
-    """End a process and wait until it is gone. Does nothing if it does not run."""
+    """End a process with its group, and wait until it is gone. Does nothing if it does not run."""
     if not _pid_file(name).exists():
         return
     process = int(_pid_file(name).read_text())
     try:
-        os.kill(process, how)
+        os.killpg(process, how)
     except ProcessLookupError:
         return
     wait_until(30, f"the end of {name}", lambda: not _runs(process))
