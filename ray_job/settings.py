@@ -152,6 +152,12 @@ class Run(_Section):
     attempts_per_as_of: PositiveInt = 3
     storage_wait_seconds: PositiveInt = 300
     """So long a run waits in all for a storage that fails or stalls; half of it in its workers."""
+
+    @property
+    def driver_wait_seconds(self) -> float:
+        """The half of the driver, from the command's first request to its last. See 0105."""
+        return self.storage_wait_seconds / 2
+
     fallback_after_days: PositiveInt = 14
     """Sales that end more than this many days before the as-of are too old for the model."""
     minimum_history_days: PositiveInt = 28

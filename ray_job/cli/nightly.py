@@ -63,21 +63,23 @@ def ingest(
     All files go into one commit, and each file is ingested once. If one file is bad, nothing is
     ingested.
     """
+    from ray_job.bucket.storage.patience import PATIENCE
     from ray_job.cli import output
     from ray_job.ingest import ingest as ingest_files
     from ray_job.nightly.job_events import ingest_fields
 
     command = open_command(bucket, settings, as_json=as_json)
-    report = ingest_files(
-        command.storage(create=bool(files)),
-        command.settings,
-        files or (),
-        kind=kind,
-        replace=replace,
-        from_batch_data=from_batch_data,
-        now=command.now,
-        progress=command.progress,
-    )
+    with PATIENCE.limited(command.settings.run.storage_wait_seconds):
+        report = ingest_files(
+            command.storage(create=bool(files)),
+            command.settings,
+            files or (),
+            kind=kind,
+            replace=replace,
+            from_batch_data=from_batch_data,
+            now=command.now,
+            progress=command.progress,
+        )
     command.print_json(ingest_fields(report))
     if not as_json:
         output.print_ingest(report)
@@ -160,12 +162,12 @@ def run(
     A file that --ingest cannot ingest is left out and named, until somebody repairs or removes it.
     A release that is published without it gives exit code 4.
     """
+    from ray_job.bucket.storage.patience import PATIENCE
     from ray_job.cli import output
     from ray_job.nightly.job import run_job
     from ray_job.nightly.request import RunRequest
 
     command = open_command(bucket, settings, as_json=as_json)
-    storage = command.storage()
     request = RunRequest(
         as_of="current" if as_of == "current" else parse_date(as_of),
         stores=parse_stores(stores),
@@ -173,16 +175,17 @@ def run(
         force=force,
         submission=os.environ.get(SUBMISSION),
     )
-    receipt = run_job(
-        storage,
-        command.settings,
-        request,
-        ingest_first=ingest_first,
-        now=command.now,
-        clock=time.monotonic,
-        progress=command.progress,
-        on_ingested=output.print_ingest_problems,
-    )
+    with PATIENCE.limited(command.settings.run.driver_wait_seconds):
+        receipt = run_job(
+            command.storage(),
+            command.settings,
+            request,
+            ingest_first=ingest_first,
+            now=command.now,
+            clock=time.monotonic,
+            progress=command.progress,
+            on_ingested=output.print_ingest_problems,
+        )
     command.print_json(output.run_document(receipt))
     if not as_json:
         output.print_run(receipt)

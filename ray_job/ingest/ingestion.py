@@ -67,6 +67,34 @@ def ingest(
         raise InputError("--from-batch-data brings in sales: it has neither --kind nor --replace")
     if not files and (kind is not None or replace):
         raise InputError("--kind and --replace describe FILEs: name at least one FILE")
+    with PATIENCE.limited(settings.run.storage_wait_seconds):
+        return _ingest(
+            storage,
+            settings,
+            files,
+            kind or SALES,
+            replace,
+            now,
+            progress,
+            compact,
+            leave_out_bad,
+            from_batch_data=from_batch_data,
+        )
+
+
+def _ingest(
+    storage: Storage,
+    settings: Settings,
+    files: Sequence[Path],
+    kind: str,
+    replace: bool,
+    now: datetime,
+    progress: Progress,
+    compact: CompactScope | None,
+    leave_out_bad: bool,
+    *,
+    from_batch_data: bool,
+) -> IngestReport:
     bad: dict[str, str] = {}
     while True:
         try:
@@ -74,7 +102,7 @@ def ingest(
                 storage,
                 settings,
                 files,
-                kind or SALES,
+                kind,
                 replace,
                 now,
                 progress,
@@ -117,10 +145,7 @@ def _commit_new_files(
     """Try until no other ingest was faster."""
     for _ in range(_ATTEMPTS):
         try:
-            with (
-                PATIENCE.limited(settings.run.storage_wait_seconds),
-                open_workspace(settings) as workspace,
-            ):
+            with open_workspace(settings) as workspace:
                 attempt = IngestAttempt(
                     storage, settings, workspace, now, progress, left_out, from_batch_data
                 )

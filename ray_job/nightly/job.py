@@ -45,6 +45,20 @@ def run_job(
     anywhere. With `ingest_first` histories without packs get some at the end, when everything is
     published, so that a night is fast again after packs were lost; if that fails, an event says so.
     """
+    with PATIENCE.limited(settings.run.driver_wait_seconds):
+        return _run_job(storage, settings, request, ingest_first, now, clock, progress, on_ingested)
+
+
+def _run_job(
+    storage: Storage,
+    settings: Settings,
+    request: RunRequest,
+    ingest_first: bool,
+    now: datetime,
+    clock: Callable[[], float],
+    progress: Progress,
+    on_ingested: Callable[[IngestReport], None] | None,
+) -> Receipt:
     if ingest_first:
         report = _ingest_new_files(storage, settings, request, now, progress)
         emit_ingest_finished(report)
@@ -69,7 +83,7 @@ def run_job(
         )
     emit_run_finished(receipt)
     if ingest_first:
-        emit_packing_finished(_pack_histories(storage, settings, progress))
+        emit_packing_finished(_pack_histories(storage, progress))
     return receipt
 
 
@@ -83,11 +97,10 @@ def _is_due(storage: Storage, settings: Settings, request: RunRequest, now: date
     return is_due(request, requested, current, now.astimezone(settings.zone).date())
 
 
-def _pack_histories(storage: Storage, settings: Settings, progress: Progress) -> PackingReport:
+def _pack_histories(storage: Storage, progress: Progress) -> PackingReport:
     from ray_job.ingest import pack_histories  # noqa: PLC0415 - loads DuckDB: slow
 
-    with PATIENCE.limited(settings.run.storage_wait_seconds):
-        return pack_histories(storage, progress=progress)
+    return pack_histories(storage, progress=progress)
 
 
 def _ingest_new_files(

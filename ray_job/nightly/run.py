@@ -86,7 +86,7 @@ def run(
     began = clock()
     try:
         # The workers may wait for the other half; see `forecasting.chunk`.
-        with PATIENCE.limited(settings.run.storage_wait_seconds / 2):
+        with PATIENCE.limited(settings.run.driver_wait_seconds):
             return _run(
                 storage,
                 settings,

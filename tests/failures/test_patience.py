@@ -4,7 +4,9 @@ import threading
 import time
 
 import pytest
+from typer.testing import CliRunner
 
+from ray_job.__main__ import app
 from ray_job.bucket import keys
 from ray_job.bucket.errors import NotFoundError, StorageError, StorecastError
 from ray_job.bucket.storage.patience import CALL_SECONDS, Patience
@@ -25,6 +27,10 @@ KINDS = {
     "the log, read": ("batch_data/_delta_log/*", "get"),
     "the log, listed": ("*", "list"),
 }
+
+
+def is_of_delta_rs(request):
+    return request.api == "xml"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -56,6 +62,64 @@ def test_an_exhausted_limit_asks_no_more():
             raise AssertionError("it was asked")
     with patience.call("k"):
         pass  # what comes after the run has no limit
+
+
+def test_a_limit_within_a_limit_is_that_of_the_whole():
+    """An ingest, a run and packing are one command: each had the whole setting for itself."""
+    patience = Patience()
+    with patience.limited(3.0):
+        with patience.limited(100.0):
+            assert patience.total == 3.0
+        patience.pass_on("run")
+        patience.limit("run", 100.0)
+        assert patience.total == 3.0
+    assert patience.total is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault("status", status=503, times=None), "gs://chain: the storage did not answer in time"),
+        (Fault("stall", op="bucket", seconds=600, times=None), "timed out"),
+        (Fault("stall", key=keys.POINTER, seconds=600, times=None), keys.POINTER),
+        (
+            Fault("status", op="list", when=is_of_delta_rs, status=503, times=None),
+            "batch_data: the storage answers 503 Service Unavailable, also when it is asked again",
+        ),
+        (
+            Fault("stall", key="batch_data/_delta_log/*", op="get", seconds=600, times=None),
+            "batch_data: the storage does not answer: error sending request: operation timed out",
+        ),
+        (
+            Fault("truncate", key=keys.CURRENT_MODEL, op="get", times=None),
+            f"{keys.CURRENT_MODEL}: the storage",
+        ),
+    ],
+)
+def test_a_whole_command_waits_no_longer_than_its_setting(gcs_shop, gcs, fault, said):
+    """From the opening of the bucket on, with the ingest, and with the requests of delta-rs."""
+    gcs.faults.add(fault)
+    settings = {
+        "STORECAST_BUCKET": gcs_shop.storage.url,
+        "STORECAST_LOOKBACK_DAYS": "84",
+        "STORECAST_RUN__STORAGE_WAIT_SECONDS": str(WAIT),
+    }
+    began, spent = time.monotonic(), time.process_time()
+    result = CliRunner().invoke(app, ["run", "--ingest", "--as-of", str(LAST)], env=settings)
+    waited = time.monotonic() - began
+    assert isinstance(result.exception, StorageError)
+    assert said in str(result.exception)
+    assert "http://" not in str(result.exception)
+    assert waited < WAIT + CALL_SECONDS / 4 + 10 * (time.process_time() - spent)
+
+
+@pytest.mark.parametrize("at", [0, None])
+def test_an_answer_that_ends_early_is_asked_for_again(gcs_shop, gcs, at):
+    for key in (keys.CURRENT_MODEL, gcs_shop.partition_files("s002")[0]):
+        expected = gcs_shop.storage.read(key)
+        fault = gcs.faults.add(Fault("truncate", key=key, op="get", at=at))
+        assert gcs_shop.storage.read(key) == expected
+        assert fault.fired == 1
 
 
 def test_calls_that_wait_at_the_same_time_count_once_and_answers_do_not_count():

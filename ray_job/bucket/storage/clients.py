@@ -18,7 +18,8 @@ from ray_job.bucket.storage.connections import ReportingConnections
 from ray_job.bucket.storage.patience import CALL_SECONDS
 
 _CONNECTIONS = 32
-_DELTA_BOUNDS = {"timeout": "20s", "connect_timeout": "5s", "retry_timeout": "40s"}
+_DELTA_SECONDS = {"timeout": 20.0, "connect_timeout": 5.0, "retry_timeout": CALL_SECONDS}
+"""So long delta-rs waits at most: for a request, to connect, and with all repetitions."""
 
 
 def _emulator() -> str | None:
@@ -55,10 +56,15 @@ def arrow_file_system() -> FileSystem:
     )
 
 
-def delta_options() -> dict[str, str]:
+def delta_options(seconds: float) -> dict[str, str]:
+    """The options of delta-rs, of which a request waits for at most so many seconds."""
+    bounds = {
+        name: f"{max(1000, int(1000 * min(most, seconds)))}ms"
+        for name, most in _DELTA_SECONDS.items()
+    }
     emulator = _emulator()
     if emulator is None:
-        return dict(_DELTA_BOUNDS)
+        return bounds
     key = {
         "gcs_base_url": emulator.rstrip("/"),
         "disable_oauth": True,
@@ -69,5 +75,5 @@ def delta_options() -> dict[str, str]:
     return {
         "google_service_account_key": json.dumps(key),
         "allow_http": "true",
-        **_DELTA_BOUNDS,
+        **bounds,
     }

@@ -8,9 +8,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from http.client import IncompleteRead
 from typing import Any
 from urllib.parse import urlsplit
 
+from google.api_core.exceptions import GoogleAPICallError
+from google.cloud.storage.exceptions import InvalidResponse
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.exceptions import ConnectionError as UnreachableError
@@ -56,5 +59,11 @@ def innermost_reason(error: BaseException) -> str:
     """The innermost reason: the operating system's sentence, where there is one."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
+    if isinstance(error, IncompleteRead):
+        return "its answer ended early"
+    if isinstance(error, InvalidResponse):  # its text is a tuple of Python's
+        return f"it answers {error.response.status_code}"
+    if isinstance(error, GoogleAPICallError) and error.code is not None:  # its text has the address
+        return f"it answers {int(error.code)}"
     strerror = getattr(error, "strerror", None)
     return strerror or str(error).strip().partition("\n")[0] or type(error).__name__

@@ -23,7 +23,7 @@ from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 from pyarrow import ArrowException
 from pyarrow.fs import FileSystem, SubTreeFileSystem
-from requests.exceptions import RequestException
+from requests.exceptions import ChunkedEncodingError, RequestException
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import (
@@ -48,8 +48,9 @@ from ray_job.bucket.storage.stalls import StalledError, StallWatch
 _RETRY = DEFAULT_RETRY.with_timeout(CALL_SECONDS)
 _LONG = 3600.0
 """Seconds that a large file may take."""
-_TIMEOUT = (5.0, 10.0)
-"""Seconds to connect, and between two pieces of an answer. Then a new connection is tried."""
+_CONNECT_SECONDS, _SILENCE_SECONDS = 5.0, 10.0
+"""To connect, and between two pieces of an answer. Then a new connection is tried."""
+_LEAST_SECONDS = 1.0
 _MANY = "batch_data/store_id="
 """The objects of which a run reads so many that Arrow's streams save a third of its time."""
 _STALL_SECONDS = 5.0
@@ -87,16 +88,18 @@ def _translated(key: str) -> Iterator[None]:
     except _DAMAGED_ANSWER as error:
         reason = reason_of(error)
         raise StorageError(f"{key}: the storage's answer is damaged: {reason}") from error
+    except ChunkedEncodingError as error:
+        raise StorageError(f"{key}: the storage's answer ended early") from error
     except (GoogleAPIError, GoogleAuthError, RequestException, OSError, ArrowException) as error:
         raise storage_error(key, error) from error
 
 
 def _read_repeatedly(read: Callable[[], bytes]) -> bytes:
-    """Repeat a read whose bytes did not match their checksum; the clients do not repeat it."""
+    """Repeat a read whose bytes ended early or were others; the clients do not always repeat it."""
     for _ in range(_READ_ATTEMPTS - 1):
         try:
             return read()
-        except DataCorruption:
+        except (DataCorruption, ChunkedEncodingError):
             continue
         except OSError as error:
             if _ARROW_CHECKSUM_ERROR not in str(error):
@@ -118,7 +121,9 @@ def _patiently() -> dict[str, Any]:
     longest = _RETRY.timeout
     seconds = PATIENCE.call_seconds()
     retry = _RETRY.with_timeout(seconds if longest is None else min(longest, seconds))
-    return {"retry": retry, "timeout": _TIMEOUT}
+    most = max(seconds, _LEAST_SECONDS)
+    timeout = (min(_CONNECT_SECONDS, most), min(_SILENCE_SECONDS, most))
+    return {"retry": retry, "timeout": timeout}
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +292,7 @@ class GcsStorage:
             _read_repeatedly(fetch)
 
     def delta(self, root: str) -> tuple[str, dict[str, str]]:
-        return f"gs://{self.name}/{self.prefix}{root}", delta_options()
+        return f"gs://{self.name}/{self.prefix}{root}", delta_options(PATIENCE.call_seconds())
 
     def _blob(self, key: str) -> Any:
         return self.bucket.blob(self.prefix + key)

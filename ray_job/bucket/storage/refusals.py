@@ -21,9 +21,21 @@ _CAUSE = re.compile(r"\s*\n\s*(?:\x1b\[\d+m)*↳(?:\x1b\[\d+m)*\s*")
 """delta-rs writes each cause of an error on a line of its own, after a coloured arrow."""
 
 
+_REQUEST = re.compile(r"Generic GCS error: (?:.* - )?(?:.*HTTP error: )?(.+)", re.DOTALL)
+"""delta-rs names the address, the time and the repetitions of a request before what went wrong."""
+_STATUS = re.compile(r"status code: (\d{3} [A-Za-z ]+)")
+
+
 def sentence_of(error: BaseException) -> str:
     """An error of delta-rs with its causes, on one line."""
     message = _CAUSE.sub(": ", str(error).strip())
+    if request := _REQUEST.search(message):
+        status = _STATUS.search(message)
+        message = (
+            f"the storage answers {status[1].strip()}, also when it is asked again"
+            if status
+            else f"the storage does not answer: {request[1]}"
+        )
     return message.splitlines()[0] if message else type(error).__name__
 
 
