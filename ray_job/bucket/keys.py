@@ -22,7 +22,8 @@ RELEASES = "results/releases/"
 ACCURACY = "results/accuracy/"
 WIDTHS = "results/widths/"
 POINTER = "results/current.json"
-CURRENT_MODEL = "models/current.json"
+MODELS = "models/"
+CURRENT_MODEL = f"{MODELS}current.json"
 GRANTS = "access/grants.json"
 
 STORE_ID_PATTERN = "[A-Za-z0-9_-]{1,64}"
@@ -75,6 +76,14 @@ def is_own_object(key: str) -> bool:
     return _OWN_OBJECT.fullmatch(key) is not None
 
 
+_TRAINED = re.compile(r"\d{8}-\d{8}T\d{6}(-\d+)?")
+
+
+def is_trained(version: str) -> bool:
+    """Whether a model's version is a name that `storecast train` gives."""
+    return _TRAINED.fullmatch(version) is not None
+
+
 def raw(kind: str, name: str, *, replace: bool = False) -> str:
     """The key of a raw file. `kind` is `sales`, `weather`, `holidays` or `stores`."""
     folder = "" if kind == "sales" else f"{kind}/"
@@ -109,11 +118,11 @@ def pack(name: str) -> str:
 
 
 def model_artifact(version: str) -> str:
-    return f"models/{version}/model.joblib"
+    return f"{MODELS}{version}/model.joblib"
 
 
 def model_description(version: str) -> str:
-    return f"models/{version}/model.json"
+    return f"{MODELS}{version}/model.json"
 
 
 def part(as_of: date, digest: str, attempt: int) -> str:

@@ -7,12 +7,16 @@ from datetime import date, datetime
 from typing import Any
 
 from ray_job import provenance
+from ray_job.bucket.errors import ConflictError
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.storage import Storage
 from ray_job.data.histories import open_histories, resolve_as_of
 from ray_job.model import model, registry, training, training_data
 from ray_job.progress import Progress
 from ray_job.settings import Settings
+
+_SAME_SECOND = 16
+"""So many trainings that begin in one second get versions of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +75,30 @@ def train_model(
     fitted = training.fit(
         data.panel, last_day, context, settings, categories=data.categories, progress=progress
     )
-    version = f"{last_day:%Y%m%d}-{now:%Y%m%dT%H%M%S}"
-    description = model.describe(
-        version=version,
-        created_at=now,
-        as_of=last_day,
-        inputs=fitted.inputs,
-        features=fitted.features,
-        trained_on=fitted.trained_on,
-        target="blend",
-        intervals=fitted.intervals,
-        blend=fitted.blend,
-        item_levels=fitted.item_levels,
-        metrics=fitted.metrics,
-        settings_digest=provenance.settings_digest(settings),
-    )
-    artifact, description = model.dump(fitted.regressor, description)
-    registry.register(storage, version, artifact, description.to_bytes())
+    usual = f"{last_day:%Y%m%d}-{now:%Y%m%dT%H%M%S}"
+    for version in (usual, *(f"{usual}-{number}" for number in range(2, _SAME_SECOND + 1))):
+        description = model.describe(
+            version=version,
+            created_at=now,
+            as_of=last_day,
+            inputs=fitted.inputs,
+            features=fitted.features,
+            trained_on=fitted.trained_on,
+            target="blend",
+            intervals=fitted.intervals,
+            blend=fitted.blend,
+            item_levels=fitted.item_levels,
+            metrics=fitted.metrics,
+            settings_digest=provenance.settings_digest(settings),
+        )
+        artifact, description = model.dump(fitted.regressor, description)
+        try:
+            registry.register(storage, version, artifact, description.to_bytes())
+            break
+        except ConflictError:
+            # Another training began in the same second. Ours took too long to be thrown away.
+            if version.endswith(f"-{_SAME_SECOND}"):
+                raise
     is_first = registry.current(storage) is None
     if is_first:
         registry.promote(storage, version, now)

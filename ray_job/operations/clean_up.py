@@ -1,11 +1,13 @@
-"""Clean-up: deletes orphans under results/ and packs/, and vacuums the tables.
+"""Clean-up: deletes orphans under results/, models/ and packs/, and vacuums the tables.
 
 An object is reachable if the pointer names it, or if a release that the pointer names refers to it.
 Every other object of a run under results/ that is older than seven days is an orphan: a part of a
 run that was never published, a release that lost its race, the receipt of a run that the pointer
-has forgotten. A pack is an orphan if the index of packs does not name it. What this program has not
-written is left alone, wherever it lies. Runs adopt unreachable parts only while these are younger
-than six days, so that clean-up deletes nothing that a run is about to use.
+has forgotten. The artifact of a training that was killed before it wrote the description is one,
+too, if it was never promoted: no command can load it. A pack is an orphan if the index of packs
+does not name it. What this program has not written is left alone, wherever it lies. Runs adopt
+unreachable parts only while these are younger than six days, so that clean-up deletes nothing that
+a run is about to use.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from ray_job.bucket.storage import ObjectInfo, Storage
 from ray_job.data.packs.index import read_index
 from ray_job.data.requests import WORKING_FOLDER
 from ray_job.data.table_files import ForeignFiles, vacuum
+from ray_job.model import registry
 
 FLOOR = timedelta(days=7)
 _FOLDERS = (
@@ -79,6 +82,7 @@ def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> 
     current, _ = pointer.read(storage)
     refuse_lost_pointer(storage, current)
     kept = reachable(storage, current) | _named_packs(storage)
+    old += [info for info in _half_models(storage) if now - info.created > older_than]
     deleted = [info for info in old if info.key not in kept and _delete(storage, info)]
     vacuums = [vacuum(storage, root, now, older_than) for root in _TABLES]
     foreign += [info for table in vacuums for info in table.foreign]
@@ -140,6 +144,24 @@ def _is_alive(process: int) -> bool:
 
 def _parts(column: object) -> Iterator[str]:
     yield from pc.unique(pc.struct_field(pc.list_flatten(column), "part")).to_pylist()
+
+
+def _half_models(storage: Storage) -> Iterator[ObjectInfo]:
+    """Artifacts under names of our trainings that are alone, and that no promotion names.
+
+    None where the history of promotions is missing or damaged: then nobody knows.
+    """
+    try:
+        promoted = {promotion.version for promotion in registry.history(storage)}
+    except CorruptError:
+        promoted = set()
+    objects = {info.key: info for info in storage.list(keys.MODELS)} if promoted else {}
+    for key, info in objects.items():
+        version = key.removeprefix(keys.MODELS).partition("/")[0]
+        beside = sum(other.startswith(f"{keys.MODELS}{version}/") for other in objects)
+        is_artifact = keys.is_trained(version) and key == keys.model_artifact(version)
+        if is_artifact and beside == 1 and version not in promoted:
+            yield info
 
 
 def _named_packs(storage: Storage) -> set[str]:

@@ -16,8 +16,11 @@ from ray_job.bucket import keys, receipts
 from ray_job.bucket.errors import CorruptError, InputError, UnusableModelError
 from ray_job.model import registry
 from ray_job.model.model import ModelDescription
+from ray_job.model.train import train_model
+from ray_job.progress import SilentProgress
+from tests.processes.kill_commands import FEW_FILES
 from tests.support.faults import Trap
-from tests.support.shop import DAY, LAST, generations, midnight
+from tests.support.shop import DAY, LAST, generations, midnight, sales_row
 
 
 def described(shop, **changes):
@@ -187,3 +190,17 @@ def test_promote_with_force_loads_the_model_first(shop, monkeypatch):
     assert isinstance(refused.exception, UnusableModelError)
     assert "model other cannot be loaded" in str(refused.exception)
     assert generations(shop.storage) == before
+
+
+def test_a_training_whose_version_is_taken_gets_one_of_its_own(shop):
+    """Two that begin in one second: the second one failed after all its work."""
+    early = [LAST - back * DAY for back in range(101, 141)]
+    shop.deliver([sales_row(f"s00{n}", day) for n in (2, 3) for day in early], name="early")
+    now = midnight(LAST)
+    usual = f"{LAST:%Y%m%d}-{now:%Y%m%dT%H%M%S}"
+    shop.storage.create(keys.model_artifact(usual), b"of the other one")
+    report = train_model(shop.storage, FEW_FILES, as_of=LAST, now=now, progress=SilentProgress())
+    assert report.version == f"{usual}-2"
+    loaded = registry.load(shop.storage, report.version)
+    assert ModelDescription.from_bytes(loaded.description, "m").version == report.version
+    assert shop.storage.read(keys.model_artifact(usual)) == b"of the other one"

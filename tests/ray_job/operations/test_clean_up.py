@@ -13,10 +13,11 @@ import pytest
 from ray_job.bucket import keys
 from ray_job.bucket.errors import CorruptError, InputError
 from ray_job.data.table_files import new_file_name
+from ray_job.model import registry
 from ray_job.operations.clean_up import CleanUp, clean_up
 from ray_job.operations.rollback import rollback
 from tests.support.drafts import DAY, FAILED, OK, A, run_name
-from tests.support.shop import LAST, STORES, generations, sales_row
+from tests.support.shop import LAST, STORES, generations, midnight, sales_row
 
 SOON = datetime.now(UTC) + timedelta(days=6.9)
 LATER = datetime.now(UTC) + timedelta(days=8)
@@ -141,6 +142,29 @@ def test_temporary_files_of_killed_commands_go_once_they_are_old(shop, tmp_path,
     assert clean_up(shop.storage, LATER).leftovers == len(left)
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in stay)
+
+
+def test_the_artifact_of_a_training_that_was_killed_goes_once_it_is_old(shop):
+    """No command can load it. What was promoted, or has another name or an object beside, stays."""
+    half, promoted, whole = (f"20260301-20260302T00000{second}" for second in (1, 2, 3))
+    artifact = shop.storage.read(keys.model_artifact("tiny"))
+    description = shop.storage.read(keys.model_description("tiny"))
+    for version in (promoted, whole):
+        registry.register(shop.storage, version, artifact, description)
+    registry.promote(shop.storage, promoted, midnight(LAST))
+    registry.promote(shop.storage, "tiny", midnight(LAST))
+    shop.delete(keys.model_description(promoted))
+    for version in (half, f"{half}-2", "of_my_own"):
+        shop.storage.create(keys.model_artifact(version), artifact)
+    stay = set(generations(shop.storage, keys.MODELS))
+    assert clean_up(shop.storage, SOON).objects == 0
+    current = shop.storage.read_versioned(keys.CURRENT_MODEL)
+    shop.delete(keys.CURRENT_MODEL)
+    assert clean_up(shop.storage, LATER).objects == 0  # what was promoted is not known
+    shop.storage.create(keys.CURRENT_MODEL, current.data)
+    assert clean_up(shop.storage, LATER).objects == 2
+    stay -= {keys.model_artifact(half), keys.model_artifact(f"{half}-2")}
+    assert set(generations(shop.storage, keys.MODELS)) == stay
 
 
 def test_histories_are_vacuumed(shop):
