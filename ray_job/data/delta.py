@@ -25,7 +25,7 @@ from ray_job.bucket import keys
 from ray_job.bucket.errors import ConflictError, CorruptError, StorageError
 from ray_job.bucket.storage import Storage
 from ray_job.bucket.storage.patience import PATIENCE
-from ray_job.bucket.storage.refusals import sentence_of, storage_error
+from ray_job.bucket.storage.refusals import ended_early, sentence_of, storage_error
 from ray_job.data.delta_log import log_replay
 from ray_job.data.delta_log.damage import has_commits, raise_damage
 from ray_job.data.delta_log.log_replay import FILES_SCHEMA, TableSnapshot, UnsupportedLogError
@@ -37,8 +37,7 @@ _REWRITE = "rewrite"
 _USUAL_SECONDS = 30.0
 """A large table takes so long to open or to commit to."""
 _CHECKPOINT_INTERVAL = "10"
-"""Commits between checkpoints, since which opening reads all commits: that of a night's 100,000
-files is 47 MB of JSON, and a seventh of that in a checkpoint."""
+"""Commits. Opening reads all since a checkpoint; 100,000 files are 47 MB, or 7 in a checkpoint."""
 SALES_SCHEMA = pa.schema(
     [
         (STORE, pa.string()),
@@ -87,7 +86,7 @@ def open_table(storage: Storage, root: str) -> DeltaTable | None:
     Raises CorruptError where there is a log of which delta-rs sees no table.
     """
     address, options = storage.delta(root)
-    for _ in range(2):  # another process may be making it
+    for attempt in range(2):  # another process may be making it
         try:
             with _translated_errors(root), suppress(TableNotFoundError):
                 table = DeltaTable(address, storage_options=options)
@@ -95,7 +94,8 @@ def open_table(storage: Storage, root: str) -> DeltaTable | None:
                 return table
         except StorageError as error:
             raise_damage(storage, root, error)
-            raise
+            if attempt or not ended_early(error):
+                raise
         # Delta-rs says the same of a log that it cannot list. A new table would be made on top.
         if not has_commits(storage, root):
             return None

@@ -11,6 +11,7 @@ from ray_job.bucket import keys
 from ray_job.bucket.errors import NotFoundError, StorageError, StorecastError
 from ray_job.bucket.storage.patience import CALL_SECONDS, Patience
 from ray_job.bucket.storage.stalls import StalledError, StallWatch
+from ray_job.data import delta
 from ray_job.settings import Plan, Run
 from tests.fake_gcs import Fault
 from tests.support.shop import LAST
@@ -120,6 +121,14 @@ def test_an_answer_that_ends_early_is_asked_for_again(gcs_shop, gcs, at):
         fault = gcs.faults.add(Fault("truncate", key=key, op="get", at=at))
         assert gcs_shop.storage.read(key) == expected
         assert fault.fired == 1
+
+
+@pytest.mark.parametrize("op", ["list", "get"])
+def test_an_answer_to_delta_rs_that_ends_early_is_asked_for_again(gcs_shop, gcs, op):
+    expected = delta.open_table(gcs_shop.storage, keys.BATCH_DATA).version()
+    fault = gcs.faults.add(Fault("truncate", op=op, when=is_of_delta_rs))
+    assert delta.open_table(gcs_shop.storage, keys.BATCH_DATA).version() == expected
+    assert fault.fired == 1
 
 
 def test_calls_that_wait_at_the_same_time_count_once_and_answers_do_not_count():

@@ -39,6 +39,11 @@ def sentence_of(error: BaseException) -> str:
     return message.splitlines()[0] if message else type(error).__name__
 
 
+def ended_early(error: BaseException) -> bool:
+    """Whether an answer to delta-rs ended early: the one failure that it does not try again."""
+    return "response body error" in str(error)
+
+
 def is_refusal(error: BaseException) -> bool:
     """Whether an error of any client says that access is refused."""
     return _REFUSED.search(str(error)) is not None
