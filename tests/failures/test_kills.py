@@ -14,7 +14,7 @@ from tests.support.processes import environment_without_ray, python_command
 def test_a_sample_of_all_commands_killed_at_their_changes():
     """Given again: the same reached state, exit code 0, and no temporary file after a clean-up."""
     process = subprocess.run(
-        python_command("tests.processes.kills", "--at-most", 2),
+        python_command("tests.processes.kills", "--at-most", 1),
         env=environment_without_ray(),
         capture_output=True,
         text=True,
