@@ -105,16 +105,9 @@ def forecast_histories(task: Task, spec: RunSpec, histories: ChunkHistories) -> 
             rows=task.chunk.rows,
             bytes=task.chunk.bytes,
             ended_at=time.time(),
-            packed_stores=_packed_stores(task.chunk, histories),
+            packed_stores=0 if histories.packed is None else len(histories.packed.stores),
         ),
     )
-
-
-def _packed_stores(chunk: Chunk, histories: ChunkHistories) -> int:
-    """Of the ranges of a cut store only the first one counts it."""
-    is_further_range = chunk.items is not None and chunk.items.first is not None
-    packed = histories.packed
-    return 0 if packed is None or is_further_range else len(packed.stores)
 
 
 def _forecast_or_halve(

@@ -20,6 +20,7 @@ from ray_job.forecasting.task import ChunkResult
 from ray_job.nightly.drift import drift
 from ray_job.nightly.prepare import RunPlan, is_hindsight, new_run_id
 from ray_job.nightly.request import RunRequest
+from ray_job.plan import Chunk
 from ray_job.publishing import merge
 from ray_job.publishing.decide import Publication
 from ray_job.settings import Prices, Settings
@@ -87,7 +88,7 @@ def make_receipt(
         bytes_read=sum(result.cost.bytes for result in results),
         cpu_seconds=round(sum(result.cost.cpu_seconds for result in results), 3),
         peak_memory_bytes=max((result.cost.peak_memory_bytes for result in results), default=0),
-        packed_stores=sum(result.cost.packed_stores for result in results),
+        packed_stores=_packed_stores(chunks, results),
         chunk_times=chunk_times(results),
         cost=estimate_cost(results, seconds, spec.settings.prices),
         drift=drift(
@@ -109,6 +110,13 @@ def make_receipt(
         versions=provenance.versions(),
         revision=provenance.revision(),
     )
+
+
+def _packed_stores(chunks: Mapping[str, Chunk], results: Sequence[ChunkResult]) -> int:
+    """Each store once: those of whole chunks, and those of which any range of items was packed."""
+    used = [(chunks[result.digest], result.cost.packed_stores) for result in results]
+    cut = {store for chunk, packed in used if chunk.items and packed for store in chunk.store_ids}
+    return sum(packed for chunk, packed in used if chunk.items is None) + len(cut)
 
 
 def _warnings_of_packs(run_plan: RunPlan, results: Sequence[ChunkResult]) -> list[str]:

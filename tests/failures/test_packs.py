@@ -66,6 +66,16 @@ def test_packs_that_may_not_be_read_change_nothing_and_are_told_once(
     shop.check()
 
 
+def test_a_run_that_makes_a_single_part_counts_the_stores_that_it_read_from_packs(shop):
+    """Also where the part has some items of a store that is cut."""
+    receipt = shop.run()
+    assert receipt.packed_stores == len(STORES) < sum(chunk.stores for chunk in receipt.chunks)
+    for chunk in receipt.chunks:
+        shop.delete(chunk.part)
+        again = shop.run(force=True)
+        assert (again.packed_stores, again.warnings) == (chunk.stores, ())
+
+
 @pytest.mark.parametrize("change", [of_another_program, of_other_buckets, lambda _: b""])
 def test_an_index_of_another_program_or_bucket_changes_nothing(shop, change):
     shop.run()
