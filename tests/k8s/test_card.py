@@ -165,14 +165,6 @@ def test_make_s_targets_and_our_scripts_exist():
         assert (ROOT / name).exists()
 
 
-def test_tests_that_are_named_exist():
-    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
-    names = re.findall(r"`(test_\w+?)(?:_…)?`", DOCUMENTS["FAILURES.md"])
-    assert len(names) >= 8
-    for name in names:
-        assert f"def {name}" in tests, name
-
-
 def test_each_incident_begins_with_what_managers_see_and_how_long_it_can_wait():
     incidents = {title: text for title, text in sections(CARD).items() if title[:8] != "the-card"}
     assert len(incidents) == 9
