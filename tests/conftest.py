@@ -14,10 +14,11 @@ from ray_job.bucket.storage import Storage, open_bucket
 from tests.fake_gcs import FakeGcs
 from tests.support.drafts import Publisher
 from tests.support.gcloud import GcloudParser
+from tests.support.processes import RAY_IN_TESTS
 from tests.support.shop import Shop, filled, objects
 
-os.environ.setdefault("RAY_worker_niceness", "0")
-"""By default Ray's workers get what all others leave, and beside other tests that is little."""
+for _name, _value in RAY_IN_TESTS.items():
+    os.environ.setdefault(_name, _value)
 
 BUCKET = "chain"
 REAL_BUCKET = "STORECAST_TEST_BUCKET"

@@ -13,10 +13,14 @@ def python_command(module: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", module, *map(str, arguments)]
 
 
+RAY_IN_TESTS = {"RAY_worker_niceness": "0"}
+"""By default Ray's workers get what all others leave, and beside other tests that is little."""
+
+
 def environment_without_ray(**variables: str) -> dict[str, str]:
     """This process's variables without those of Ray, so that no cluster is joined, and more."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return kept | variables
+    return kept | RAY_IN_TESTS | variables
 
 
 def log_events(text: str, name: str | None = None) -> list[dict[str, Any]]:
