@@ -3,7 +3,6 @@
 import datetime as dt
 import importlib.util
 import re
-import tarfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +23,7 @@ from ray_job.ingest import CompactScope, compact
 from ray_job.operations.clean_up import clean_up
 from ray_job.plan import ItemRange
 from ray_job.settings import Ingest, Settings
+from tests.support.archives import extract
 from tests.support.shop import DAY, LAST, midnight, sales_row
 
 HERE = Path(__file__).parent
@@ -42,8 +42,7 @@ EXPECTED = {
 
 def spark_bucket(tmp_path, name):
     """A bucket whose histories are a table that Spark wrote."""
-    with tarfile.open(HERE / "spark-tables.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+    extract((HERE / "spark-tables.tar.gz").read_bytes(), tmp_path)
     (tmp_path / name).rename(tmp_path / keys.BATCH_DATA)
     return open_bucket(str(tmp_path))
 

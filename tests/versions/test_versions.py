@@ -1,11 +1,9 @@
 """What version 0.1 wrote is read by this version, and what this version writes is read by 0.1."""
 
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,6 +23,7 @@ from ray_job.operations.clean_up import clean_up
 from ray_job.operations.explain import explain
 from ray_job.operations.release_list import list_releases
 from ray_job.operations.rollback import rollback
+from tests.support.archives import extract
 from tests.support.shop import DAY, LAST, SETTINGS, STORES, Shop, midnight, sales_row
 
 HERE = Path(__file__).parent
@@ -37,8 +36,7 @@ COMMIT = "5b72904"
 def old_shop(tmp_path: Path) -> Shop:
     """A bucket as version 0.1 left it after the nights up to the day before LAST."""
     folder = tmp_path / "old-bucket"
-    with tarfile.open(HERE / "bucket-0.1.tar.gz") as archive:
-        archive.extractall(folder, filter="data")
+    extract((HERE / "bucket-0.1.tar.gz").read_bytes(), folder)
     return Shop(open_bucket(str(folder)))
 
 
@@ -53,8 +51,7 @@ def old_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     if archive.returncode:
         pytest.skip(f"commit {COMMIT} is not in the history here: {archive.stderr.decode()[:80]}")
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as sources:
-        sources.extractall(folder, filter="data")
+    extract(archive.stdout, folder)
     return folder
 
 
