@@ -113,7 +113,8 @@ def main(arguments: list[str]) -> int:
             if up(*(arguments[1:] or [DEFAULT_KUBERAY])):
                 inside("project")
         case ["test", *given]:
-            code = test(given or [str(HERE)])
+            names_tests = any(Path(name.partition("::")[0]).exists() for name in given)
+            code = test(given if names_tests else [*given, str(HERE)])
         case ["kubectl", *given]:
             code = run(control_plane.kubectl(*given))
         case ["run", *given]:
