@@ -31,7 +31,7 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class PackingReport:
-    """What was packed: numbers of files and rows; `failure` says why the rest was not."""
+    """Numbers of files and rows of the packed commits; `failure` says why the rest was not."""
 
     files: int = 0
     rows: int = 0
@@ -83,8 +83,10 @@ class _Packing:
 
     def _pack_commit(self, files: Sequence[DataFile], schema: pa.Schema) -> None:
         writer = PackWriter(self.storage)
+        read = 0
         with self.progress.stage("pack", len(files), "stores") as stage:
             for file, rows in self._rows_of_files(files, schema):
+                read += not isinstance(rows, StorecastError)
                 if isinstance(rows, pa.Table):
                     writer.add(PackSource(_store(file), [_packed_file(file)], rows))
                 elif rows is None:
@@ -97,11 +99,12 @@ class _Packing:
         writer.publish()
         if writer.failure is not None:
             raise StorageError(writer.failure)
-        self.report = replace(
-            self.report,
-            files=self.report.files + sum(pack.stores for pack in writer.written),
-            rows=self.report.rows + sum(pack.rows for pack in writer.written),
-        )
+        if writer.written:  # what has another form than ours must not use up the night's number
+            self.report = replace(
+                self.report,
+                files=self.report.files + read,
+                rows=self.report.rows + sum(pack.rows for pack in writer.written),
+            )
 
     def _rows_of_files(
         self, files: Sequence[DataFile], schema: pa.Schema

@@ -68,7 +68,7 @@ def _run_job(
     with RayOnDemand() as executor:
         if _is_due(storage, settings, request, now):
             executor.start()
-        from ray_job.nightly.run import run  # noqa: PLC0415 - loads Arrow and pandas while Ray starts
+        from ray_job.nightly.run import run  # noqa: PLC0415 - loads pandas while Ray starts
 
         receipt = run(
             storage,

@@ -1,5 +1,7 @@
 """Histories that have no packs get some, whatever made them so."""
 
+from functools import partial
+
 import pyarrow as pa
 import pytest
 
@@ -8,6 +10,7 @@ from ray_job.bucket import keys
 from ray_job.bucket.errors import StorageError
 from ray_job.data.delta import open_snapshot
 from ray_job.data.packs.index import read_index
+from ray_job.data.packs.writing import PackWriter
 from ray_job.ingest import pack_histories, packing
 from tests.ray_job.data.packs.test_packed_rows import FIRST
 from tests.support.packed import basis, both_ways, chunk_of
@@ -77,8 +80,12 @@ def test_what_is_more_than_a_night_packs_is_packed_in_the_next(unpacked):
 
 
 def test_a_store_that_is_too_large_to_be_read_at_once(unpacked, monkeypatch):
+    """Its items are in several ranges, and it is counted once."""
     monkeypatch.setattr(packing, "_LARGE_ROWS", 3)
-    assert pack_histories(unpacked.storage).files == 6
+    monkeypatch.setattr(packing, "PackWriter", partial(PackWriter, range_rows=1))
+    report = pack_histories(unpacked.storage)
+    assert (report.files, report.rows) == (6, 36)
+    assert sum(pack.stores for pack in read_index(unpacked.storage).packs) > 6
     assert stores_read_from_packs(unpacked.storage) == {"1", "2", "3"}
 
 
