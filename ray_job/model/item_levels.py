@@ -101,7 +101,7 @@ def item_levels(panel: Panel, answers: Flags) -> ItemLevels:
         days=tuple(effects.tolist()),
         within=_limited(float(np.median(noise)), _LEAST_VARIANCE, _MOST_VARIANCE),
         between=_between(means / expected, several),
-        between_unknown=_between(means / (np.exp(of_store)[store] * unknown), several | True),
+        between_unknown=_between(means / (np.exp(of_store)[store] * unknown), means > 0),
     )
 
 

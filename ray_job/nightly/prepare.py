@@ -38,7 +38,7 @@ from ray_job.model import registry
 from ray_job.model.model import ModelDescription, verified
 from ray_job.nightly.item_scores import ItemScores
 from ray_job.nightly.recent_sales import holiday_flags, read_recent_sales, undelivered_days
-from ray_job.nightly.request import RunRequest, is_due, requested_as_of
+from ray_job.nightly.request import RunRequest, requested_as_of
 from ray_job.nightly.similar_stores import new_stores, similar_sales
 from ray_job.nightly.widths import published_widths, widths_of_night
 from ray_job.settings import Settings
@@ -97,15 +97,13 @@ def prepare(
 ) -> RunPlan:
     """Read the inputs and plan. Writes nothing but, with `keep_widths`, the widths of intervals.
 
-    `expect_work` is called as soon as it is likely that there will be chunks to forecast, and again
-    once it is known: nothing was published for the as-of yet, or the caller insists. Raises
+    `expect_work` is called once it is likely that there will be chunks to forecast: nothing was
+    published for the as-of yet, or the caller insists. Raises
     InputError where an input is missing, for unknown stores and for weekly data.
     """
     current, _ = pointer.read(storage)
     refuse_lost_pointer(storage, current)
     requested = requested_as_of(request, current)
-    if is_due(request, requested, current, now.astimezone(settings.zone).date()):
-        expect_work()
     histories = open_histories(storage)
     schedule = Schedule(settings.zone, settings.deadline)
     as_of = resolve_as_of(requested, histories, schedule, now)

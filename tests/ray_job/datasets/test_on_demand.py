@@ -13,7 +13,6 @@ import ray
 
 from ray_job.bucket.errors import InputError, RayUnavailableError
 from ray_job.datasets.on_demand import RayOnDemand
-from ray_job.nightly import prepare as preparing
 from ray_job.nightly import run as running
 from ray_job.nightly.job import run_job
 from ray_job.nightly.prepare import prepare
@@ -46,24 +45,6 @@ def test_work_is_expected_where_nothing_is_published(shop, request_, is_expected
         expect_work=lambda: expected.append(1),
     )
     assert bool(expected) == is_expected
-
-
-def test_work_is_expected_before_the_histories_are_listed(shop, monkeypatch):
-    expected = []
-
-    def listed(_storage):
-        assert expected
-        raise InputError("listed")
-
-    monkeypatch.setattr(preparing, "open_histories", listed)
-    with pytest.raises(InputError, match="listed"):
-        prepare(
-            shop.storage,
-            shop.settings,
-            RunRequest(),
-            midnight(LAST),
-            expect_work=lambda: expected.append(1),
-        )
 
 
 @pytest.mark.parametrize(
