@@ -44,7 +44,8 @@ def requested_as_of(request: RunRequest, current: Pointer) -> date | None:
 def is_due(request: RunRequest, requested: date | None, current: Pointer, today: date) -> bool:
     """Whether a night without a mistake has work, as far as the pointer says.
 
-    This is known before the histories are listed, which takes a second for 100,000 stores. With a list of stores a mistake is likelier, and should be told at once.
+    This is known before the histories are listed, which takes a second for 100,000 stores. With
+    a list of stores a mistake is likelier, and should be told at once.
     """
     if request.stores is not None:
         return False
