@@ -22,6 +22,9 @@ SILENT_DAYS = 3
 FAR_OFF = 1e6
 """The factor that stands for infinity, which JSON does not have."""
 
+_COUNTED = ("store_id", "expected", "as_of", "outcome", "data_through", "missing")
+_COMPARED = ("predicted", "usual")
+
 
 @dataclass(frozen=True, slots=True)
 class Night:
@@ -43,7 +46,8 @@ def summarise_night(
 
     `regions` maps store ids to regions. A store that is not in it counts in no region.
     """
-    rows = rows.filter(rows["expected"])
+    # Only what is counted: the lists of a release make its rows wide.
+    rows = rows.select([*_COUNTED, *_COMPARED]).filter(rows["expected"])
     is_tonight = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
     tonight = rows.filter(is_tonight)
     compared = _predicted_and_usual(tonight)
@@ -176,11 +180,18 @@ def _element_numbers(elements: pa.Table, longest: int) -> pa.Array:
 
 def _levels_of_regions(compared: pa.Table, row_regions: list[str | None]) -> list[Level]:
     """The level of each region, in order of names. `row_regions` has the region of each row."""
-    region_of_element = pa.array(row_regions, pa.string()).take(compared["row"].combine_chunks())
     names = sorted({region for region in row_regions if region is not None})
-    return [
-        _level(compared.filter(pc.equal(region_of_element, region)), region) for region in names
-    ]
+    numbers = dict(zip([None, *names], range(-1, len(names)), strict=True))
+    of_row = pa.array([numbers[region] for region in row_regions], pa.int64())
+    of_element = of_row.take(compared["row"].combine_chunks())
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(of_element).to_pylist()}
+    by_region = compared.take(pc.sort_indices(of_element)).combine_chunks()
+    levels, begin = [], counts.get(-1, 0)
+    for number, name in enumerate(names):
+        count = counts.get(number, 0)
+        levels.append(_level(by_region.slice(begin, count), name))
+        begin += count
+    return levels
 
 
 def _level(compared: pa.Table, region: str | None) -> Level:

@@ -40,14 +40,14 @@ def drift(
         silent=len(night.silent),
         silent_share=len(night.silent) / expected,
         silent_stores=night.silent[:_NAMED],
-        data_through=_data_through(rows.filter(rows["expected"]), as_of),
+        data_through=_data_through(rows["data_through"].filter(rows["expected"]), as_of),
     )
     warnings = tuple(_warnings(figures, night.expected, limits))
     return figures.model_copy(update={"warnings": warnings})
 
 
-def _data_through(rows: pa.Table, as_of: date) -> dict[date, int]:
-    counted = pc.value_counts(rows["data_through"].drop_null()).to_pylist()
+def _data_through(newest: pa.ChunkedArray, as_of: date) -> dict[date, int]:
+    counted = pc.value_counts(newest.drop_null()).to_pylist()
     days = {row["values"]: row["counts"] for row in counted if row["values"] < as_of}
     return dict(sorted(days.items()))
 

@@ -6,6 +6,7 @@ Only chunks with a new store depend on it: their digest covers what is here of t
 from __future__ import annotations
 
 import hashlib
+import heapq
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,8 +89,8 @@ def similar_sales(
     """
     if not stores:
         return {}
-    described = tables.descriptions
-    pool = _OldStores(files, described, set(stores))
+    described = tables.descriptions_of(stores)
+    pool = _OldStores(files, tables, stores)
     groups = {store: pool.group(described.get(store, {})) for store in stores}
     likes = {store: pool.like(store, described.get(store, {})) for store in stores}
     needed = {member for _, members in groups.values() for member in members}
@@ -109,45 +110,45 @@ def similar_sales(
     return result
 
 
-class _OldStores:
-    """The stores with a history, in the order of the sha256 of their ids."""
+_Kind = tuple[object, object]
+"""The region and the format of a store; None where it is unknown, or makes no difference."""
+_CHAIN: _Kind = (None, None)
 
-    def __init__(
-        self,
-        files: pa.Table,
-        described: Mapping[str, Mapping[str, object]],
-        new: Collection[str],
-    ) -> None:
+
+class _OldStores:
+    """The stores with a history that is not too large to be read."""
+
+    def __init__(self, files: pa.Table, tables: ContextTables, new: Sequence[str]) -> None:
         sizes = files.group_by("store_id").aggregate([("bytes", "sum")])
         small = sizes.filter(pc.less_equal(sizes["bytes_sum"], _MOST_BYTES))["store_id"].to_pylist()
-        old = [store for store in small if store not in new]
-        self._old = set(old)
-        self._members: dict[tuple[object, object], list[str]] = {}
-        for store in sorted(old, key=lambda store: hashlib.sha256(store.encode()).digest()):
-            row = described.get(store, {})
-            region, form = row.get("region"), row.get(FORMAT)
-            for key in {(region, form), (region, None), (None, form), (None, None)}:
-                members = self._members.setdefault(key, [])
-                if len(members) < _STORES:
-                    members.append(store)
+        kinds = _kinds(tables)
+        self._old = set(small) - set(new)
+        wanted = {key for store in new for key in _keys(kinds.get(store, _CHAIN))}
+        self._stores: dict[_Kind, list[str]] = {key: [] for key in wanted}
+        self._stores[_CHAIN] = list(self._old)
+        for store in self._old if wanted else ():
+            for key in _keys(kinds.get(store, _CHAIN)):
+                if key in wanted:
+                    self._stores[key].append(store)
+        self._members: dict[_Kind, list[str]] = {}
 
     def group(self, row: Mapping[str, object]) -> tuple[str, list[str]]:
         """The name of the group that a new store belongs to, and some of its old stores."""
-        region, form = row.get("region"), row.get(FORMAT)
-        keys = [
-            (key, [f"{name} {value}" for name, value in zip(names, key, strict=True) if value])
-            for key, names in (
-                ((region, form), ("region", "format")),
-                ((region, None), ("region", "format")),
-                ((None, form), ("region", "format")),
-            )
-            if any(value is not None for value in key)
-        ]
-        for key, names in keys:
-            members = self._members.get(key, [])
+        for key in _keys((row.get("region"), row.get(FORMAT))):
+            members = self._first(key)
             if len(members) >= _FEWEST_STORES:
-                return f"of {' and '.join(names)}", members
-        return "of the chain", self._members.get((None, None), [])
+                names = zip(("region", "format"), key, strict=True)
+                return f"of {' and '.join(f'{n} {value}' for n, value in names if value)}", members
+        return "of the chain", self._first(_CHAIN)
+
+    def _first(self, kind: _Kind) -> list[str]:
+        """The first stores of a kind in the order of the sha256 of their ids."""
+        if kind not in self._members:
+            stores = self._stores.get(kind, ())
+            self._members[kind] = heapq.nsmallest(
+                _STORES, stores, key=lambda store: hashlib.sha256(store.encode()).digest()
+            )
+        return self._members[kind]
 
     def like(self, store: str, row: Mapping[str, object]) -> str | None:
         """The old store that the row names as similar, None if it names none."""
@@ -165,6 +166,26 @@ class _OldStores:
             like,
         )
         return None
+
+
+def _kinds(tables: ContextTables) -> dict[str, _Kind]:
+    """The kind of each store of the stores table."""
+    stores = tables.stores
+    if stores is None:
+        return {}
+    regions, formats = (
+        stores[name].to_pylist() if name in stores.column_names else [None] * stores.num_rows
+        for name in ("region", FORMAT)
+    )
+    kinds = zip(regions, formats, strict=True)
+    return dict(zip(stores["store_id"].to_pylist(), kinds, strict=True))
+
+
+def _keys(kind: _Kind) -> list[_Kind]:
+    """The kinds that a store belongs to, the narrowest first, without that of the whole chain."""
+    region, form = kind
+    keys = dict.fromkeys([(region, form), (region, None), (None, form)])
+    return [key for key in keys if key != _CHAIN]
 
 
 def _read(

@@ -15,6 +15,8 @@ from ray_job.settings import Gates as Limits
 
 _FEW = 3
 """So many stores are named."""
+_JUDGED = ("store_id", "expected", "as_of", "outcome", "data_through")
+_LISTS_JUDGED = ("predicted", "usual", "target_dates")
 
 
 def judge(
@@ -32,7 +34,8 @@ def judge(
     are named by the inputs, including those that are closed for good. On `undelivered` days sales
     of 0 were filled in ahead.
     """
-    rows = rows.filter(rows["expected"])
+    # Only what is judged: the lists of a release make its rows wide.
+    rows = rows.select([*_JUDGED, *_LISTS_JUDGED]).filter(rows["expected"])
     of_night = pc.fill_null(pc.equal(rows["as_of"], pa.scalar(as_of, pa.date32())), False)
     tonight = rows.filter(of_night)
     return [

@@ -84,7 +84,8 @@ def merge(
 
 def counts(rows: pa.Table, *, as_of: date, run_id: str) -> StoreCounts:
     """The expected stores of a release by outcome; `late` have sales older than the as-of."""
-    rows = rows.filter(rows["expected"])
+    counted = ["outcome", "as_of", "run_id", "data_through"]
+    rows = rows.select(counted).filter(rows["expected"])
     outcomes = {
         row["values"]: row["counts"] for row in pc.value_counts(rows["outcome"]).to_pylist()
     }
@@ -100,9 +101,10 @@ def counts(rows: pa.Table, *, as_of: date, run_id: str) -> StoreCounts:
 
 
 def failures(rows: pa.Table) -> list[Failure]:
-    """The failed stores of a release, with the as-of of the forecast that they keep."""
-    failed = rows.filter(pc.equal(rows["outcome"], Outcome.FAILED))
+    """The expected stores that failed, with the as-of of the forecast that they keep."""
     columns = ["store_id", "reason_code", "reason", "attempt", "as_of"]
+    has_failed = pc.equal(rows["outcome"], Outcome.FAILED)
+    failed = rows.select(columns).filter(pc.and_(has_failed, rows["expected"]))
     return [
         Failure(
             store_id=row["store_id"],
@@ -111,7 +113,7 @@ def failures(rows: pa.Table) -> list[Failure]:
             attempt=row["attempt"] or 1,
             last_good_as_of=row["as_of"],
         )
-        for row in failed.select(columns).to_pylist()
+        for row in failed.to_pylist()
     ]
 
 

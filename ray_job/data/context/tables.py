@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ray_job.bucket import keys
 from ray_job.bucket.storage import Storage
@@ -40,8 +41,14 @@ class ContextTables:
     @property
     def descriptions(self) -> dict[str, dict[str, object]]:
         """The columns of the stores table, by store; values that are null are left out."""
-        rows = [] if self.stores is None else self.stores.to_pylist()
-        return {row["store_id"]: _without_nulls(row) for row in rows}
+        return _by_store(self.stores)
+
+    def descriptions_of(self, stores: Collection[str]) -> dict[str, dict[str, object]]:
+        """`descriptions` of some stores; those that the table does not have are left out."""
+        if self.stores is None:
+            return {}
+        wanted = pa.array(list(stores), pa.string())
+        return _by_store(self.stores.filter(pc.is_in(self.stores["store_id"], wanted)))
 
     @property
     def regions(self) -> dict[str, str | None]:
@@ -87,6 +94,11 @@ def _context_table(storage: Storage, kind: str) -> pa.Table | None:
         piece = read_table(storage, f"{root}/{file['path']}", file["size"])
         pieces.append(piece.drop_columns(["delivered_at"]))
     return pa.concat_tables(pieces, promote_options="default") if pieces else None
+
+
+def _by_store(stores: pa.Table | None) -> dict[str, dict[str, object]]:
+    rows = [] if stores is None else stores.to_pylist()
+    return {row["store_id"]: _without_nulls(row) for row in rows}
 
 
 def _without_nulls(row: Mapping[str, object]) -> dict[str, object]:
