@@ -26,6 +26,9 @@ MODELS = "models/"
 CURRENT_MODEL = f"{MODELS}current.json"
 GRANTS = "access/grants.json"
 
+FOLDERS = ("raw_data", BATCH_DATA, "context", "packs", "results", "models", "access")
+"""The folders of a bucket that hold what this program reads and writes."""
+
 STORE_ID_PATTERN = "[A-Za-z0-9_-]{1,64}"
 """A regular expression that a whole store id matches. An id becomes a part of keys and URLs."""
 

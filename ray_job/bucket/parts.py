@@ -74,6 +74,8 @@ Columns that PART_SCHEMA or OUTCOME_SCHEMA get are null in the parts of earlier 
 ROW_GROUP_ROWS = 65_536
 _FOOTER = "storecast"
 _OUTCOMES = "storecast.outcomes"
+_NO_DOCUMENT = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
+"""What a footer raises that is no JSON, or JSON of something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def decode(data: bytes, key: str) -> Part:
         with pa.ipc.open_stream(base64.b64decode(metadata[_OUTCOMES.encode()])) as stream:
             outcomes = conform(stream.read_all(), OUTCOME_SCHEMA)
         return Part(info.pop("digest"), info, outcomes, sha256(data))
-    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
+    except (pa.ArrowException, *_NO_DOCUMENT, OSError) as error:
         raise CorruptError(f"{key}: the object is not a part: {error}") from error
 
 
@@ -160,7 +162,7 @@ def read_rows(data: bytes, key: str, first_row: int = 0, rows: int | None = None
             check_format(json.loads(footer).get("format"), key)
             table = file.read(use_threads=False).replace_schema_metadata(None)
         return conform(table, PART_SCHEMA).slice(first_row, rows)
-    except (pa.ArrowException, AttributeError, ValueError, OSError) as error:
+    except (pa.ArrowException, *_NO_DOCUMENT, OSError) as error:
         raise CorruptError(f"{key}: the part cannot be read: {error}") from error
 
 

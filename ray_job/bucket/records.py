@@ -40,6 +40,6 @@ def _format(data: bytes) -> object:
     """The number of the record's format, None if it has none or is no JSON object."""
     try:
         document = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return document.get("format") if isinstance(document, dict) else None

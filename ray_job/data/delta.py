@@ -80,17 +80,17 @@ def _translated_errors(root: str) -> Iterator[None]:
             raise storage_error(root, error, sentence_of(error)) from error
 
 
-def open_table(storage: Storage, root: str) -> DeltaTable | None:
+def open_table(storage: Storage, root: str, *, to_write: bool = True) -> DeltaTable | None:
     """The newest snapshot of the table under `root`, None where there is no table.
 
-    Raises CorruptError where there is a log of which delta-rs sees no table.
+    Raises CorruptError where delta-rs sees no table in a log, or, `to_write`, could not commit.
     """
     address, options = storage.delta(root)
     for attempt in range(2):  # another process may be making it
         try:
             with _translated_errors(root), suppress(TableNotFoundError):
                 table = DeltaTable(address, storage_options=options)
-                log_replay.check_newest_commit(storage, root, table.version())
+                log_replay.check_newest_commit(storage, root, table.version(), to_write=to_write)
                 return table
         except StorageError as error:
             raise_damage(storage, root, error)
@@ -246,7 +246,7 @@ def open_snapshot(storage: Storage, root: str) -> TableSnapshot | None:
     """
     with suppress(UnsupportedLogError):
         return log_replay.read(storage, root)
-    table = open_table(storage, root)
+    table = open_table(storage, root, to_write=False)
     if table is None:
         return None
     features = features_of(table)

@@ -16,9 +16,12 @@ from __future__ import annotations
 import builtins
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from ray_job.bucket import keys
 from ray_job.bucket.compatibility import check_format
@@ -92,24 +95,30 @@ class Manifest:
                 document["newest_sales"] = date.fromisoformat(document["newest_sales"])
             # Version 0.2.0 had the digests of contents beside the other fields, 0.1 had none.
             contents = [*added.get("contents", [""] * len(document["files"]))]
-            document["files"] = tuple(
-                Entry(**({"content": content} | _known_fields(Entry, entry)))
+            document["files"] = [
+                {"content": content} | entry
                 for entry, content in zip(document["files"], contents, strict=True)
-            )
+            ]
             contents = [*added.get("repeated_contents", [""] * len(document["repeated"]))]
             document["repeated"] = tuple(
                 (*file, content)[:_REPEATED_FIELDS]
                 for file, content in zip(document["repeated"], contents, strict=True)
             )
-            return cls(**_known_fields(cls, document))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            manifest = _adapter().validate_python(document)
+            # Otherwise whoever follows them could read in circles.
+            if not max(manifest.previous, manifest.next) < manifest.number:
+                raise ValueError("it names itself or a later one")  # noqa: TRY301
+            if key != keys.manifest(manifest.number):
+                raise ValueError("it is that of another ingest")  # noqa: TRY301
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CorruptError(f"{key}: this is not a manifest of an ingest") from error
+        return manifest
 
 
-def _known_fields(kind: type[Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a dataclass; a newer version may have written more."""
-    names = {each.name for each in fields(kind)}
-    return {name: value for name, value in document.items() if name in names}
+@cache
+def _adapter() -> TypeAdapter[Manifest]:
+    """Checks the types of all fields. Others are ignored: a newer version may have written more."""
+    return TypeAdapter(Manifest)
 
 
 @dataclass(slots=True)
@@ -140,11 +149,7 @@ def read_past(storage: Storage, number: int) -> PastIngests:
     """
     past = PastIngests(number)
     while number:
-        key = keys.manifest(number)
-        try:
-            manifest = Manifest.from_json(key, storage.read(key))
-        except NotFoundError as error:
-            raise CorruptError(f"{key}: the manifest of a committed ingest is missing") from error
+        manifest = _read(storage, number)
         past.chain.append(manifest)
         number = manifest.next
     for manifest in reversed(past.chain):
@@ -160,6 +165,14 @@ def read_past(storage: Storage, number: int) -> PastIngests:
             known.contents.add(content)
             past.delivered.add(delivered)
     return past
+
+
+def _read(storage: Storage, number: int) -> Manifest:
+    key = keys.manifest(number)
+    try:
+        return Manifest.from_json(key, storage.read(key))
+    except NotFoundError as error:
+        raise CorruptError(f"{key}: the manifest of a committed ingest is missing") from error
 
 
 def next_manifest(
@@ -236,15 +249,13 @@ def newest_sales(storage: Storage, number: int) -> date | None:
     """The last date that has sales, as of the table's transaction `number`."""
     if not number:
         return None
-    key = keys.manifest(number)
-    return Manifest.from_json(key, storage.read(key)).newest_sales
+    return _read(storage, number).newest_sales
 
 
 def is_in(storage: Storage, number: int, manifest: Manifest) -> bool:
     """Whether the table whose transaction is `number` holds the ingest of `manifest`."""
     while number > manifest.number:
-        key = keys.manifest(number)
-        number = Manifest.from_json(key, storage.read(key)).previous
+        number = _read(storage, number).previous
     return number == manifest.number
 
 

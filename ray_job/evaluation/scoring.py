@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -27,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_job.bucket import keys, releases
-from ray_job.bucket.errors import CorruptError
+from ray_job.bucket.errors import AccessRefusedError, CorruptError, NotFoundError
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.scores import SCORES_SCHEMA, decode, encode
 from ray_job.bucket.storage import Storage
@@ -49,6 +50,7 @@ _DIGESTS = b"storecast.seen"
 _BOUNDS = ("predicted", "lower_80", "upper_80")
 _FROM_RELEASE = ("store_id", "as_of", "generated_at", "run_id", "items", "model_version", *_BOUNDS)
 _DAY = timedelta(days=1)
+_log = logging.getLogger(__name__)
 
 WidthsOf = Callable[[date, str], IntervalWidths]
 """The widths of the intervals of an as-of and a model."""
@@ -102,6 +104,16 @@ class _Releases:
             )
         return self._rows[entry.release]
 
+    def readable(self, entries: Iterable[Published]) -> list[tuple[Published, _ReleaseRows]]:
+        """The releases that can be read, with their rows."""
+        readable = []
+        for entry in entries:
+            try:
+                readable.append((entry, self.rows(entry)))
+            except (CorruptError, NotFoundError, AccessRefusedError) as error:
+                _log.warning("the forecasts as of %s are not scored: %s", entry.as_of, error)
+        return readable
+
 
 def score(
     storage: Storage,
@@ -115,8 +127,10 @@ def score(
 ) -> dict[date, pa.Table]:
     """The scores (SCORES_SCHEMA) of the target dates whose known sales have changed.
 
-    `widths` says how wide the intervals were. Nothing is written. Raises CorruptError for an
-    unreadable release or unreadable scores.
+    `widths` says how wide the intervals were. Nothing is written. No scores are worth a night:
+    damaged or missing ones are made anew, a target date to whose scores access is refused is left
+    for another night, and a release that cannot be read costs its own. All are logged. Raises
+    StorageError.
     """
     stores = pa.array(totals.store_ids, pa.string())
     recent = [TargetSales.of(totals, as_of - back * _DAY) for back in range(SCORED_DAYS)]
@@ -131,13 +145,15 @@ def score(
     for sales in recent:
         if digests[str(sales.target)] == scored_digests.get(str(sales.target)):
             continue
-        before = _read_if_any(storage, current.accuracy.get(sales.target))
+        try:
+            before = _read_if_any(storage, current.accuracy.get(sales.target))
+        except AccessRefusedError as error:
+            _log.warning("the sales of %s are not scored this time: %s", sales.target, error)
+            continue
         if sales.agree_with(before, stores):
             continue
-        nights = live_releases(current, sales.target, horizon, zone)
-        table = _score_target(
-            [(entry, published.rows(entry)) for entry in nights], sales, stores, zone, widths
-        )
+        nights = published.readable(live_releases(current, sales.target, horizon, zone))
+        table = _score_target(nights, sales, stores, zone, widths)
         if before is not None:
             table = _merge(before, table)
         if table.num_rows and (before is None or not _same(table, before)):
@@ -292,11 +308,16 @@ def _scored_digests(storage: Storage, current: Pointer) -> dict[str, str]:
     key = current.accuracy[max(current.accuracy)]
     try:
         metadata = pq.read_metadata(pa.BufferReader(storage.read(key))).metadata or {}
-    except pa.ArrowException as error:
-        raise CorruptError(f"{key}: the scores cannot be read: {error}") from error
-    digests: dict[str, str] = json.loads(metadata.get(_DIGESTS, b"{}"))
-    return digests
+        digests = json.loads(metadata.get(_DIGESTS, b"{}"))
+    except (pa.ArrowException, ValueError, CorruptError, NotFoundError, AccessRefusedError):
+        return {}  # what is wrong is said where the object is read
+    return digests if isinstance(digests, dict) else {}
 
 
 def _read_if_any(storage: Storage, key: str | None) -> pa.Table | None:
-    return None if key is None else read(storage, key)
+    """The scores; None where there are none, or damaged ones."""
+    try:
+        return None if key is None else read(storage, key)
+    except (CorruptError, NotFoundError) as error:
+        _log.warning("scores are made anew: %s", error)
+        return None

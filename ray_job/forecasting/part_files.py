@@ -77,7 +77,7 @@ def read_part(storage: Storage, key: str, digest: str, attempt: int) -> WrittenP
             datetime.fromisoformat(part.info["generated_at"]),
             attempt + 1,
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CorruptError(f"{key}: the footer lacks {error}") from error
 
 

@@ -12,7 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.bucket import widths as kept_widths
-from ray_job.bucket.errors import CorruptError, InputError, NotFoundError, StorageError
+from ray_job.bucket.errors import (
+    AccessRefusedError,
+    CorruptError,
+    InputError,
+    NotFoundError,
+    StorageError,
+)
 from ray_job.bucket.pointer import Pointer
 from ray_job.bucket.storage import Storage
 from ray_job.bucket.widths import CALIBRATED, IntervalWidths, KeptWidths
@@ -39,12 +45,11 @@ def widths_of_night(
 ) -> KeptWidths:
     """The widths that were kept for the as-of and the model, else those that follow from scores.
 
-    With `keep`, new ones are kept, if the storage takes
-    them. They continue those of the newest as-of before, by every target
-    date up to the as-of that was scored since. Only forecasts of this model count: another one's
-    calibration says nothing about this one's. `items` scores a sample of items. Damaged objects
-    are left out, with a warning; where the damaged object is the as-of's own, the intervals are as
-    they were calibrated.
+    With `keep`, new ones are kept, if the storage takes them. They continue those of the newest
+    as-of before, by every target date up to the as-of that was scored since. Only forecasts of this
+    model count: another one's calibration says nothing about this one's. `items` scores a sample of
+    items. Objects that are damaged, or that access is refused to, are left out, with a warning;
+    where that is the as-of's own, the intervals are as they were calibrated.
     """
     try:
         existing = kept_widths.read(storage, as_of, model_version)
@@ -53,7 +58,7 @@ def widths_of_night(
             existing = _continued(storage, current, before, as_of, items)
             if keep:
                 existing = _kept(storage, existing)
-    except CorruptError as error:
+    except (CorruptError, AccessRefusedError) as error:
         _log.warning("the intervals of this night are as they were calibrated: %s", error)
         return KeptWidths(as_of=as_of, model_version=model_version)
     return existing
@@ -75,7 +80,7 @@ def published_widths(storage: Storage) -> Callable[[date, str], IntervalWidths]:
     def read(as_of: date, model_version: str) -> IntervalWidths:
         try:
             kept = kept_widths.read(storage, as_of, model_version)
-        except CorruptError:
+        except (CorruptError, AccessRefusedError):
             kept = None
         return CALIBRATED if kept is None else kept.widths
 
@@ -88,7 +93,7 @@ def _before(storage: Storage, current: Pointer, as_of: date, model_version: str)
     for night in earlier[:_NIGHTS]:
         try:
             kept = kept_widths.read(storage, night, model_version)
-        except CorruptError as error:
+        except (CorruptError, AccessRefusedError) as error:
             _log.warning("the widths of %s are left out: %s", night, error)
             continue
         if kept is not None:
@@ -106,7 +111,7 @@ def _continued(
             continue
         try:
             scores = scoring.read(storage, current.accuracy[target])
-        except (CorruptError, NotFoundError) as error:
+        except (CorruptError, NotFoundError, AccessRefusedError) as error:
             _log.warning("the widths do not count the scores of %s: %s", target, error)
             continue
         counted.add(target)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
+from ray_job.bucket import keys
 from ray_job.evaluation import accuracy, scoring
+from tests.fake_gcs import Fault
 from tests.support.shop import (
     BIG,
     DAY,
@@ -160,3 +164,55 @@ def test_a_store_that_reopens_after_three_months(shop):
         700.0,
         0.0,
     )
+
+
+@pytest.mark.parametrize("how", ["damaged", "gone", "of another kind"])
+def test_scores_that_are_lost_are_made_anew_and_keep_no_night_from_readers(week, how):
+    """Otherwise every night would end with an error that needs them."""
+    target = LAST + 6 * DAY
+    as_they_were = {store: scores(week, target, store) for store in OTHERS}
+    for key in week.pointer.accuracy.values():
+        path = week.storage.root / key
+        path.unlink()
+        if how != "gone":
+            path.write_bytes(b"x" if how == "damaged" else odd_scores())
+    assert night(week, LAST + 8 * DAY).exit_code == 0
+    assert {store: scores(week, target, store) for store in OTHERS} == as_they_were
+    written = generations(week.storage)
+    week.run(LAST + 8 * DAY)
+    assert generations(week.storage) == written
+
+
+def odd_scores() -> bytes:
+    """Parquet with digests that are valid JSON of another type."""
+    sink = pa.BufferOutputStream()
+    table = pa.table({"x": [1]}).replace_schema_metadata({"storecast.seen": "[1]"})
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+def test_scores_that_the_storage_refuses_wait_for_another_night(gcs_shop, gcs):
+    """The night is published; what was not scored is scored once the storage gives them again."""
+    for ahead in (-2, -1):
+        gcs_shop.run(LAST + ahead * DAY)
+    [key] = gcs_shop.pointer.accuracy.values()
+    refused = gcs.faults.add(Fault("status", key=key, op="get", status=403, times=None))
+    assert gcs_shop.run(LAST).exit_code == 0
+    assert refused.fired
+    assert gcs_shop.pointer.accuracy[LAST - DAY] == key
+    assert gcs_shop.pointer.current_entry.as_of == LAST
+
+
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+def test_an_earlier_release_that_is_lost_costs_its_own_scores_only(week, how):
+    night_of_it = LAST + 5 * DAY
+    key = keys.release(week.pointer.dates[night_of_it])
+    if how == "damaged":
+        week.tamper(key, lambda data: data[:100])
+    else:
+        week.delete(key)
+    week.deliver([weekday_row(LATE, LAST + 6 * DAY)], now=midnight(LAST + 7 * DAY))
+    assert night(week, LAST + 8 * DAY).exit_code == 0
+    made = {row["as_of"] for row in scores(week, LAST + 6 * DAY, LATE)}
+    assert night_of_it not in made
+    assert LAST + 4 * DAY in made

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import google_crc32c
 
+from ray_job.bucket.storage.local_files import open_binary
+
 _BLOCK = 4 * 2**20
 
 
 def crc32c_of_file(path: Path) -> str:
     """The CRC32C of the file's content, as `crc32c:<8 hex digits>`. Raises OSError."""
     digest = google_crc32c.Checksum()
-    with path.open("rb") as file:
+    with open_binary(path) as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return f"crc32c:{digest.hexdigest().decode()}"

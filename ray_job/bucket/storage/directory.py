@@ -21,11 +21,20 @@ from ray_job.bucket.errors import (
     AccessRefusedError,
     BucketMissingError,
     ConflictError,
+    CorruptError,
     NotFoundError,
     StorageError,
 )
 from ray_job.bucket.storage.checksums import crc32c_of_file
 from ray_job.bucket.storage.interface import ObjectInfo, Versioned
+from ray_job.bucket.storage.local_files import (
+    NoFileError,
+    make_folder,
+    open_binary,
+    open_file,
+    status_of,
+    walk,
+)
 from ray_job.bucket.storage.temporary import LOCK, TEMPORARY, is_temporary, link, temporary_file
 
 _BLOCK = 4 * 2**20
@@ -34,14 +43,18 @@ _SMALL = 64 * 2**10
 
 @contextmanager
 def _translated_errors(key: str) -> Iterator[None]:
-    """Raise an error of the operating system as NotFoundError or StorageError that names `key`.
+    """Raise an error of the operating system as an error of ours that names `key`.
 
     FileExistsError passes: the callers decide what it means.
     """
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+    except NoFileError as error:
+        raise CorruptError(f"{key}: {error.strerror}") from error
+    except FileNotFoundError as error:
         raise NotFoundError(f"{key}: there is no such object") from error
+    except NotADirectoryError as error:
+        raise StorageError(f"{key}: a part of this path is a file, and no folder") from error
     except FileExistsError:
         raise
     except PermissionError as error:
@@ -56,7 +69,7 @@ def _read_file(path: str) -> bytes:
     A run reads hundreds of thousands of small files. A `Path` and a file object would add half of
     the time that these system calls take.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = open_file(path)
     try:
         pieces = [os.read(descriptor, _SMALL)]
         if len(pieces[0]) == _SMALL:
@@ -93,11 +106,11 @@ class DirectoryStorage:
             return _read_file(f"{self.root}/{key}")  # `Path` is slower
 
     def read_range(self, key: str, begin: int, end: int) -> bytes:
-        with _translated_errors(key), (self.root / key).open("rb", buffering=0) as file:
+        with _translated_errors(key), open_binary(self.root / key) as file:
             return os.pread(file.fileno(), end - begin, begin)
 
     def read_versioned(self, key: str) -> Versioned:
-        with _translated_errors(key), (self.root / key).open("rb", buffering=0) as file:
+        with _translated_errors(key), open_binary(self.root / key) as file:
             return Versioned(file.read(), _generation(os.fstat(file.fileno())))
 
     def read_if_changed(self, key: str, generation: str) -> Versioned | None:
@@ -109,8 +122,13 @@ class DirectoryStorage:
     def stat(self, key: str) -> ObjectInfo | None:
         try:
             with _translated_errors(key):
-                path = self.root / key
-                return _info(key, path.stat()) if path.is_file() else None
+                path = f"{self.root}/{key}"
+                status = status_of(path)
+                if status is None:
+                    return None
+                if stat.S_ISDIR(status.st_mode):
+                    os.close(open_file(path))  # raises
+                return _info(key, status)
         except NotFoundError:
             return None
 
@@ -125,19 +143,15 @@ class DirectoryStorage:
         with _translated_errors(prefix):
             paths = sorted(
                 key
-                for parent, names in _walk(folder)
+                for parent, names in walk(folder, root, keys.FOLDERS)
                 for name in names
                 if not name.startswith(TEMPORARY)
                 and (key := f"{parent}/{name}"[len(root) + 1 :]).startswith(prefix)
             )
         for key in paths:
-            try:
-                status = os.stat(f"{root}/{key}")  # noqa: PTH116
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                raise StorageError(f"{key}: {error.strerror or error}") from error
-            if stat.S_ISREG(status.st_mode):
+            with _translated_errors(key):
+                status = status_of(f"{root}/{key}")
+            if status is not None:
                 yield _info(key, status)
 
     def create(self, key: str, data: bytes) -> None:
@@ -160,7 +174,8 @@ class DirectoryStorage:
             self._folder_lock(key),
         ):
             path = self.root / key
-            current = _generation(path.stat()) if path.exists() else None
+            status = status_of(str(path))
+            current = None if status is None else _generation(status)
             if current != generation:
                 if current is not None and self.read(key) == data:
                     return current
@@ -176,7 +191,7 @@ class DirectoryStorage:
             try:
                 path.write_bytes(data)
             except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent)
                 path.write_bytes(data)
 
     def sync(self) -> None:
@@ -185,7 +200,7 @@ class DirectoryStorage:
     def remove_leftovers(self, before: datetime) -> int:
         removed = 0
         with _translated_errors(str(self.root)):
-            for parent, names in _walk(str(self.root)):
+            for parent, names in walk(str(self.root), str(self.root)):
                 for name in names:
                     path = Path(parent, name)
                     if not is_temporary(str(path)[len(str(self.root)) + 1 :]):
@@ -199,7 +214,8 @@ class DirectoryStorage:
     def delete(self, key: str, generation: str) -> None:
         path = self.root / key
         with _translated_errors(key), suppress(FileNotFoundError), self._folder_lock(key):
-            if _generation(path.stat()) != generation:
+            status = status_of(str(path))
+            if status is not None and _generation(status) != generation:
                 raise ConflictError(f"{key}: another writer changed the object")
             path.unlink()
 
@@ -209,7 +225,7 @@ class DirectoryStorage:
         with _translated_errors(str(path)):
             source_size = path.stat().st_size
         with _translated_errors(key):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             with temporary_file(target.parent) as temporary:
                 with path.open("rb") as source, temporary.open("wb") as copy:
                     while block := source.read(_BLOCK):
@@ -219,7 +235,9 @@ class DirectoryStorage:
                 try:
                     link(temporary, target)
                 except FileExistsError:
-                    if target.stat().st_size != source_size or _content_differs(target, path):
+                    status = status_of(str(target))
+                    is_other = status is None or status.st_size != source_size
+                    if is_other or _content_differs(target, path):
                         raise ConflictError(
                             f"{key}: the object exists already, with other content"
                         ) from None
@@ -227,7 +245,7 @@ class DirectoryStorage:
     def download(self, key: str, path: Path) -> None:
         with (
             _translated_errors(key),
-            (self.root / key).open("rb") as source,
+            open_binary(self.root / key) as source,
             path.open("xb") as copy,
         ):
             while block := source.read(_BLOCK):
@@ -239,7 +257,7 @@ class DirectoryStorage:
     @contextmanager
     def _temporary_copy(self, key: str, data: bytes) -> Iterator[Path]:
         folder = (self.root / key).parent
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with temporary_file(folder) as temporary:
             with temporary.open("wb") as file:
                 file.write(data)
@@ -255,33 +273,9 @@ class DirectoryStorage:
             yield
 
 
-def _walk(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
-    """Each folder at and below `folder`, with the names of its files.
-
-    Linked folders are followed, each folder once. A folder that is deleted meanwhile has no files;
-    one that cannot be read raises OSError, since what cannot be read is not empty.
-    """
-
-    def check(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise error
-
-    seen: set[tuple[int, int]] = set()
-    for parent, folders, names in os.walk(folder, onerror=check, followlinks=True):
-        try:
-            status = os.stat(parent)  # noqa: PTH116 - a bucket has hundreds of thousands of folders
-        except FileNotFoundError:
-            continue
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        yield parent, names
-
-
 def _content_differs(path: Path, other_path: Path) -> bool:
     """Whether two files of one size differ."""
-    with path.open("rb") as file, other_path.open("rb") as other_file:
+    with open_binary(path) as file, open_binary(other_path) as other_file:
         while block := file.read(_BLOCK):
             if block != other_file.read(_BLOCK):
                 return True

@@ -45,10 +45,10 @@ def _examine(storage: Storage, root: str, folder: str) -> None:
 def _check_hint(storage: Storage, key: str, checkpoints: set[int]) -> None:
     try:
         hint = json.loads(storage.read(key))
-    except (NotFoundError, ValueError):
+    except (NotFoundError, ValueError, RecursionError):
         return
     version = hint.get("version") if isinstance(hint, dict) else None
-    if version is not None and version not in checkpoints:
+    if version is not None and version not in list(checkpoints):
         raise CorruptError(
             f"{key}: it names a checkpoint of version {version!r}, and there is none: delete this"
             " object, which is a hint only, or restore the checkpoint"

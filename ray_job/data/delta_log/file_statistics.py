@@ -46,7 +46,7 @@ def _readable(text: str) -> dict[str, Any]:
     """What can be used of a file's statistics. An extent is used as a whole, or not at all."""
     try:
         given = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(given, dict):
         return {}

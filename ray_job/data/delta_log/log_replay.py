@@ -11,6 +11,7 @@ which features of other writers are read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from deltalake import Schema
 from deltalake.exceptions import DeltaError
 
-from ray_job.bucket.errors import CorruptError
+from ray_job.bucket.errors import CorruptError, NotFoundError
 from ray_job.bucket.storage import Storage
 from ray_job.data.delta_log.file_statistics import statistics_of
 from ray_job.data.delta_log.json_lines import CHECKPOINT, COMMIT, WAY_OUT, read_lines
@@ -30,6 +31,7 @@ from ray_job.data.delta_log.table_features import (
     TableFeatures,
     deletion_vector_error,
 )
+from ray_job.data.requests import is_local
 
 FILES_SCHEMA = pa.schema(
     [
@@ -94,6 +96,7 @@ def read(storage: Storage, root: str) -> TableSnapshot | None:
     log = _Log.of(storage, root)
     if log is None:
         return None
+    _check_following(storage, log.folder, log.newest)
     replay = _Replay(root)
     for version in reversed(log.commits):
         key = f"{log.folder}/{version:020d}.json"
@@ -251,12 +254,30 @@ def read_commit(storage: Storage, key: str) -> pa.Table:
     return read_lines(storage.read(key), _ACTIONS, key)
 
 
-def check_newest_commit(storage: Storage, root: str, version: int) -> None:
-    """Raise CorruptError if the commit is an empty object, in which delta-rs sees no error."""
+def check_newest_commit(storage: Storage, root: str, version: int, *, to_write: bool) -> None:
+    """Raise CorruptError for damage of the newest commits in which delta-rs sees none.
+
+    That is an empty object, a commit after `version` that is no file, and, with `to_write`, one of
+    which there is a checkpoint only: the table can be read, and no commit can follow.
+    """
+    _check_following(storage, f"{root}/_delta_log", version)
     key = f"{root}/_delta_log/{version:020d}.json"
     info = storage.stat(key)
     if info is not None and not info.size:
         raise CorruptError(f"{key}: the object is empty{WAY_OUT}")
+    if info is None and to_write:
+        raise CorruptError(
+            f"{key}: this commit is missing, although there is a checkpoint of it: restore the"
+            ' object, or put one there with the line {"commitInfo":{}}, as the checkpoint has all'
+            " that it said"
+        )
+
+
+def _check_following(storage: Storage, folder: str, version: int) -> None:
+    """Raise CorruptError if a folder or the like lies where the commit after `version` would be."""
+    with suppress(NotFoundError):
+        if is_local(storage):
+            storage.read_range(f"{folder}/{version + 1:020d}.json", 0, 1)
 
 
 def _checkpoint(storage: Storage, key: str) -> Iterator[pa.Table]:

@@ -8,6 +8,7 @@ content under an earlier key is a new raw file.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,7 @@ from ray_job.bucket.errors import (
 from ray_job.bucket.storage import ObjectInfo, Storage
 from ray_job.bucket.storage.checksums import crc32c_of_file
 from ray_job.bucket.storage.directory import DirectoryStorage
+from ray_job.bucket.storage.local_files import open_file, walk
 from ray_job.data.manifest import KnownFile
 from ray_job.data.requests import is_local, map_in_order
 from ray_job.ingest.reading.contents import content_digest, keys_of_versions
@@ -63,11 +65,20 @@ def list_new_objects(
         if (why := keys.problem(info.key)) is not None:
             problems[info.key] = f"{why}: rename the file"
         elif not has_known_format(name):
-            problems[info.key] = UNKNOWN_FORMAT
+            problems[info.key] = _unreadable(storage, info.key) or UNKNOWN_FORMAT
         new_objects.append(info)
     if problems:
         raise BadFilesError(problems)
     return sorted(new_objects, key=lambda info: (info.created, info.key))
+
+
+def _unreadable(storage: Storage, key: str) -> str | None:
+    """What keeps something in a directory, such as a link to a folder, from being read."""
+    try:
+        is_local(storage) and storage.read_range(key, 0, 1)
+    except (StorageError, CorruptError, NotFoundError) as error:
+        return str(error).removeprefix(f"{key}: ")
+    return None
 
 
 def fetch_files(
@@ -236,14 +247,7 @@ def named_paths(paths: Sequence[Path], kind: str) -> list[tuple[Path, str]]:
         folder = path.resolve().name
         if kind == "sales" and (folder in keys.CONTEXT_KINDS or folder == "replace"):
             folder = f"{folder}-files"
-        members = sorted(
-            member
-            for member in path.rglob("*")
-            if member.is_file()
-            and not any(
-                part.startswith(_IGNORED_PREFIXES) for part in member.relative_to(path).parts
-            )
-        )
+        members = _members(path)
         if not members:
             raise InputError(f"{path}: there is no raw file in this directory")
         for member in members:
@@ -252,11 +256,27 @@ def named_paths(paths: Sequence[Path], kind: str) -> list[tuple[Path, str]]:
     return named
 
 
+def _members(folder: Path) -> list[Path]:
+    """What is in a directory of a command and is no directory; links are followed, each once."""
+    try:
+        walked = list(walk(str(folder), str(folder.resolve())))
+    except OSError as error:
+        raise InputError(f"{folder}: the directory cannot be read: {error.strerror}") from error
+    paths = (Path(parent, name) for parent, names in walked for name in names)
+    return sorted(path for path in paths if not _is_ignored(path.relative_to(folder)))
+
+
+def _is_ignored(path: Path) -> bool:
+    return any(name.startswith(_IGNORED_PREFIXES) for name in path.parts)
+
+
 def _check_path(path: Path) -> None:
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file")
-    if not path.is_file():
-        raise InputError(f"{path}: this is neither a file nor a directory")
+    try:
+        os.close(open_file(path))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: the file cannot be read: {error.strerror}") from error
     if path.name.startswith(_IGNORED_PREFIXES):
         raise InputError(f"{path}: a name that begins with . or _ is ignored: rename the file")
     if not has_known_format(path.name):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ray_job.bucket.errors import (
+    AccessRefusedError,
     BucketMissingError,
     ConflictError,
     InputError,
@@ -268,7 +269,7 @@ def as_nobody():
 
 
 def test_a_folder_that_cannot_be_read_is_not_empty():
-    """Neither is one below it; a folder that does not exist is."""
+    """One below the folder that is listed is an object that cannot be read."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         storage = open_bucket(name)
@@ -277,7 +278,12 @@ def test_a_folder_that_cannot_be_read_is_not_empty():
         locked.chmod(0)
         try:
             with as_nobody():
-                for prefix in ("raw_data/", "raw_data/locked/", "raw_data/locked/a"):
+                assert [info.key for info in storage.list("raw_data/")] == ["raw_data/locked"]
+                with pytest.raises(
+                    AccessRefusedError, match=r"^raw_data/locked: Permission denied"
+                ):
+                    storage.read("raw_data/locked")
+                for prefix in ("raw_data/locked/", "raw_data/locked/a"):
                     with pytest.raises(StorageError, match="Permission denied"):
                         list(storage.list(prefix))
                 with pytest.raises(StorageError, match="Permission denied"):

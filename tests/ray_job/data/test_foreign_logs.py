@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
 from ray_job import ingest
 from ray_job.bucket import keys
@@ -162,6 +163,23 @@ def test_a_commit_that_is_missing_is_named(table):
     for read in (table.sold, lambda: table.deliver("1,2026-05-03,1\n")):
         with pytest.raises(CorruptError, match=f"{missing}: this commit is missing"):
             read()
+
+
+def test_a_checkpoint_that_is_ahead_of_the_commits(table):
+    """It is read. An ingest writes nothing, and names the commit and what takes its place."""
+    DeltaTable(str(table.log.parent)).create_checkpoint()
+    for newest in sorted(table.log.glob("*.json"))[-2:]:
+        newest.unlink()
+    assert table.sold() == OWN
+    files = sorted(table.log.parent.rglob("*.parquet"))
+    with pytest.raises(
+        CorruptError, match=rf"^batch_data/_delta_log/{newest.name}: this commit is"
+    ):
+        table.deliver("1,2026-05-03,1\n")
+    assert sorted(table.log.parent.rglob("*.parquet")) == files
+    newest.write_text('{"commitInfo":{}}\n')
+    table.deliver("1,2026-05-02,5\n")
+    assert table.sold() == WITH_FOREIGN
 
 
 def test_a_hint_of_a_checkpoint_that_is_not_there(table):

@@ -1,14 +1,27 @@
 """The chain of manifests: the files of earlier ingests, and the times of deliveries."""
 
+import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ray_job.bucket import keys
+from ray_job.bucket.errors import CorruptError
 from ray_job.bucket.storage import open_bucket
-from ray_job.data.manifest import Entry, Manifest, delivery_times, is_in, read_past, write_manifest
+from ray_job.data.manifest import (
+    Entry,
+    Manifest,
+    delivery_times,
+    is_in,
+    newest_sales,
+    read_past,
+    write_manifest,
+)
 
 NOW = datetime(2026, 11, 23, 0, 5, tzinfo=UTC)
 
@@ -49,7 +62,52 @@ def test_a_manifest_reads_as_it_was_written():
         storage = open_bucket(folder)
         manifest = write_manifest(storage, read_past(storage, 0), "a", [entry(1)], 2, NOW)
         [path] = Path(folder).rglob("*.json")
-        assert Manifest.from_json("key", path.read_bytes()) == manifest
+        assert Manifest.from_json(keys.manifest(1), path.read_bytes()) == manifest
+
+
+WRONG = (None, "x", -1, 1.5, [], {}, [1], {"a": 1}, [[]], "2026-13-45", 10**30)
+
+
+def changed(document, value):
+    """The document with this value in the place of each of its values, whatever its depth."""
+    items = ()
+    if isinstance(document, dict):
+        items = document.items()
+    elif isinstance(document, list):
+        items = enumerate(document)
+    for place, old in list(items):
+        document[place] = value
+        yield document
+        document[place] = old
+        for _ in changed(old, value):
+            yield document
+
+
+def test_a_manifest_of_wrong_types_is_damaged_and_never_read_in_circles():
+    """Valid JSON that is none, in every place, and manifests that name each other."""
+    with TemporaryDirectory() as folder:
+        storage = open_bucket(folder)
+        first = write_manifest(storage, read_past(storage, 0), "a", [entry(1)], 2, NOW)
+        write_manifest(storage, read_past(storage, 1), "b", [entry(2)], 2, NOW)
+        path = Path(folder, keys.manifest(2))
+        document = json.loads(path.read_bytes())
+        assert document["repeated"] or document["next"]
+        tried = 0
+        for value in (*WRONG, 2, 3):
+            for odd in changed(document, value):
+                path.write_text(json.dumps(odd))
+                tried += 1
+                with suppress(CorruptError):
+                    read_past(storage, 2)
+                with suppress(CorruptError):
+                    is_in(storage, 2, first)
+                with suppress(CorruptError):
+                    newest_sales(storage, 2)
+        assert tried > 300
+        for data in (b"", b"[]", b"null", b"[" * 100_000, b"\xff\xfe", first.to_json()):
+            path.write_bytes(data)
+            with pytest.raises(CorruptError, match=f"^{keys.manifest(2)}: this is not a manifest"):
+                read_past(storage, 2)
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
