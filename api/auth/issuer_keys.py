@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 from typing import Any
 
 import jwt
@@ -34,8 +35,11 @@ _MAX_BYTES = 2**20
 _PIECE_BYTES = 65_536
 _TIMEOUT_SECONDS = 5
 _THREADS = 2
+_MAX_SAME_ID = 4
+"""Of keys with the same id so many are tried: each costs a signature."""
 
-Keys = dict[str | None, jwt.PyJWK]
+Keys = dict[str | None, tuple[jwt.PyJWK, ...]]
+"""By key id. Keys of several algorithms may share one (RFC 7517, 4.5)."""
 
 
 @dataclass
@@ -87,16 +91,19 @@ class IssuerKeys:
             if key_set.keys and key_set.is_due(now):
                 self._begin_fetch(key_set, now)
 
-    async def find(self, issuer: Issuer, key_id: str | None, now: datetime) -> jwt.PyJWK:
-        """Raises SignInError for an unknown key, SignInUnavailableError without any keys."""
+    async def find(self, issuer: Issuer, key_id: str | None, now: datetime) -> Sequence[jwt.PyJWK]:
+        """The keys of this id, one as a rule.
+
+        Raises SignInError for an unknown id, SignInUnavailableError without any keys.
+        """
         key_set = self._key_set(issuer)
         if key_id not in key_set.keys:
             self._begin_fetch(key_set, now)
             if key_set.fetch is not None:
                 await asyncio.wait({key_set.fetch}, timeout=_TIMEOUT_SECONDS)
-        key = key_set.keys.get(key_id)
-        if key is not None:
-            return key
+        keys = key_set.keys.get(key_id)
+        if keys is not None:
+            return keys
         if key_set.fetched is None:
             raise SignInUnavailableError("the issuer's keys cannot be fetched at the moment")
         raise refused("the token's key is not among the issuer's")
@@ -117,7 +124,7 @@ class IssuerKeys:
             entries, keys = await asyncio.get_running_loop().run_in_executor(
                 self._executor, _fetched, key_set.url
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             _LOG.warning("the keys at %s cannot be fetched: %s", key_set.url, error)
             return
         finally:
@@ -151,7 +158,10 @@ def _read(url: str) -> bytes:
 
 
 def _entries(data: bytes) -> list[Any]:
-    document: Any = json.loads(data)
+    try:
+        document: Any = json.loads(data)
+    except RecursionError:
+        raise ValueError("the document nests too deeply") from None
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise ValueError("the document has no list of keys")  # noqa: TRY004 - the content is wrong
@@ -162,17 +172,26 @@ def _keys(entries: list[Any]) -> Keys:
     """Keys by id, without those that cannot be used. A single key also serves tokens without id."""
     keys: Keys = {}
     for entry in entries:
-        try:
-            key = jwt.PyJWK.from_dict(entry)
-            is_usable = (
-                entry.get("use", "sig") == "sig"
-                and entry.get("kty") != "oct"
-                and key.Algorithm.check_key_length(key.Algorithm.prepare_key(key.key)) is None
-            )
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError):
-            continue
-        if is_usable:
-            keys[key.key_id] = key
+        key = _usable_key(entry)
+        if key is not None:
+            keys[key.key_id] = (*keys.get(key.key_id, ()), key)[:_MAX_SAME_ID]
     if len(keys) == 1:
         keys[None] = next(iter(keys.values()))
     return keys
+
+
+def _usable_key(entry: Any) -> jwt.PyJWK | None:
+    """None for a key that is damaged, weak, secret, or for something else than signatures."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str | None):
+        return None
+    try:
+        key = jwt.PyJWK.from_dict(entry)
+        is_usable = (
+            entry.get("use", "sig") == "sig"
+            and entry.get("kty") != "oct"
+            and key.Algorithm.check_key_length(key.Algorithm.prepare_key(key.key)) is None
+        )
+    # An algorithm without signatures is not implemented.
+    except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, LookupError, RuntimeError):
+        return None
+    return key if is_usable else None

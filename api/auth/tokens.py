@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -68,16 +69,19 @@ def check_header(token: Token, issuer: Issuer) -> None:
         raise refused("the token is signed in a way that is not accepted")
 
 
-def check_signature(token: Token, key: jwt.PyJWK) -> None:
-    """Raise SignInError unless `key`, with its own algorithm, made the signature."""
-    try:
-        is_good = token.header["alg"] == key.algorithm_name and key.Algorithm.verify(
-            token.signed, key.key, token.signature
-        )
-    except (jwt.PyJWTError, ValueError, TypeError):
-        is_good = False
-    if not is_good:
+def check_signature(token: Token, keys: Iterable[jwt.PyJWK]) -> None:
+    """Raise SignInError unless one of the keys, with its own algorithm, made the signature."""
+    if not any(_is_made_by(key, token) for key in keys):
         raise refused("the token cannot be verified")
+
+
+def _is_made_by(key: jwt.PyJWK, token: Token) -> bool:
+    if token.header["alg"] != key.algorithm_name:
+        return False
+    try:
+        return key.Algorithm.verify(token.signed, key.key, token.signature)
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return False
 
 
 def check_claims(token: Token, issuer: Issuer, now: datetime) -> datetime:
