@@ -219,6 +219,16 @@ def error_response(error: StorecastError, instance: str | None) -> Response:
     return problem_response(kind, None, instance)
 
 
+def invalid_parameters(error: RequestValidationError) -> InvalidError:
+    errors = [
+        # The place is that of the parameter, its name, and the place in a list.
+        {"parameter": str(entry["loc"][1]), "message": entry["msg"]}
+        for entry in error.errors()
+    ]
+    first = errors[0]
+    return InvalidError(f"{first['parameter']}: {first['message']}", errors=errors)
+
+
 def install(app: FastAPI) -> None:
     """Answer every exception that a route raises with a problem document."""
     app.add_exception_handler(StorecastError, _handle_error)
@@ -260,18 +270,7 @@ async def _handle_http_exception(request: Request, error: Exception) -> Response
 
 async def _handle_invalid_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    errors = [
-        # The place is that of the parameter, its name, and the place in a list.
-        {"parameter": str(entry["loc"][1]), "message": entry["msg"]}
-        for entry in error.errors()
-    ]
-    first = errors[0]
-    return problem_response(
-        KINDS[InvalidError],
-        f"{first['parameter']}: {first['message']}",
-        request.url.path,
-        errors=errors,
-    )
+    return error_response(invalid_parameters(error), request.url.path)
 
 
 async def _handle_unexpected(request: Request, _: Exception) -> Response:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine
+from dataclasses import astuple, dataclass, replace
 from datetime import timedelta
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from api.problems import ProblemError, kind_of
+from api.problems import ProblemError, invalid_parameters, kind_of
 from api.routes.context import RequestContext, request_context, service_of
 from api.routes.history import past_days
 from api.routes.replies import HTML, PAGE_HEADERS, PAGE_VARY, reply
 from api.routes.store_selection import StoreOrder, StoreSelection
+from api.service import Service
 from api.store.items import ItemPage, item_accuracy, search_items
 from api.store.snapshot import Snapshot, StoreForecast
 from api.views.language import Language, choose
@@ -33,7 +37,26 @@ from api.views.pages import (
 from api.views.rendering import style_sheet
 from ray_job.bucket.errors import CorruptError, NotFoundError, StorageError
 
-router = APIRouter(include_in_schema=False)
+
+class _PageRoute(APIRoute):
+    """Parameters that cannot be read are a problem on a page, too."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_request(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                service = await service_of(request)
+                return _problem_reply(
+                    invalid_parameters(error), _language(request, service), ListQuery()
+                )
+
+        return handle_request
+
+
+router = APIRouter(include_in_schema=False, route_class=_PageRoute)
 
 _UNREADABLE = (NotFoundError, StorageError, CorruptError)
 """Errors after which the page comes without what could not be read."""
@@ -72,7 +95,7 @@ async def get_page(
     items. A search for a store's id leads to the store.
     """
     service = await service_of(request)
-    language = choose(request.headers.get("accept-language", ""), service.settings.locale)
+    language = _language(request, service)
     query = ListQuery(" ".join(q.split()), order, only == "problems", page)
     try:
         context = await request_context(request)
@@ -109,6 +132,10 @@ async def get_style() -> Response:
     )
 
 
+def _language(request: Request, service: Service) -> Language:
+    return choose(request.headers.get("accept-language", ""), service.settings.locale)
+
+
 def _to_store(query: ListQuery) -> Response:
     """Lead on to the store whose id is searched for. The address names no host."""
     parameters = {"store_id": query.search, **replace(query, search="", page=1).parameters()}
@@ -139,7 +166,7 @@ async def _store_page(
     """The page, and whether it has all that there is to show."""
     store = context.store(shown.snapshot, query.store_id)
     past = await past_days(context, query.store_id, PAST_DAYS, _HISTORY_SECONDS)
-    items = await _items_shown(context, store, query)
+    items = await _items_shown(context, shown.snapshot, store, query)
     is_complete = past.unread is None and items.items is not None
     if items.items is not None and items.items.items:
         try:
@@ -180,9 +207,9 @@ async def _item_accuracy(
 
 
 async def _items_shown(
-    context: RequestContext, store: StoreForecast, query: _StoreQuery
+    context: RequestContext, snapshot: Snapshot, store: StoreForecast, query: _StoreQuery
 ) -> ItemsShown:
-    """A page of the items. Read in a thread: a part may have to be fetched."""
+    """A page of the items. A part that is not on the disk is fetched with a deadline."""
     parts = context.service.parts
 
     def read() -> ItemsShown:
@@ -192,8 +219,11 @@ async def _items_shown(
         return ItemsShown(page, query.search, query.page, matching)
 
     try:
-        return await asyncio.to_thread(read)
-    except _UNREADABLE:
+        if parts.is_local(store.parts):
+            return await context.compute(read)
+        key = ("items", snapshot.name, *astuple(query))
+        return await context.service.storage_pool.run(key, read, _HISTORY_SECONDS)
+    except (*_UNREADABLE, TimeoutError):
         return ItemsShown(None, query.search, query.page)
 
 

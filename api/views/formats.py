@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
@@ -118,28 +118,45 @@ def to_csv(
     writer = csv.writer(text, delimiter=_DELIMITERS[dialect.delimiter])
     names = columns.names
     writer.writerow(names)
-    if dialect.decimal == "point":
-        writer.writerows([_cell(row.get(name)) for name in names] for row in rows)
-    else:
-        writer.writerows([_cell_with_comma(row.get(name)) for name in names] for row in rows)
+    cells = {
+        index: _Cells(convert)
+        for index, field in enumerate(columns)
+        if (convert := _conversion(field.type, dialect.decimal)) is not None
+    }
+    writer.writerows(_csv_row([row.get(name) for name in names], cells) for row in rows)
     body = text.getvalue().encode("utf-8", "backslashreplace")
     return _BYTE_ORDER_MARK + body if dialect.byte_order_mark else body
 
 
-def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime | date):
-        return iso_time(value)
-    if isinstance(value, str):
-        return without_formulas(value)
-    return value
+class _Cells(dict[Any, str]):
+    """Values of a column as texts. The same few values are in most of the rows of a file."""
+
+    def __init__(self, convert: Callable[[Any], str]) -> None:
+        self._convert = convert
+
+    def __missing__(self, value: Any) -> str:
+        text = self[value] = self._convert(value)
+        return text
 
 
-def _cell_with_comma(value: Any) -> Any:
-    return str(value).replace(".", ",") if isinstance(value, float) else _cell(value)
+def _csv_row(values: list[Any], cells: Mapping[int, _Cells]) -> list[Any]:
+    for index, texts in cells.items():
+        if values[index] is not None:
+            values[index] = texts[values[index]]
+    return values
+
+
+def _conversion(kind: pa.DataType, decimal: Decimal) -> Callable[[Any], str] | None:
+    """How a value of this type becomes a text. None: as the module `csv` does it."""
+    if pa.types.is_string(kind):
+        return without_formulas
+    if pa.types.is_temporal(kind):
+        return lambda value: value if isinstance(value, str) else iso_time(value)
+    if pa.types.is_boolean(kind):
+        return lambda value: "true" if value else "false"
+    if pa.types.is_floating(kind) and decimal == "comma":
+        return lambda value: str(value).replace(".", ",")
+    return None
 
 
 def without_formulas(text: str) -> str:

@@ -6,7 +6,9 @@ otherwise.
 
 from __future__ import annotations
 
+import re
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
@@ -18,6 +20,7 @@ _FOLDER = Path(__file__).parent / "texts"
 LANGUAGES = tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 DEFAULT = "en"
 _MAX_TAGS = 20
+_ISO_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WHOLE = 100
 """Numbers from here on are written without decimals."""
 
@@ -70,6 +73,16 @@ class Language:
 
     def plot_date(self, day: date) -> str:
         return self._date("plot_date", day)
+
+    def delivered(self, value: Any) -> str:
+        """A value that somebody delivered: dates and fractions as they are written here."""
+        if isinstance(value, float):
+            text = str(int(value)) if value.is_integer() else str(value)
+            return text.replace(".", self.formats["decimal"])
+        if isinstance(value, str) and _ISO_DAY.fullmatch(value):
+            with suppress(ValueError):
+                return self._date("plain_date", date.fromisoformat(value))
+        return str(value)
 
     def weekday(self, day: date) -> str:
         return str(self.formats["weekdays"][day.weekday()])

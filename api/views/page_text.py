@@ -153,7 +153,7 @@ def store_description(store: StoreForecast, language: Language) -> str:
     """All that was delivered about a store, as one line. Names of columns are the deliverer's."""
     region = language.text("region")
     return ", ".join(
-        f"{region if name == 'region' else name.replace('_', ' ')} {value}"
+        f"{region if name == 'region' else _plain(name)} {language.delivered(value)}"
         for name, value in store.description.items()
         if value and name != "name"
     )

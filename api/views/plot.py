@@ -121,9 +121,22 @@ def plot(
         actual=lines([(day.target_date, day.actual) for day in days]),
         dots=tuple((x(day.target_date), y(day.actual)) for day in days if day.actual is not None),
         today_x=x(today) if first <= today <= last else None,
-        x_labels=tuple(Label(language.plot_date(day), x(day)) for day in labelled),
+        x_labels=_apart([Label(language.plot_date(day), x(day)) for day in labelled]),
         y_labels=tuple(Label(language.number(tick), y(tick)) for tick in ticks),
     )
+
+
+def _apart(labels: Sequence[Label]) -> tuple[Label, ...]:
+    """The labels that do not touch one before. The first begins at its place, others are around it."""
+    apart: list[Label] = []
+    end = -math.inf
+    for label in labels:
+        width = _CHARACTER * len(label.text)
+        begin = label.at - width / 2 if apart else label.at
+        if begin > end:
+            apart.append(label)
+            end = begin + width
+    return tuple(apart)
 
 
 def _step(highest: float) -> float:

@@ -76,6 +76,23 @@ def test_numbers_have_few_digits(value, text):
     assert language("en").number(value) == text
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("de", "2021-05-25", "25. Mai 2021"),
+        ("en", "2021-05-25", "25 May 2021"),
+        ("de", 570.0, "570"),
+        ("de", 570.25, "570,25"),
+        ("de", 20210, "20210"),
+        ("de", "2021-02-30", "2021-02-30"),
+        ("de", "2021-05-25T00:00", "2021-05-25T00:00"),
+        ("en", True, "True"),
+    ],
+)
+def test_what_was_delivered_is_written_as_people_there_do(name, value, text):
+    assert language(name).delivered(value) == text
+
+
 def test_moments_are_local():
     moment = datetime(2026, 11, 23, 0, 5, tzinfo=UTC)
     shown = language("de").time(moment, ZoneInfo("Europe/Berlin"))

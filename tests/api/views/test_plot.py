@@ -50,3 +50,11 @@ def test_the_axis_of_days_begins_with_the_first_day_although_nothing_is_known_of
     assert drawn.today_x == pytest.approx(
         drawn.left + (drawn.right - drawn.left) * 28 / 34, abs=0.1
     )
+
+
+def test_labels_of_days_do_not_touch_where_those_of_numbers_are_long():
+    first = date(2026, 11, 1)
+    days = [PlotDay(first + back * DAY, 1.2e7, 1.1e7, 1.3e7, None) for back in range(28, 35)]
+    drawn = plot(days, first, first + 28 * DAY, ENGLISH, NARROW)
+    assert drawn is not None
+    assert [label.text for label in drawn.x_labels] == ["Sun 1 Nov", "Sun 29 Nov"]
