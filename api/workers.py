@@ -49,16 +49,20 @@ class Workers:
         `check` is called in the loop's thread before the work begins. If it raises, nothing is
         done.
         """
+        self.check_room(caller)
         queue = self._waiting.setdefault(caller, deque())
-        if len(queue) >= self._max_waiting:
-            raise TooManyRequestsError(
-                f"{self._max_waiting} of your requests are waiting already",
-                headers={"Retry-After": "1"},
-            )
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         queue.append(_Piece(function, check, result))
         self._begin_next()
         return await result
+
+    def check_room(self, caller: str) -> None:
+        """Raise TooManyRequestsError if so much of the caller's work waits that no more may."""
+        if len(self._waiting.get(caller, ())) >= self._max_waiting:
+            raise TooManyRequestsError(
+                f"{self._max_waiting} of your requests are waiting already",
+                headers={"Retry-After": "1"},
+            )
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -14,6 +14,10 @@ from cachetools import LRUCache
 from api.problems import TooManyRequestsError
 
 _MAX_CALLERS = 50_000
+COST_BYTES = 32_768
+"""An answer costs its caller one request more for each of so many bytes."""
+IS_COUNTED = "storecast.is_counted"
+"""The key of the scope of a request that its caller has paid for already."""
 
 
 class RateLimiter:

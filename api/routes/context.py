@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 
 from api.auth.grants import Access
+from api.auth.rate_limits import IS_COUNTED
 from api.auth.sign_in import SIGN_IN_OUTCOME, Caller
 from api.problems import ForbiddenError, ProblemError, UnknownStoreError
 from api.routes.page_tokens import PageToken, parameters_of
@@ -97,7 +98,8 @@ async def request_context(request: Request) -> RequestContext:
         raise caller
     if not isinstance(caller, Caller):
         caller = await service.sign_in.caller(request.scope["headers"], now)
-    service.rate_limiter.take(caller.name, now)
+    if IS_COUNTED not in request.scope:
+        service.rate_limiter.take(caller.name, now)
     check_query(request)
     state = service.state
     return RequestContext(request, service, state, now, caller, caller.access(state.grants))

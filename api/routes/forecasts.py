@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -22,6 +23,7 @@ from api.routes.context import Context, RequestContext
 from api.routes.documentation import OF_A_STORE, SIGNED_IN, STORED, AnswerSpec, documented
 from api.routes.parameters import (
     AsOf,
+    Day,
     Dialect,
     MaxAge,
     PageSize,
@@ -40,6 +42,8 @@ from api.views.schemas import Forecast, PartialForecast, fields_of
 from api.views.tables import FORECAST_SCHEMA, forecast_rows
 
 router = APIRouter(tags=["forecasts"])
+
+Result = TypeVar("Result")
 
 _OFFERED: tuple[Format, ...] = ("json", "csv", "parquet")
 _MAX_INLINE_ITEMS = 50
@@ -95,7 +99,7 @@ async def get_forecast(
         str | None, Query(max_length=1024, description="Only this item.", examples=["bread"])
     ] = None,
     target_date: Annotated[
-        date | None, Query(description="Only this day.", examples=["2026-11-25"])
+        Day | None, Query(description="Only this day.", examples=["2026-11-25"])
     ] = None,
     max_age_days: MaxAge = None,
     fields: Annotated[
@@ -178,12 +182,12 @@ async def _answer(
     check_showable(store, basis, selection.max_age_days)
     _check_target_date(store, basis, selection.target_date)
     size = page_limit(selection.page_size, answer_format)
-    page = await _item_page(context, snapshot, store, selection, (first_row, size))
-    next_token = None
-    if page.next_row is not None:
-        next_token = context.page_token(_list_name(store_id), snapshot.name, page.next_row)
 
-    def make_body() -> bytes:
+    def make_body(page: ItemPage) -> tuple[bytes, str | None]:
+        """The body and the token of the next page."""
+        next_token = None
+        if page.next_row is not None:
+            next_token = context.page_token(_list_name(store_id), snapshot.name, page.next_row)
         answer = store_forecast(
             store, basis, page, target_date=selection.target_date, next_page_token=next_token
         )
@@ -191,10 +195,11 @@ async def _answer(
         if selection.fields:
             wanted = _ALWAYS.union(selection.fields)
             answer = {name: value for name, value in answer.items() if name in wanted}
-        return encode(answer_format, answer, rows, FORECAST_SCHEMA, dialect)
+        return encode(answer_format, answer, rows, FORECAST_SCHEMA, dialect), next_token
 
-    is_large = len(page.items) > _MAX_INLINE_ITEMS
-    body = await context.compute(make_body) if is_large else make_body()
+    body, next_token = await _with_items(
+        context, snapshot, store, selection, (first_row, size), make_body
+    )
     is_complete = next_token is None and selection.page_token is None
     file_name = f"store-{store_id}-{store.as_of}{'' if is_complete else '-part'}"
     return reply(
@@ -231,17 +236,19 @@ def _check_target_date(store: StoreForecast, basis: AnswerBasis, target_date: da
         )
 
 
-async def _item_page(
+async def _with_items(
     context: RequestContext,
     snapshot: Snapshot,
     store: StoreForecast,
     selection: _ForecastQuery,
     position: tuple[int, int],
-) -> ItemPage:
-    """The page that begins at a row of the store, of a size.
+    make: Callable[[ItemPage], Result],
+) -> Result:
+    """What `make` does with the page that begins at a row of the store, of a size.
 
     An item or a small page is read in this thread if the parts are mapped, as those of the current
-    snapshot are.
+    snapshot are. A large one is read and written in one piece of work, so that its items are not
+    in memory while the caller's other work is done.
     """
     parts = context.service.parts
     first_row, size = position
@@ -259,21 +266,15 @@ async def _item_page(
         return ItemPage((item,), store.items, None)
 
     if selection.item_id is None and store.items <= 1 and not store.parts:
-        return NO_ITEMS
+        return make(NO_ITEMS)
     is_small = selection.item_id is not None or min(store.items, size) <= _MAX_INLINE_ITEMS
     if snapshot is context.state.snapshot and is_small:
-        return read()
+        return make(read())
     if parts.is_local(store.parts):
-        return await context.compute(read)
-    key = (
-        "items",
-        snapshot.name,
-        store.store_id,
-        selection.item_id,
-        first_row,
-        selection.page_size,
-    )
-    return await context.service.storage_pool.run(key, read)
+        return await context.compute(lambda: make(read()))
+    key = ("items", snapshot.name, store.store_id, selection.item_id, first_row, size)
+    page = await context.service.storage_pool.run(key, read)
+    return make(page) if is_small else await context.compute(lambda: make(page))
 
 
 def _list_name(store_id: str) -> str:

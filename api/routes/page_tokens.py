@@ -40,7 +40,7 @@ class PageToken:
     def encode(self) -> str:
         content = [self.list_name, self.release, self.position, self.parameters]
         text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
-        data = text.encode("utf-8", "surrogatepass")
+        data = text.encode()
         return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
@@ -62,14 +62,16 @@ def _decode(text: str) -> PageToken | None:
         return None
     try:
         padded = text + "=" * (-len(text) % 4)
-        data = base64.b64decode(padded, b"-_", validate=True).decode("utf-8", "surrogatepass")
+        data = base64.b64decode(padded, b"-_", validate=True).decode()
         name, release, position, *further = json.loads(data)
         parameters = tuple((key, value) for key, value in (further[0] if further else ()))
-    except (ValueError, TypeError, binascii.Error, RecursionError):
+        # JSON can write halves of characters, which no address can hold.
+        for text_in_token in (name, release, *(part for pair in parameters for part in pair)):
+            text_in_token.encode()
+    except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
         return None
     is_position = type(position) is int and 0 <= position < _MAX_POSITION
-    texts = (name, release, *(text for pair in parameters for text in pair))
-    if not is_position or len(further) > 1 or not all(isinstance(text, str) for text in texts):
+    if not is_position or len(further) > 1:
         return None
     return PageToken(name, release, position, parameters)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from datetime import date
@@ -11,13 +12,14 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from fastapi import Depends, Path, Query, Request, params
 from fastapi.dependencies.utils import get_flat_params
 from fastapi.routing import APIRoute
-from pydantic import StringConstraints
+from pydantic import BeforeValidator, StringConstraints
 
 from api.problems import InvalidError
 from api.views.formats import CsvDialect, Decimal, Delimiter, Format
 from ray_job.bucket.keys import STORE_ID_PATTERN
 
 _WHOLE_STORE_ID = f"^{STORE_ID_PATTERN}$"
+_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DEFAULT_PAGE = 100
 _MAX_PAGE = 1000
 MAX_TOKEN = 2048
@@ -36,8 +38,18 @@ StoreId = Annotated[
     ),
 ]
 ListedStoreId = Annotated[str, StringConstraints(pattern=_WHOLE_STORE_ID)]
+
+
+def _check_day(value: Any) -> Any:
+    """Raise ValueError for what is no day. As a number it would be seconds since 1970."""
+    if isinstance(value, str) and _DAY.fullmatch(value) is None:
+        raise ValueError("a day is written as 2026-11-25")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_check_day)]
 AsOf = Annotated[
-    date | None,
+    Day | None,
     Query(description="What was said on that night, past days included.", examples=["2026-11-22"]),
 ]
 MaxAge = Annotated[

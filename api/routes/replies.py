@@ -11,6 +11,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from api.auth.rate_limits import COST_BYTES
 from api.routes.context import RequestContext
 from api.store.state import last_change, next_change
 from api.transport.negotiation import accepts_gzip
@@ -21,8 +22,6 @@ _VARY = "Accept, Accept-Encoding, Authorization, X-Goog-IAP-JWT-Assertion"
 _MIN_COMPRESSED_BYTES = 1024
 _MAX_INLINE_BYTES = 65_536
 """A larger answer is compressed in a thread, so that no other request waits for it."""
-_COST_BYTES = 32_768
-"""An answer costs its caller one request more for each of so many bytes."""
 HTML = "text/html; charset=utf-8"
 PAGE_HEADERS = {
     "Content-Security-Policy": (
@@ -53,7 +52,7 @@ def reply(
     the caller's rights, or lacks what cannot be read at the moment, must not be cached.
     """
     state, now = context.state, context.now
-    context.service.rate_limiter.charge(context.caller.name, len(body) // _COST_BYTES, now)
+    context.service.rate_limiter.charge(context.caller.name, len(body) // COST_BYTES, now)
     changes = [last_change(state.schedule, now), published_at, state.unread_since]
     last_modified = max(moment for moment in changes if moment is not None)
     if is_cacheable:

@@ -44,6 +44,11 @@ class JoinedWrites:
             self._has_begun = True
             self._head = data
 
+    def write_whole(self, answer: bytes) -> None:
+        """Write an answer with its head and its body."""
+        if not self._transport.is_closing():
+            self._transport.write(answer)
+
     def end_answer(self) -> None:
         """Write a head that has no body. The next write is the head of another answer."""
         self._has_begun = False

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.auth.rate_limits import COST_BYTES, IS_COUNTED
 from api.auth.sign_in import SIGN_IN_OUTCOME, Caller
 from api.problems import (
     BodyTooLargeError,
@@ -27,26 +28,23 @@ from api.problems import (
     error_response,
 )
 from api.service import Service
+from api.store.state import ServedState
+from api.transport.outgoing_reply import OK, UNCHANGED, UNMATCHED, OutgoingReply, route_of
+from api.transport.pieces import send_in_pieces
+from api.transport.rendered_answers import MAX_BODY_BYTES, rendered_answer
 from api.transport.reply_cache import (
-    CACHE_HINT,
     CachedReply,
-    CacheHint,
     ReplyCache,
     ReplyKey,
     header_value,
     key_of,
     matches,
-    unchanged,
 )
 
 _LOG = logging.getLogger("api.middleware")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_UNMATCHED = "unmatched"
-_UNCHANGED = 304
-_OK = 200
 _ASKED_METHOD = "storecast.asked_method"
 """The key of the scope for the method of the request, if the routes see another one."""
-_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _CORS: dict[str, Any] = {
     "allow_methods": ("GET", "HEAD"),
     "allow_headers": ("Authorization", "If-None-Match"),
@@ -57,7 +55,9 @@ _CORS: dict[str, Any] = {
 }  # fmt: skip
 _MAX_PARAMETERS = 1100
 """A list of a thousand stores, and some more. Many short parameters take milliseconds to parse."""
-_EMPTY_BODY: Message = {"type": "http.response.body", "body": b""}
+_DATA = ("/v1/", "/results/")
+"""The addresses whose requests count for the caller's limit before anything else is done. Those of
+the page count there, since its problems are pages, too."""
 
 
 class ServiceMiddleware:
@@ -71,6 +71,8 @@ class ServiceMiddleware:
         self._counters: dict[tuple[str, str, int], Any] = {}
         self._timers: dict[str, Any] = {}
         self._answer_http: ASGIApp = self._answer
+        # CORSMiddleware adds headers to the messages.
+        self._sends_rendered = not service.settings.cors_origins
         if service.settings.cors_origins:
             # Outside of everything, so that problems of every origin have the headers, too.
             self._answer_http = CORSMiddleware(
@@ -97,27 +99,48 @@ class ServiceMiddleware:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
         key: ReplyKey | None = None
+        caller: Caller | None = None
         state, now = self.service.state, self.service.clock()
         if scope["method"] == "GET":
             caller = await self._caller(scope, now)
             if caller is not None:
                 key = key_of(scope, caller)
                 cached = self.replies.get(key, state, now)
+                begun = self.replies.begun(key)
+                if cached is None and begun is not None:
+                    # The same request of the same caller is being answered now.
+                    await begun.wait()
+                    state, now = self.service.state, self.service.clock()
+                    cached = self.replies.get(key, state, now)
                 if cached is not None:
                     await self._send_cached(cached, caller, now, scope, receive, send, started)
                     return
         try:
             self._check_size(scope)
+            if caller is not None and scope["path"].startswith(_DATA):
+                # Here a caller who has asked for too much costs little.
+                self.service.workers.check_room(caller.name)
+                self.service.rate_limiter.take(caller.name, now)
+                scope[IS_COUNTED] = True
         except ProblemError as error:
             await self._send_problem(error, scope, receive, send, started)
             return
-        outgoing = _OutgoingReply(scope, send, is_cacheable=key is not None)
+        outgoing = OutgoingReply(scope, send)
+        if key is not None:
+            self.replies.begin(key)
+            outgoing.on_made = partial(self._made, key, state)
         try:
-            await self._call_routes(outgoing, receive)
+            await self._call_routes(outgoing, receive, started)
         finally:
-            if outgoing.cacheable_reply is not None and key is not None:
-                self.replies.put(key, state, outgoing.cacheable_reply)
+            if key is not None:
+                self.replies.end(key)
             self._record(scope, route_of(scope), outgoing.status, started)
+
+    def _made(self, key: ReplyKey, state: ServedState, reply: CachedReply | None) -> None:
+        """Cache a reply before it is sent, since its caller may take long to read it."""
+        if reply is not None:
+            self.replies.put(key, state, reply)
+        self.replies.end(key)
 
     async def _caller(self, scope: Scope, now: datetime) -> Caller | None:
         """Sign the caller in, and leave the outcome in the scope for the routes.
@@ -152,20 +175,30 @@ class ServiceMiddleware:
             await self._send_problem(error, scope, receive, send, started, cached.route)
             return
         if_none_match = header_value(scope["headers"], b"if-none-match")
+        body: bytes = cached.body["body"]
         if if_none_match is not None and matches(if_none_match, cached.etag):
-            await send(cached.unchanged)
-            await send(_EMPTY_BODY)
-            self._record(scope, cached.route, _UNCHANGED, started)
-            return
-        await send(cached.start)
-        await send(cached.body)
-        self._record(scope, cached.route, _OK, started)
+            status, head, start, body = UNCHANGED, cached.unchanged_head, cached.unchanged, b""
+        else:
+            status, head, start = OK, cached.head, cached.start
+            if len(body) >= COST_BYTES and _ASKED_METHOD not in scope:
+                self.service.rate_limiter.charge(caller.name, len(body) // COST_BYTES, now)
+        answer = rendered_answer(scope) if self._sends_rendered else None
+        if (
+            answer is None
+            or head is None
+            or len(body) > MAX_BODY_BYTES
+            or not answer.send(head, body)
+        ):
+            await send(start)
+            await send_in_pieces(send, body)
+        self._record(scope, cached.route, status, started)
 
-    async def _call_routes(self, outgoing: _OutgoingReply, receive: Receive) -> None:
+    async def _call_routes(self, outgoing: OutgoingReply, receive: Receive, started: float) -> None:
         """Call the routes. A request without an answer after `request_seconds` gets a problem."""
         scope = outgoing.scope
+        waited = perf_counter() - started
         try:
-            async with asyncio.timeout(self._settings.request_seconds):
+            async with asyncio.timeout(self._settings.request_seconds - waited):
                 await self.app(scope, receive, outgoing.send)
         except TimeoutError:
             if outgoing.status:
@@ -207,7 +240,7 @@ class ServiceMiddleware:
         receive: Receive,
         send: Send,
         started: float,
-        route: str = _UNMATCHED,
+        route: str = UNMATCHED,
     ) -> None:
         response = error_response(error, scope["path"])
         await response(scope, receive, send)
@@ -232,68 +265,3 @@ class ServiceMiddleware:
         if self._settings.access_log:
             now = self.service.clock()
             self.service.access_log.add(now, method, scope["path"], route, status, seconds)
-
-
-def route_of(scope: Scope) -> str:
-    """The template of the route that answered, so that metrics have few labels."""
-    return getattr(scope.get("route"), "path", _UNMATCHED)
-
-
-@dataclass
-class _OutgoingReply:
-    """Holds the head of a cacheable reply back until its body comes, to send a 304 instead.
-
-    `cacheable_reply` is the reply if it may be cached.
-    """
-
-    scope: Scope
-    forward: Send
-    is_cacheable: bool
-    status: int = 0
-    is_complete: bool = False
-    cacheable_reply: CachedReply | None = None
-    _held_start: Message | None = None
-    _hint: CacheHint = field(default_factory=CacheHint)
-
-    def __post_init__(self) -> None:
-        self.scope[CACHE_HINT] = self._hint
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            if header_value(message["headers"], _NO_SNIFFING[0]) is None:
-                message["headers"] = [*message["headers"], _NO_SNIFFING]
-            if self.is_cacheable and self.status == _OK:
-                self._held_start = message
-                return
-        elif self._held_start is not None:
-            start, self._held_start = self._held_start, None
-            if not message.get("more_body", False):
-                start = self._final_start(start, message)
-            await self.forward(start)
-            if start["status"] == _UNCHANGED:
-                message = _EMPTY_BODY
-        await self.forward(message)
-        if message["type"] == "http.response.body":
-            self.is_complete = not message.get("more_body", False)
-
-    def _final_start(self, start: Message, body: Message) -> Message:
-        """The head to send: that of the reply, or of a 304 if the caller has these bytes."""
-        etag = header_value(start["headers"], b"etag")
-        if etag is None:
-            return start
-        not_modified = unchanged(start)
-        if self._hint.until is not None:
-            self.cacheable_reply = CachedReply(
-                etag=etag,
-                start=start,
-                body=body,
-                unchanged=not_modified,
-                route=route_of(self.scope),
-                until=self._hint.until,
-            )
-        if_none_match = header_value(self.scope["headers"], b"if-none-match")
-        if if_none_match is not None and matches(if_none_match, etag):
-            self.status = _UNCHANGED
-            return not_modified
-        return start

@@ -4,7 +4,7 @@ uvicorn limits neither the time in which a request has to arrive, nor the size o
 the number of requests that wait for the answers to earlier ones of their connection, nor the work
 that one read can make. So a few slow callers could occupy all connections, one caller could fill
 the memory, and a few could keep the event loop from all others. When uvicorn stops, it closes
-connections without saying so before (decisions 0036, 0075, 0076, 0112 and 0120).
+connections without saying so before (decisions 0036, 0075, 0076, 0112, 0113 and 0120).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from api.settings import ServiceSettings
 from api.transport.connections import Connections
 from api.transport.joined_writes import JoinedWrites
 from api.transport.received_bytes import ReceivedBytes, ends_in_the_middle
-from api.transport.refusals import Refusals
+from api.transport.refusals import Refusals, has_one_host
+from api.transport.rendered_answers import RENDERED_ANSWERS, RenderedAnswer
 from api.transport.stalled_writes import StalledWrites
 
 _MAX_PATH_BYTES = 1024
 """No address of ours is nearly as long, and what is escaped in it takes a millisecond to read."""
-_MAX_WAITING_REQUESTS = 32
 _MAX_WAITING_BYTES = 2**20
 """A connection with more that waits for earlier answers is closed."""
 _MAX_HEADER_LINES = 100
@@ -168,12 +168,13 @@ class Protocol(HttpToolsProtocol):
         if self._has_long_path():
             self._refuse_head()
             raise _StopParsingError
-        self._is_in_body = True
-        if len(self.pipeline) >= _MAX_WAITING_REQUESTS:
-            self.transport.close()
+        if not has_one_host(self.headers) and self.parser.get_http_version() == "1.1":
             raise _StopParsingError
+        self._is_in_body = True
         super().on_headers_complete()
         self.cycle.transport = self._answers  # type: ignore[assignment]
+        answer = RenderedAnswer(self.cycle, self._answers)
+        self.scope["extensions"] = {RENDERED_ANSWERS: answer}  # type: ignore[dict-item]
         if self.parser.should_upgrade():
             # There is no other protocol here. What follows would be of it, and is not read.
             self.cycle.keep_alive = False
@@ -322,9 +323,6 @@ class Protocol(HttpToolsProtocol):
 
 def protocol_for(settings: ServiceSettings, listener: Connections) -> type[Protocol]:
     """A class for uvicorn, which gives no arguments of ours to the protocols that it makes."""
-    attributes = {
-        "limits": settings,
-        "listener": listener,
-        "refusals": Refusals(settings.cors_origins),
-    }
+    refusals = Refusals(settings.cors_origins)
+    attributes = {"limits": settings, "listener": listener, "refusals": refusals}
     return type("Protocol", (Protocol,), attributes)

@@ -20,6 +20,11 @@ _NOT_HTTP = b'{"type": "about:blank", "title": "Bad Request", "status": 400}'
 _ANY_ORIGIN = "*"
 
 
+def has_one_host(headers: _Headers) -> bool:
+    """Whether the request names one host, as it must (RFC 9112, 3.2)."""
+    return [name for name, _ in headers].count(b"host") == 1
+
+
 class Refusals:
     """`origins` are those whose pages may read answers. `headers` are those of the request."""
 

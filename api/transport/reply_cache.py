@@ -8,6 +8,7 @@ token with each request gets his own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ from starlette.types import Message, Scope
 
 from api.auth.sign_in import Caller
 from api.store.state import ServedState
+from api.transport.rendered_answers import Head, render
 
 CACHE_HINT = "storecast.cache_hint"
 """The key of the scope under which a route finds the `CacheHint` of its reply."""
@@ -30,7 +32,7 @@ _PAGE = b"/"
 _PAGE_KEY_HEADERS = _KEY_HEADERS | {b"accept-language"}
 """The page is in the caller's language. Other answers have none."""
 _NOT_IN_304 = frozenset({b"content-length", b"content-type", b"content-encoding"})
-_OVERHEAD_BYTES = 2048
+_OVERHEAD_BYTES = 3072
 """The approximate memory of an entry besides its body."""
 _MAX_TAGS = 64
 _MIN_REPLIES = 8
@@ -48,7 +50,10 @@ class CacheHint:
 
 @dataclass(frozen=True, slots=True)
 class CachedReply:
-    """A complete reply: `start` and `body` as ASGI messages, and `unchanged`, the head of a 304."""
+    """A complete reply: `start` and `body` as ASGI messages, and `unchanged`, the head of a 304.
+
+    `head` and `unchanged_head` are both heads as they are sent.
+    """
 
     etag: bytes
     start: Message
@@ -56,6 +61,17 @@ class CachedReply:
     unchanged: Message
     route: str
     until: datetime
+    head: Head | None
+    unchanged_head: Head | None
+
+    @classmethod
+    def of(
+        cls, start: Message, body: Message, etag: bytes, *, route: str, until: datetime
+    ) -> CachedReply:
+        not_modified = unchanged(start)
+        return cls(
+            etag, start, body, not_modified, route, until, render(start), render(not_modified)
+        )
 
     @property
     def size(self) -> int:
@@ -69,6 +85,7 @@ class ReplyCache:
         self._max_bytes = max_bytes
         self._state: ServedState | None = None
         self._replies = self._empty()
+        self._begun: dict[ReplyKey, asyncio.Event] = {}
 
     def __len__(self) -> int:
         return len(self._replies)
@@ -90,6 +107,20 @@ class ReplyCache:
             del self._replies[key]
             return None
         return reply
+
+    def begun(self, key: ReplyKey) -> asyncio.Event | None:
+        """What is set as soon as the reply is made, if somebody makes it now."""
+        return self._begun.get(key)
+
+    def begin(self, key: ReplyKey) -> None:
+        """Whoever asks for the same until `end` may wait for it."""
+        self._begun.setdefault(key, asyncio.Event())
+
+    def end(self, key: ReplyKey) -> None:
+        """Does nothing for a reply that nobody makes."""
+        event = self._begun.pop(key, None)
+        if event is not None:
+            event.set()
 
     def put(self, key: ReplyKey, state: ServedState, reply: CachedReply) -> None:
         """Does nothing if another state is served since the reply was begun."""

@@ -19,12 +19,13 @@ import httpx
 import pytest
 
 from api import openapi
+from api.routes.context import request_context
 from api.routes.page_tokens import PageToken
 from api.settings import Issuer
 from ray_job.bucket import keys
 from tests.api.fixtures.bucket import AS_OF, STORES, Bucket, StoreSpec
 from tests.api.fixtures.records import DAY
-from tests.api.fixtures.serving import RunningApi, serve
+from tests.api.fixtures.serving import RunningApi, fail, serve
 from tests.api.fixtures.tokens import (
     AUDIENCE,
     ISSUER,
@@ -177,7 +178,7 @@ def see_problems_of_answers(seen: Seen, folder: Path, monkeypatch: pytest.Monkey
         seen.everywhere(api, "headers-too-large", headers={"X-Long": "x" * 20_000})
         seen.everywhere(api, "url-too-long", params={"x": "x" * 20_000})
         seen.everywhere(api, "body-too-large", content=b"x" * 70_000)
-        monkeypatch.setattr(api.service, "rate_limiter", None)
+        monkeypatch.setitem(api.app.app.dependency_overrides, request_context, fail)
         seen.everywhere(api, "unexpected", headers=operator)
 
 

@@ -3,11 +3,13 @@
 Standard input is one JSON object: `begin` is sent once on each connection, `again` over and over.
 `reads`: answers are read, and each is waited for. `ends`: nothing more is sent after the first
 `again`. `bytes_per_second`: what each connection reads in a second, 0 for as much as there is.
-Connections that the server closes are opened anew.
+Connections that the server closes are opened anew. `{number}` in `again` is another number, of four
+digits, each time.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import sys
@@ -17,6 +19,7 @@ from dataclasses import dataclass, field
 
 _RECEIVE_BUFFER = 4096
 """Of a caller that reads slowly: what the kernel holds has left the server's memory."""
+_NUMBERS = itertools.cycle(range(1000, 10_000))
 
 
 @dataclass
@@ -27,6 +30,9 @@ class Flood:
     reads: bool
     ends: bool
     bytes_per_second: int
+
+    def next(self) -> bytes:
+        return self.again.replace(b"{number}", b"%d" % next(_NUMBERS))
 
 
 @dataclass
@@ -43,12 +49,12 @@ class Connection:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         self.socket.connect(("127.0.0.1", self.flood.port))
         self.socket.setblocking(False)
-        self.unsent = self.flood.begin + self.flood.again
+        self.unsent = self.flood.begin + self.flood.next()
 
     def go_on(self) -> None:
         """Send and read what is possible now. Raises OSError if the connection is closed."""
         if not self.unsent and not self.is_waiting:
-            self.unsent = self.flood.again
+            self.unsent = self.flood.next()
         with suppress(BlockingIOError):
             if self.unsent:
                 self.unsent = self.unsent[self.socket.send(self.unsent) :]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +31,58 @@ def test_a_page_token_is_decoded(list_name, release, position):
     assert decode(token.encode(), list_name) == token
     with pytest.raises(InvalidError):
         decode(token.encode(), f"{list_name}x")
+
+
+def forged(content: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(st.characters(), max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=8,
+)
+
+
+@given(st.tuples(st.just("x"), JSON, st.integers(0, 9) | JSON, JSON), JSON)
+def test_whatever_json_a_token_holds_it_is_one_or_refused(near, content):
+    for forgery in (near, content):
+        try:
+            token = decode(forged(forgery), "x")
+        except InvalidError:
+            continue
+        assert decode(token.encode(), "x") == token
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["forecast/1", "\ud800", 1, [["\udfff", "\ud800"]]],
+        ["forecast/1", "a", 1, [["\ud800", "x"]]],
+        ["forecast/1", "../../a", 1, []],
+        ["forecast/1", "a", 10**300, []],
+        ["forecast/1", "a", float("inf"), []],
+        ["forecast/1", "a", True, []],
+        ["forecast/1", "a", 1, {"ab": 1}],
+        ["forecast/1", "a", 1, [["page_token", "x"]]],
+        "abc",
+    ],
+)
+def test_a_forged_token_is_the_callers_mistake(paged_api, content):
+    answer = paged_api.get(f"/v1/stores/1/forecast?page_token={forged(content)}")
+    assert answer.status_code in (410, 422)
+
+
+def test_a_token_that_is_damaged_anywhere_is_the_callers_mistake(paged_api):
+    token = paged_api.get(LISTS[0]).json()["next_page_token"]
+    for place in range(0, len(token), 3):
+        damaged = f"{token[:place]}~{token[place + 1 :]}"
+        answer = paged_api.get("/v1/stores/1/forecast", params={"page_token": damaged})
+        assert answer.status_code == 422
+        other = "A" if token[place] != "A" else "B"
+        damaged = f"{token[:place]}{other}{token[place + 1 :]}"
+        answer = paged_api.get("/v1/stores/1/forecast", params={"page_token": damaged})
+        assert answer.status_code in (200, 404, 410, 422)
 
 
 @pytest.fixture(scope="module")

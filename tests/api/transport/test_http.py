@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from api.routes.context import request_context
 from tests.api.fixtures.bucket import STORES, Bucket
-from tests.api.fixtures.serving import RunningApi, serve
+from tests.api.fixtures.serving import RunningApi, fail, serve
 
 ORIGIN = "https://front.example"
 ADDRESSES = (
@@ -66,7 +67,7 @@ def test_problems_before_the_routes_are_readable_by_other_origins(http_api, monk
         assert answer.status_code == status
         assert answer.headers["access-control-allow-origin"] == ORIGIN
     assert answer.headers["allow"] == "GET, HEAD"
-    monkeypatch.setattr(http_api.service, "rate_limiter", None)
+    monkeypatch.setitem(http_api.app.app.dependency_overrides, request_context, fail)
     failed = http_api.get("/v1/me?", headers={**origin, "Accept-Encoding": "x"})
     assert failed.status_code == 500
     assert failed.headers["access-control-allow-origin"] == ORIGIN

@@ -149,8 +149,8 @@ def test_endless_headers_are_cut_off(limited_api):
         b"GET /",
         b"GET / HTTP/1.1\r\nX-Endless: ",
         b"GET / HTTP/1.1\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: ",
     ],
 )
 def test_what_never_ends_is_cut_off(limited_api, begin):
@@ -230,9 +230,27 @@ def test_a_path_that_is_longer_than_any_is_not_read(limited_api):
     assert limited_api.get("/v1/stores?q=" + "x" * 1100).status_code == 422
 
 
-def test_what_is_no_http_gets_a_problem(limited_api):
+@pytest.mark.parametrize(
+    "sent_bytes",
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Folded: 1\r\n 2\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Space : 1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Zero: \0\r\n\r\n",
+        b"GET /livez HTTP/1.1\nHost: a\n\n",
+        b"GET /livez\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET example:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"CONNECT example:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\nx\n0\n\n",
+    ],
+)
+def test_what_is_no_http_gets_a_problem(limited_api, sent_bytes):
     with connect(limited_api) as caller:
-        caller.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        caller.sendall(sent_bytes)
         received = caller.recv(65_536)
     assert received.split()[1] == b"400"
     assert b"application/problem+json" in received
