@@ -127,7 +127,7 @@ def plot(
 
 
 def _apart(labels: Sequence[Label]) -> tuple[Label, ...]:
-    """The labels that do not touch one before. The first begins at its place, others are around it."""
+    """Those that do not touch one before. The first begins at its place, others are around it."""
     apart: list[Label] = []
     end = -math.inf
     for label in labels:
