@@ -28,7 +28,9 @@ def test_the_first_callers_of_a_new_process_wait_for_one_fetch():
         async def find_all():
             return await asyncio.gather(*(keys.find(issuer, "k1", NOON) for _ in range(20)))
 
-        assert {key.key_id for found in asyncio.run(find_all()) for key in found} == {"k1"}
+        assert {key.key_id for keys_of_one in asyncio.run(find_all()) for key in keys_of_one} == {
+            "k1"
+        }
         assert len(key_server.requests) == 1
 
 
@@ -137,10 +139,10 @@ def test_keys_may_share_an_id():
 
     async def check() -> None:
         with serve_keys(json.dumps({"keys": entries}).encode()) as key_server:
-            found = await IssuerKeys().find(key_server.issuer(), "k", NOON)
-        check_signature(parse(text), found)
+            same_id = await IssuerKeys().find(key_server.issuer(), "k", NOON)
+        check_signature(parse(text), same_id)
         with pytest.raises(SignInError):
-            check_signature(parse(text), found[:2])
+            check_signature(parse(text), same_id[:2])
 
     asyncio.run(check())
 
