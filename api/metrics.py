@@ -17,6 +17,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._next_text: asyncio.Future[bytes] | None = None
+        self._making = asyncio.Lock()
         self.requests = Counter(
             "storecast_api_requests",
             "Requests by route template, method and status.",
@@ -53,15 +54,16 @@ class Metrics:
         )
 
     async def text(self) -> bytes:
-        """The metrics as they are now. Callers at the same moment share one text.
+        """The metrics as they are now, made in a thread. Callers that wait share one text.
 
-        It takes milliseconds, and anybody may ask for it.
+        It takes milliseconds, for a new release of very many stores half a second, and anybody may
+        ask for it.
         """
         if self._next_text is None:
             self._next_text = asyncio.ensure_future(self._make_text())
         return await asyncio.shield(self._next_text)
 
     async def _make_text(self) -> bytes:
-        await asyncio.sleep(0)
-        self._next_text = None
-        return generate_latest(self.registry)
+        async with self._making:
+            self._next_text = None
+            return await asyncio.to_thread(generate_latest, self.registry)

@@ -150,14 +150,18 @@ def _only_store(context: RequestContext, snapshot: Snapshot) -> str | None:
 
 async def _list_page(context: RequestContext, shown: PageBasis) -> str:
     snapshot, query = shown.snapshot, shown.query
-    expected_as_of = shown.basis.schedule.expected_as_of(shown.basis.now)
-    problems = snapshot.rows_with_problems(expected_as_of)
     order = f"-{query.order}" if query.order == "predicted_sales" else query.order
     selection = StoreSelection(query.search, order=cast("StoreOrder", order))
     rows = await selection.rows(context, snapshot, shown.basis)
-    if query.problems_only:
-        rows = [row for row in rows if row in problems]
-    return store_list_page(shown, StoreRows(rows, snapshot.visible_rows(context.access), problems))
+
+    def make_page() -> str:
+        expected_as_of = shown.basis.schedule.expected_as_of(shown.basis.now)
+        problems = snapshot.rows_with_problems(expected_as_of)
+        wanted = [row for row in rows if row in problems] if query.problems_only else rows
+        visible = snapshot.visible_rows(context.access)
+        return store_list_page(shown, StoreRows(wanted, visible, problems))
+
+    return await context.compute(make_page)
 
 
 async def _store_page(
@@ -175,8 +179,11 @@ async def _store_page(
         except (*_UNREADABLE, TimeoutError):
             is_complete = False
     is_history_unread = past.unread is not None
-    html = store_page(shown, store, items, past.days, is_history_unread=is_history_unread)
-    return html, is_complete
+
+    def make_page() -> str:
+        return store_page(shown, store, items, past.days, is_history_unread=is_history_unread)
+
+    return await context.compute(make_page), is_complete
 
 
 async def _item_accuracy(

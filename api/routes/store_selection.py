@@ -73,5 +73,8 @@ class StoreSelection:
 def _visible(context: RequestContext, snapshot: Snapshot, matching: Sequence[int]) -> Sequence[int]:
     if context.access.every_store:
         return matching
+    if isinstance(matching, range):
+        # All rows of the release.
+        return snapshot.visible_rows(context.access)
     matching_rows = set(matching)
     return [row for row in snapshot.visible_rows(context.access) if row in matching_rows]

@@ -43,7 +43,7 @@ from ray_job.bucket.reasons import Outcome
 router = APIRouter(tags=["stores"])
 
 _OFFERED: tuple[Format, ...] = ("json", "csv", "parquet")
-_MAX_INLINE_STORES = 50
+_MAX_INLINE_STORES = 20
 """An answer with more stores is made in a thread, so that no other request waits for it."""
 _MAX_BATCH = 100
 _ALWAYS = frozenset({"store_id", "stale"})
