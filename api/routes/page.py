@@ -14,14 +14,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from api.problems import ProblemError, invalid_parameters, kind_of
+from api.problems import ProblemError, invalid_parameters
 from api.routes.context import RequestContext, request_context, service_of
 from api.routes.history import past_days
-from api.routes.replies import HTML, PAGE_HEADERS, PAGE_VARY, reply
+from api.routes.replies import reply
 from api.routes.store_selection import StoreOrder, StoreSelection
 from api.service import Service
 from api.store.items import ItemPage, item_accuracy, search_items
 from api.store.snapshot import Snapshot, StoreForecast
+from api.transport.page_problems import HTML, PAGE_HEADERS, PAGE_VARY, page_problem
 from api.views.language import Language, choose
 from api.views.pages import (
     ITEMS_ON_A_PAGE,
@@ -30,7 +31,6 @@ from api.views.pages import (
     ListQuery,
     PageBasis,
     StoreRows,
-    problem_page,
     store_list_page,
     store_page,
 )
@@ -49,7 +49,7 @@ class _PageRoute(APIRoute):
                 return await handle(request)
             except RequestValidationError as error:
                 service = await service_of(request)
-                return _problem_reply(
+                return page_problem(
                     invalid_parameters(error), _language(request, service), ListQuery()
                 )
 
@@ -113,7 +113,7 @@ async def get_page(
             of_store = _StoreQuery(wanted, item.strip(), items)
             html, is_complete = await _store_page(context, shown, of_store)
     except ProblemError as error:
-        return _problem_reply(error, language, query)
+        return page_problem(error, language, query)
     return reply(
         context,
         html.encode(),
@@ -232,19 +232,3 @@ async def _items_shown(
         return await context.service.storage_pool.run(key, read, _HISTORY_SECONDS)
     except (*_UNREADABLE, TimeoutError):
         return ItemsShown(None, query.search, query.page)
-
-
-def _problem_reply(error: ProblemError, language: Language, query: ListQuery) -> Response:
-    kind = kind_of(error)
-    if kind is None:
-        raise error
-    html = problem_page(kind, error, language, query)
-    headers = {
-        **PAGE_HEADERS,
-        **PAGE_VARY,
-        **error.headers,
-        "Content-Type": HTML,
-        "Cache-Control": "no-store",
-        "Content-Language": language.name,
-    }
-    return Response(html.encode(), kind.status, headers)

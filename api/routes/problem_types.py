@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api.problems import KINDS_BY_SLUG
-from api.routes.replies import HTML, PAGE_HEADERS
+from api.transport.page_problems import HTML, PAGE_HEADERS
 from api.views.problem_pages import ProblemText, problem_type_page, problem_types_page
 from api.views.problem_schemas import SCHEMAS
 

@@ -15,23 +15,13 @@ from api.auth.rate_limits import COST_BYTES
 from api.routes.context import RequestContext
 from api.store.state import last_change, next_change
 from api.transport.negotiation import accepts_gzip
+from api.transport.page_problems import VARY
 from api.transport.reply_cache import CACHE_HINT, CacheHint
 from api.views.formats import MEDIA_TYPES, Format, to_json
 
-_VARY = "Accept, Accept-Encoding, Authorization, X-Goog-IAP-JWT-Assertion"
 _MIN_COMPRESSED_BYTES = 1024
 _MAX_INLINE_BYTES = 65_536
 """A larger answer is compressed in a thread, so that no other request waits for it."""
-HTML = "text/html; charset=utf-8"
-PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none';"
-        " frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "same-origin",
-}
-"""Headers of every page: no script runs, and nothing of another host is loaded."""
-PAGE_VARY = {"Vary": f"{_VARY}, Accept-Language"}
 COMPLETE = "Storecast-Complete"
 """The header of a CSV or Parquet file that says whether it has all rows."""
 
@@ -61,7 +51,7 @@ def reply(
         "Content-Type": media_type,
         "Last-Modified": format_datetime(last_modified.astimezone(UTC), usegmt=True),
         "Cache-Control": "private, no-cache",
-        "Vary": _VARY,
+        "Vary": VARY,
         **(headers or {}),
     }
     is_compressed = len(body) >= _MIN_COMPRESSED_BYTES and accepts_gzip(

@@ -30,6 +30,7 @@ from api.problems import (
 from api.service import Service
 from api.store.state import ServedState
 from api.transport.outgoing_reply import OK, UNCHANGED, UNMATCHED, OutgoingReply, route_of
+from api.transport.page_problems import page_problem
 from api.transport.pieces import send_in_pieces
 from api.transport.rendered_answers import MAX_BODY_BYTES, rendered_answer
 from api.transport.reply_cache import (
@@ -40,6 +41,8 @@ from api.transport.reply_cache import (
     key_of,
     matches,
 )
+from api.views.language import choose
+from api.views.pages import ListQuery
 
 _LOG = logging.getLogger("api.middleware")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -55,9 +58,9 @@ _CORS: dict[str, Any] = {
 }  # fmt: skip
 _MAX_PARAMETERS = 1100
 """A list of a thousand stores, and some more. Many short parameters take milliseconds to parse."""
+_PAGE = "/"
 _DATA = ("/v1/", "/results/")
-"""The addresses whose requests count for the caller's limit before anything else is done. Those of
-the page count there, since its problems are pages, too."""
+"""Requests for the page and for addresses of data are for callers who are signed in."""
 
 
 class ServiceMiddleware:
@@ -117,11 +120,8 @@ class ServiceMiddleware:
                     return
         try:
             self._check_size(scope)
-            if caller is not None and scope["path"].startswith(_DATA):
-                # Here a caller who has asked for too much costs little.
-                self.service.workers.check_room(caller.name)
-                self.service.rate_limiter.take(caller.name, now)
-                scope[IS_COUNTED] = True
+            if scope["path"] == _PAGE or scope["path"].startswith(_DATA):
+                self._check_caller(caller, scope, now)
         except ProblemError as error:
             await self._send_problem(error, scope, receive, send, started)
             return
@@ -135,6 +135,18 @@ class ServiceMiddleware:
             if key is not None:
                 self.replies.end(key)
             self._record(scope, route_of(scope), outgoing.status, started)
+
+    def _check_caller(self, caller: Caller | None, scope: Scope, now: datetime) -> None:
+        """Raise the problem of a caller with a bad token, or of one who has asked for too much.
+
+        Before the routes this costs little.
+        """
+        if caller is not None:
+            self.service.workers.check_room(caller.name)
+            self.service.rate_limiter.take(caller.name, now)
+            scope[IS_COUNTED] = True
+        elif isinstance(scope.get(SIGN_IN_OUTCOME), ProblemError):
+            raise scope[SIGN_IN_OUTCOME]
 
     def _made(self, key: ReplyKey, state: ServedState, reply: CachedReply | None) -> None:
         """Cache a reply before it is sent, since its caller may take long to read it."""
@@ -242,7 +254,12 @@ class ServiceMiddleware:
         started: float,
         route: str = UNMATCHED,
     ) -> None:
-        response = error_response(error, scope["path"])
+        if scope["path"] == _PAGE:
+            accepted = header_value(scope["headers"], b"accept-language") or b""
+            language = choose(accepted.decode("latin-1"), self._settings.locale)
+            response = page_problem(error, language, ListQuery())
+        else:
+            response = error_response(error, scope["path"])
         await response(scope, receive, send)
         self._record(scope, route, response.status_code, started)
 

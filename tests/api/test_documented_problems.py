@@ -81,10 +81,10 @@ class Seen:
 
 
 def make_unreadable(folder: Path, key: str) -> None:
-    """Put a link that leads to itself in place of an object: it exists and cannot be read."""
+    """Put a link to a name that is too long in place of an object: it exists and cannot be read."""
     (folder / key).unlink(missing_ok=True)
     (folder / key).parent.mkdir(parents=True, exist_ok=True)
-    (folder / key).symlink_to((folder / key).name)
+    (folder / key).symlink_to("x" * 300)
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 Standard input is one JSON object: `begin` is sent once on each connection, `again` over and over.
 `reads`: answers are read, and each is waited for. `ends`: nothing more is sent after the first
-`again`. `bytes_per_second`: what each connection reads in a second, 0 for as much as there is.
+`again`. `resets`: a connection is reset as soon as it has sent. `peers`: from how many addresses
+they come. `bytes_per_second`: what each connection reads in a second, 0 for as much as there is.
 Connections that the server closes are opened anew. `{number}` in `again` is another number, of four
 digits, each time.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import socket
+import struct
 import sys
 import time
 from contextlib import suppress
@@ -30,6 +32,8 @@ class Flood:
     reads: bool
     ends: bool
     bytes_per_second: int
+    resets: bool
+    peers: int
 
     def next(self) -> bytes:
         return self.again.replace(b"{number}", b"%d" % next(_NUMBERS))
@@ -47,6 +51,8 @@ class Connection:
         self.socket = socket.socket()
         if self.flood.bytes_per_second:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        if self.flood.peers > 1:
+            self.socket.bind((f"127.0.1.{next(_NUMBERS) % self.flood.peers + 1}", 0))
         self.socket.connect(("127.0.0.1", self.flood.port))
         self.socket.setblocking(False)
         self.unsent = self.flood.begin + self.flood.next()
@@ -61,9 +67,16 @@ class Connection:
                 if not self.unsent and self.flood.ends:
                     self.socket.shutdown(socket.SHUT_WR)
                 self.is_waiting = not self.unsent and (self.flood.reads or self.flood.ends)
+                if not self.unsent and self.flood.resets:
+                    self.reset()
         with suppress(BlockingIOError):
             if self.flood.reads:
                 self.read()
+
+    def reset(self) -> None:
+        """Close so that the other side is told of an error. Raises ConnectionResetError."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raise ConnectionResetError
 
     def read(self) -> None:
         if not self.flood.bytes_per_second:

@@ -56,7 +56,10 @@ def ask(api: RunningApi, request: str) -> bytes:
             b"HTTP/1.1 304 Not Modified\r\n",
         ),
         (
-            "GET {0} HTTP/1.1\r\nHost: x\r\n\r\nHEAD {0} HTTP/1.1\r\nConnection: close\r\n\r\n",
+            (
+                "GET {0} HTTP/1.1\r\nHost: x\r\n\r\n"
+                "HEAD {0} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            ),
             b"HTTP/1.1 200 OK\r\n",
         ),
     ],
@@ -163,3 +166,16 @@ def test_requests_of_a_caller_whose_work_waits_are_refused_before_the_routes(fol
         answer = api.get("/v1/stores/2/forecast")
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
         assert api.get("/livez").status_code == 200
+
+
+def test_a_caller_over_the_limit_gets_a_page_for_a_page(folder):
+    with serve(folder, requests_per_second=1e-6, burst=1) as api:
+        german = {"Accept-Language": "de"}
+        assert api.get("/", headers=german).status_code == 200
+        for query in ("", "?page=2", "?nonsense=1"):
+            answer = api.get(f"/{query}", headers=german)
+            assert answer.status_code == 429
+            assert answer.headers["content-type"] == "text/html; charset=utf-8"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert "Zu viele Anfragen" in answer.text
+        assert api.get("/v1/stores").json()["type"] == "/problems/too-many-requests"
