@@ -8,6 +8,7 @@ class that both of them use. This module imports Ray in the child only.
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import signal
@@ -18,14 +19,20 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ray_job.bucket.errors import RayUnavailableError
 from ray_job.data.requests import WORKING_FOLDER
+
+if TYPE_CHECKING:
+    from ray._private.node import Node
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.02
 _ADDRESS = "address"
 _LOG = "start.log"
+_IDLE = "while kill -0 $PPID; do sleep 5; done"
+"""A shell's command that does nothing for as long as the process lives that started the shell."""
 
 
 class LocalRay:
@@ -106,11 +113,59 @@ def _base() -> Path:
 
 def _serve(folder: Path) -> None:
     """Start Ray's processes and write the address; end them all when standard input ends."""
-    # Ray has no public way to start a node without its monitors and server. Its version is pinned.
-    from ray._private.node import Node  # noqa: PLC0415 - not in the driver
-    from ray._private.parameter import RayParams  # noqa: PLC0415 - not in the driver
-
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
+    node = _start_node(folder)
+    unnamed = folder / f"{_ADDRESS}.tmp"
+    unnamed.write_text(node.gcs_address)
+    unnamed.rename(folder / _ADDRESS)
+    threading.Event().wait()
+
+
+def _start_node(folder: Path) -> Node:
+    """A head node without what only a cluster has a use for.
+
+    That is its monitors, its API server, and the two agents of a node: one serves the dashboard and
+    metrics, the other installs the environments that tasks ask for, and ours ask for none. They are
+    Python processes, and Ray waits for them. Ray has no public way to leave them out, and its
+    version is pinned.
+    """
+    # The parts of Ray that start a node are imported in the child only.
+    from ray._private import services, utils  # noqa: PLC0415
+    from ray._private.node import Node  # noqa: PLC0415
+    from ray._private.parameter import RayParams  # noqa: PLC0415
+
+    raylet: Any = importlib.import_module("ray._raylet")  # compiled, without types of its own
+
+    class SingleNode(Node):
+        def start_api_server(self, **_options: Any) -> None:
+            self._webui_url = None
+
+        def start_raylet(self, *arguments: Any, **options: Any) -> None:
+            for name in (
+                raylet.METRICS_AGENT_PORT_NAME,
+                raylet.METRICS_EXPORT_PORT_NAME,
+                raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME,
+                raylet.RUNTIME_ENV_AGENT_PORT_NAME,
+            ):
+                # What an agent writes that does not serve.
+                raylet.persist_port(self._session_dir, self._node_id, name, -1)
+            super().start_raylet(*arguments, **options)
+
+    start_process = services.start_ray_process
+    idle = subprocess.list2cmdline(["sh", "-c", _IDLE, str(folder)])
+
+    def start_without_agents(command: list[str], *arguments: Any, **options: Any) -> Any:
+        """Ray's node ends if an agent does, so that something must run in its place."""
+        names = ("--dashboard_agent_command=", "--runtime_env_agent_command=")
+        replaced = [
+            f"{word.partition('=')[0]}={idle}" if word.startswith(names) else word
+            for word in command
+        ]
+        return start_process(replaced, *arguments, **options)
+
+    services.start_ray_process = start_without_agents
+    # Else Ray imports all that the agents do, to find out which of them it can offer.
+    utils.get_dashboard_dependency_error = lambda: None
     parameters = RayParams(
         temp_dir=str(folder),
         gcs_server_port=0,
@@ -119,18 +174,7 @@ def _serve(folder: Path) -> None:
         include_log_monitor=False,  # type: ignore[arg-type]
         no_monitor=True,
     )
-
-    class SingleNode(Node):
-        """Without the API server of a cluster: a run is its only driver, and has no dashboard."""
-
-        def start_api_server(self, **_options: object) -> None:
-            self._webui_url = None
-
-    node = SingleNode(parameters, head=True, shutdown_at_exit=False, spawn_reaper=False)
-    unnamed = folder / f"{_ADDRESS}.tmp"
-    unnamed.write_text(node.gcs_address)
-    unnamed.rename(folder / _ADDRESS)
-    threading.Event().wait()
+    return SingleNode(parameters, head=True, shutdown_at_exit=False, spawn_reaper=False)
 
 
 def _end_with_parent(folder: Path) -> None:

@@ -161,7 +161,9 @@ def test_nothing_of_a_local_ray_outlives_its_run(ends):
         )
         with process:
             assert process.stdout.readline().strip().rpartition(":")[2].isdigit()
-            assert processes_in(folder)
+            named = processes_in(folder)
+            agents = [line for line in named if line.startswith("sh -c while")]
+            assert len(agents) == 2, "Ray's agents run"
             if ends == "killed":
                 process.kill()
         deadline = time.monotonic() + 20
