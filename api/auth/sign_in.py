@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -26,23 +26,23 @@ Credentials = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The verified holder of a token, which is valid until `expires`."""
+    """The verified holder of a token, which is valid until `expires`.
+
+    `name` is his key for rate limits, and must not be logged. `identity` has all on which his
+    rights depend, besides the grants. Both are asked for with each request.
+    """
 
     issuer: str
     subject: str
     verified_email: str | None
     expires: datetime | None
     is_local: bool = False
+    name: str = field(init=False, repr=False)
+    identity: tuple[str, str, str | None] = field(init=False, repr=False)
 
-    @property
-    def name(self) -> str:
-        """The key of the caller for rate limits. It must not be logged."""
-        return f"{self.issuer}\0{self.subject}"
-
-    @property
-    def identity(self) -> tuple[str, str, str | None]:
-        """All on which the caller's rights depend, besides the grants."""
-        return self.issuer, self.subject, self.verified_email
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.issuer}\0{self.subject}")
+        object.__setattr__(self, "identity", (self.issuer, self.subject, self.verified_email))
 
     def access(self, grants: Grants) -> Access:
         if self.is_local:

@@ -20,7 +20,7 @@ from api.transport.connections import Connections
 from api.transport.joined_writes import JoinedWrites
 from api.transport.received_bytes import ReceivedBytes, ends_in_the_middle
 from api.transport.refusals import Refusals, has_one_host
-from api.transport.rendered_answers import RENDERED_ANSWERS, RenderedAnswer
+from api.transport.rendered_answers import RENDERED_ANSWERS
 from api.transport.stalled_writes import StalledWrites
 
 _MAX_PATH_BYTES = 1024
@@ -54,6 +54,8 @@ class Protocol(HttpToolsProtocol):
     """uvicorn makes one for each connection. `protocol_for` sets the attributes."""
 
     limits: ServiceSettings
+    most_bytes: int
+    """Of a URL and its headers. Up to it the middleware answers with a problem."""
     listener: Connections
     refusals: Refusals
 
@@ -118,7 +120,7 @@ class Protocol(HttpToolsProtocol):
 
     def _parse(self, data: bytes) -> None:
         # The parser joins the pieces of a URL or a header, in time that grows with its square.
-        if self._bytes_without_body > 2 * self.limits.max_header_bytes:
+        if self._bytes_without_body > self.most_bytes:
             self._refuse_head()
             return
         self._bytes_without_body += len(data)
@@ -152,14 +154,13 @@ class Protocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value) + _LINE_OVERHEAD
         self._header_lines += 1
-        # Up to twice the limit the middleware answers with a problem.
-        if (
-            self._header_bytes > 2 * self.limits.max_header_bytes
-            or self._header_lines > _MAX_HEADER_LINES
-        ):
+        if self._header_bytes > self.most_bytes or self._header_lines > _MAX_HEADER_LINES:
             self._refuse_head()
             raise _StopParsingError
-        self._count_piece()
+        self._pieces += 1
+        if self._pieces > _MAX_PIECES:
+            self._stop_reading()
+            raise _StopParsingError
         # A field behind the body is no header: a route may have read the headers already.
         if not self._is_in_body:
             super().on_header(name, value)
@@ -173,8 +174,7 @@ class Protocol(HttpToolsProtocol):
         self._is_in_body = True
         super().on_headers_complete()
         self.cycle.transport = self._answers  # type: ignore[assignment]
-        answer = RenderedAnswer(self.cycle, self._answers)
-        self.scope["extensions"] = {RENDERED_ANSWERS: answer}  # type: ignore[dict-item]
+        self.scope["extensions"] = {RENDERED_ANSWERS: self.cycle}  # type: ignore[dict-item]
         if self.parser.should_upgrade():
             # There is no other protocol here. What follows would be of it, and is not read.
             self.cycle.keep_alive = False
@@ -184,10 +184,10 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._bytes_without_body -= len(body)
         self._body_bytes += len(body)
-        if self._body_bytes > self.limits.max_body_bytes:
+        self._pieces += 1
+        if self._body_bytes > self.limits.max_body_bytes or self._pieces > _MAX_PIECES:
             self._stop_reading()
             raise _StopParsingError
-        self._count_piece()
         super().on_body(body)
 
     def on_response_complete(self) -> None:
@@ -270,12 +270,6 @@ class Protocol(HttpToolsProtocol):
         elif self.cycle is None or self.cycle.response_complete:
             self.transport.close()
 
-    def _count_piece(self) -> None:
-        self._pieces += 1
-        if self._pieces > _MAX_PIECES:
-            self._stop_reading()
-            raise _StopParsingError
-
     def _stop_reading(self) -> None:
         """Close the connection after the answers to the requests whose headers have come."""
         if self.cycle is None or self.cycle.response_complete:
@@ -325,4 +319,5 @@ def protocol_for(settings: ServiceSettings, listener: Connections) -> type[Proto
     """A class for uvicorn, which gives no arguments of ours to the protocols that it makes."""
     refusals = Refusals(settings.cors_origins)
     attributes = {"limits": settings, "listener": listener, "refusals": refusals}
-    return type("Protocol", (Protocol,), attributes)
+    most_bytes = 2 * settings.max_header_bytes
+    return type("Protocol", (Protocol,), {**attributes, "most_bytes": most_bytes})

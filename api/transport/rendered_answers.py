@@ -15,10 +15,9 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from api.transport.joined_writes import JoinedWrites
-
 RENDERED_ANSWERS = "storecast.rendered_answers"
-"""The name of the extension. Its value is a `RenderedAnswer`."""
+"""The name of the extension. Its value is uvicorn's cycle of the request and its answer, which
+writes to a `JoinedWrites`."""
 MAX_BODY_BYTES = 65_536
 """Longer bodies are sent in pieces."""
 
@@ -36,40 +35,27 @@ def render(start: Message) -> Head | None:
     return STATUS_LINE[start["status"]], b"".join(lines)
 
 
-class RenderedAnswer:
-    """The answer to one request."""
-
-    __slots__ = ("_cycle", "_transport")
-
-    def __init__(self, cycle: RequestResponseCycle, transport: JoinedWrites) -> None:
-        self._cycle = cycle
-        self._transport = transport
-
-    def send(self, head: Head, body: bytes) -> bool:
-        """Send the whole answer at once. False: nothing is sent, and it has to go the usual way."""
-        cycle = self._cycle
-        if cycle.disconnected or cycle.response_started or cycle.flow.write_paused:
-            return False
-        pieces = [head[0]]
-        for name, value in cycle.default_headers:
-            pieces += (name, b": ", value, b"\r\n")
-        pieces.append(head[1])
-        if not cycle.keep_alive:
-            pieces.append(b"connection: close\r\n")
-        pieces.append(b"\r\n")
-        if cycle.scope["method"] != "HEAD":
-            pieces.append(body)
-        cycle.response_started = cycle.response_complete = True
-        cycle.waiting_for_100_continue = False
-        self._transport.write_whole(b"".join(pieces))
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            self._transport.close()
-        cycle.on_response()
-        return True
+def can_send(cycle: RequestResponseCycle) -> bool:
+    """Whether nothing is sent yet, and the caller takes what is sent."""
+    return not (cycle.response_started or cycle.disconnected or cycle.flow.write_paused)
 
 
-def rendered_answer(scope: Scope) -> RenderedAnswer | None:
+def send_rendered(cycle: RequestResponseCycle, head: Head, body: bytes) -> None:
+    """Send the whole answer to a request, of which nothing is sent yet."""
+    pieces = [head[0]]
+    for name, value in cycle.default_headers:
+        pieces += (name, b": ", value, b"\r\n")
+    pieces += (head[1], b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.transport.write_whole(b"".join(pieces))  # type: ignore[attr-defined]
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+
+
+def cycle_of(scope: Scope) -> RequestResponseCycle | None:
     """None on a server without the extension."""
     extensions = scope.get("extensions")
     return None if extensions is None else extensions.get(RENDERED_ANSWERS)

@@ -52,7 +52,7 @@ class CacheHint:
 class CachedReply:
     """A complete reply: `start` and `body` as ASGI messages, and `unchanged`, the head of a 304.
 
-    `head` and `unchanged_head` are both heads as they are sent.
+    `heads` are both heads as they are sent.
     """
 
     etag: bytes
@@ -61,17 +61,16 @@ class CachedReply:
     unchanged: Message
     route: str
     until: datetime
-    head: Head | None
-    unchanged_head: Head | None
+    heads: tuple[Head, Head] | None
 
     @classmethod
     def of(
         cls, start: Message, body: Message, etag: bytes, *, route: str, until: datetime
     ) -> CachedReply:
         not_modified = unchanged(start)
-        return cls(
-            etag, start, body, not_modified, route, until, render(start), render(not_modified)
-        )
+        head, unchanged_head = render(start), render(not_modified)
+        heads = None if head is None or unchanged_head is None else (head, unchanged_head)
+        return cls(etag, start, body, not_modified, route, until, heads)
 
     @property
     def size(self) -> int:
