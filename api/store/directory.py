@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -11,6 +12,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Sort = Literal["store_id", "name", "region", "predicted_sales", "data_through"]
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
+"""Soft hyphens and what else a name may hold that nobody sees, and nobody types."""
+
+
+def searchable(text: str) -> str:
+    """The text without what does not count in a search.
+
+    That is case, and which of several equal sequences of characters a letter is: an umlaut may be
+    one character or two (Unicode's form NFKC).
+    """
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKC", text.translate(_INVISIBLE)).casefold()
+
+
+def _sortable(text: str) -> str:
+    """Letters with accents count as those without, unless the texts are the same otherwise."""
+    if text.isascii():
+        return text.lower()
+    decomposed = unicodedata.normalize("NFKD", searchable(text))
+    plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    return f"{plain}\0{decomposed}"
 
 
 @dataclass(frozen=True)
@@ -34,7 +57,7 @@ class StoreDirectory:
         regions = [str(description.get("region") or "") for description in described]
         ids = stores["store_id"].to_pylist()
         texts = [
-            f"{store_id}\n{name}\n{region}".casefold()
+            searchable(f"{store_id}\n{name}\n{region}")
             for store_id, name, region in zip(ids, names, regions, strict=True)
         ]
         return cls(
@@ -48,7 +71,7 @@ class StoreDirectory:
 
     def matching(self, rows: Sequence[int], search: str) -> Sequence[int]:
         """Those of `rows` whose id, name and region together hold every word of `search`."""
-        terms = search.casefold().split()
+        terms = searchable(search).split()
         if not terms:
             return rows
         matches = pc.match_substring(self.texts, terms[0])
@@ -74,9 +97,9 @@ class StoreDirectory:
 
     def _values(self, sort: Sort, first_day: date) -> Sequence[Any]:
         if sort == "name":
-            return [name.casefold() for name in self.names]
+            return list(map(_sortable, self.names))
         if sort == "region":
-            return [region.casefold() for region in self.regions]
+            return list(map(_sortable, self.regions))
         if sort == "data_through":
             return self.data_through
         coming = pc.greater_equal(self.target_dates.flatten(), pa.scalar(first_day, pa.date32()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -85,6 +86,8 @@ def search_items(
         return NO_ITEMS, 0
     ids = rows.column("item_id")
     if search:
+        if not search.isascii():
+            ids, search = pc.utf8_normalize(ids, "NFKC"), unicodedata.normalize("NFKC", search)
         rows = rows.filter(pc.match_substring(ids, search, ignore_case=True))
         ids = rows.column("item_id")
     starts = _starts(ids)

@@ -85,6 +85,7 @@ def many_stores(tmp_path_factory) -> Iterator[RunningApi]:
         ("q=market", ["00", "01", "04"]),
         ("q=MARKET+north", ["01"]),
         ("q=%C3%B6STER", ["00"]),
+        ("q=O%CC%88ster", ["00"]),
         ("q=12", ["00", "02", "04"]),
         ("q=0", ["00", "01", "02", "03", "04"]),
         ("q=4", ["04"]),
