@@ -20,6 +20,7 @@ from ray_job.cli import (
     quality,
     tokens,
 )
+from ray_job.interruption import Interrupted, signals_raise
 
 app = typer.Typer(
     name="storecast",
@@ -41,10 +42,14 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("ray_job").setLevel(logging.INFO)
     try:
-        app()
+        with signals_raise():
+            app()
     except StorecastError as error:
         sys.stderr.write(f"storecast: {error}\n")
         sys.exit(exit_code(error))
+    except Interrupted as end:
+        sys.stderr.write(f"storecast: {end}\n")
+        sys.exit(end.exit_code)
 
 
 if __name__ == "__main__":

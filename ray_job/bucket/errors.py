@@ -3,7 +3,11 @@
 A message is one sentence. It names the file, row, column or key, and what is wrong with it.
 """
 
+import errno
 from typing import Final
+
+DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the operating system says where there is no room, or where a limit of it is reached."""
 
 
 class StorecastError(Exception):

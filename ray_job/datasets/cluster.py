@@ -37,6 +37,8 @@ def cluster(local: LocalRay | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    on_sigterm = signal.getsignal(signal.SIGTERM) if in_main_thread else None
     # By default Ray Data starts an actor in each cluster that counts what its users do.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     named = os.environ.get("RAY_ADDRESS")
@@ -49,6 +51,8 @@ def cluster(local: LocalRay | None = None) -> Iterator[None]:
             until_end.callback(local.end)
             _connect_to_local(local.address())
         until_end.callback(ray.shutdown)
+        if on_sigterm is not None:
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray has put its own in its place
         if local is not None:
             _warm_up()
         yield

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray_job.bucket.errors import RayUnavailableError
+from ray_job.bucket.errors import DISK_FULL, RayUnavailableError
 from ray_job.data.requests import WORKING_FOLDER
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.02
+_ROOM = 16 * 2**20
+"""Bytes that a Ray writes in any case."""
 _ADDRESS = "address"
 _LOG = "start.log"
 _IDLE = "while kill -0 $PPID; do sleep 5; done"
@@ -87,7 +90,9 @@ class LocalRay:
             )
 
     def _reason(self) -> str:
-        """What went wrong: the last line that Ray wrote names it."""
+        """What went wrong: no room for files, else the last line that Ray wrote."""
+        if (shortage := _shortage(self._folder.parent)) is not None:
+            return shortage
         if self._process is None:
             return str(self._error or "it was ended")
         if self._process.returncode is None:
@@ -97,6 +102,26 @@ class LocalRay:
         if "AF_UNIX path length" in text:
             text += "; set TMPDIR to a shorter path"
         return text
+
+
+def _shortage(folder: Path) -> str | None:
+    """What keeps Ray from writing its files, None where nothing does. Ray says other things."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit != resource.RLIM_INFINITY:
+        return (
+            f"no file of this process may have more than {limit:,} bytes (`ulimit -f`), and Ray's"
+            " memory is one large file: raise the limit"
+        )
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, _ROOM)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            return (
+                f"the disk of {folder} is full ({error.strerror}): free some space, or set TMPDIR"
+                " to another disk"
+            )
+    return None
 
 
 def _import_path() -> str:

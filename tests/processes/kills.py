@@ -1,4 +1,4 @@
-"""`python -m tests.processes.kills [COMMAND…] [--at-most N]`: each command killed at each change.
+"""`python -m tests.processes.kills [COMMAND…] [--at-most N] [--log FILE]`: commands are killed.
 
 A command is killed (by `_exit`, so that nothing cleans up) right before each call that changes a
 file: opened to be written, linked, renamed, removed, or a folder made; and in the middle of each
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ray_job.operations.clean_up import clean_up
 from tests.processes.kill_commands import COMMANDS, Command, Place, age, prepare
@@ -139,10 +139,13 @@ class KillCounts:
     failures: list[str] = field(default_factory=list)
 
 
-def try_command(name: str, prepared: Path, scratch: Path, at_most: int | None) -> KillCounts:
+def try_command(
+    name: str, prepared: Path, scratch: Path, at_most: int | None, log: TextIO | None = None
+) -> KillCounts:
     """Kill the command before each of its changes, and give it again.
 
-    With `at_most` it is killed so often, before changes that are evenly spread.
+    With `at_most` it is killed so often, before changes that are evenly spread. `log` gets a line
+    for each kill, so that a part of a long try counts, too.
     """
     counts = KillCounts(name)
     command = COMMANDS[name]
@@ -166,11 +169,14 @@ def try_command(name: str, prepared: Path, scratch: Path, at_most: int | None) -
             counts.kills += 1
             code, text = in_fork(lambda: _do(command, place, 0))
             if code:
-                counts.failures.append(f"change {number}: given again: {text}")
-                continue
-            counts.left += bool(_temporary_files(place))
-            for failure in _failures(command, place, expected):
-                counts.failures.append(f"change {number}: {failure}")
+                problems = [f"given again: {text}"]
+            else:
+                counts.left += bool(_temporary_files(place))
+                problems = list(_failures(command, place, expected))
+            counts.failures += [f"change {number}: {problem}" for problem in problems]
+            if log is not None:
+                log.write(f"{name}\t{number}\t{counts.changes}\t{counts.left}\t{problems}\n")
+                log.flush()
     return counts
 
 
@@ -245,6 +251,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("commands", nargs="*", default=list(COMMANDS))
     parser.add_argument("--at-most", type=int, help="kills of each command; default: all")
+    parser.add_argument("--log", type=argparse.FileType("w"), help="a file: a line for each kill")
     options = parser.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory() as name:
@@ -258,7 +265,7 @@ def main() -> int:
         sys.stdout.write("| command | changes | kills | left temporary files | wrong |\n")
         sys.stdout.write("|---|---|---|---|---|\n")
         for command in options.commands:
-            counts = try_command(command, prepared, Path(name, "try"), options.at_most)
+            counts = try_command(command, prepared, Path(name, "try"), options.at_most, options.log)
             failed += len(counts.failures)
             sys.stdout.write(
                 f"| `{counts.command}` | {counts.changes} | {counts.kills} | {counts.left}"

@@ -39,6 +39,8 @@ from ray_job.bucket.storage.temporary import LOCK, TEMPORARY, is_temporary, link
 
 _BLOCK = 4 * 2**20
 _SMALL = 64 * 2**10
+_LAST = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
+"""A file system takes any number as a time: a later one, and one before 1970, are these bounds."""
 
 
 @contextmanager
@@ -295,5 +297,5 @@ def _generation(status: os.stat_result) -> str:
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
-    created = datetime.fromtimestamp(status.st_mtime, UTC)
+    created = datetime.fromtimestamp(min(max(status.st_mtime, 0), _LAST), UTC)
     return ObjectInfo(key, status.st_size, _generation(status), created)

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ray_job.data.manifest import KnownFile
-from ray_job.ingest.reading.raw_files import RawFile, content_identity, ending_of, has_known_format
+from ray_job.ingest.reading.raw_files import (
+    RawFile,
+    content_identity,
+    ending_of,
+    has_known_format,
+    one_name,
+)
 
 _BLOCK = 1 << 20
 _DIGEST = re.compile(r"(.+)-([0-9a-f]{12})", re.DOTALL)
@@ -64,17 +70,19 @@ def without_repeated(
 
 
 def keys_of_versions(known: Mapping[str, KnownFile]) -> dict[str, list[str]]:
-    """The keys of the files that were given under one name, by the key that the first one got.
+    """The keys of the files that were given under one name, by the base that they have in common.
 
     Later ones have a digest in their key. A name may end as those do, such as
     `tills-202611010800.csv`, so that the digest is compared where the manifest has it.
     """
-    by_base = {key: [key] for key in known}
+    by_base: dict[str, list[str]] = {}
+    for key in known:
+        by_base.setdefault(one_name(key), []).append(key)
     for key, file in known.items():
         ending = ending_of(key) if has_known_format(key) else ""
         match = _DIGEST.fullmatch(key.removesuffix(ending))
-        base = match[1] + ending if match else ""
-        if base in known and match is not None:
+        base = one_name(match[1] + ending) if match else ""
+        if base in by_base and match is not None:
             is_compressed = ending.lower().endswith(".gz")
             if is_compressed or any(content[:12] == match[2] for content in file.contents):
                 by_base[base].append(key)

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import (
+    DISK_FULL,
     AccessRefusedError,
     ConflictError,
     CorruptError,
@@ -36,8 +37,8 @@ from ray_job.ingest.reading.raw_files import (
     RawFile,
     ending_of,
     has_known_format,
+    one_name,
 )
-from ray_job.ingest.reading.workspace import DISK_FULL
 from ray_job.progress import Stage
 
 _IGNORED_PREFIXES = (".", "_")
@@ -56,8 +57,7 @@ def list_new_objects(
     problems: dict[str, str] = {}
     for info in storage.list(keys.RAW_DATA):
         name = PurePosixPath(info.key).name
-        is_folder = info.key.endswith("/")
-        if is_folder or name.startswith(_IGNORED_PREFIXES) or info.key in left_out:
+        if info.key.endswith("/") or name.startswith(_IGNORED_PREFIXES) or info.key in left_out:
             continue
         earlier = known.get(info.key)
         if earlier is not None and earlier.generation == info.generation:
@@ -221,10 +221,10 @@ def _foreign_paths(
     """(local file, name in raw_data, key) of each foreign file whose content is not known yet."""
     by_base = keys_of_versions(known)
     for number, info in enumerate(command.foreign):
-        if not has_known_format(info.key):
-            continue
-        versions = by_base.get(keys.raw(command.kind, info.key), ())
-        if versions and any(storage.checksum(info) in known[key].checksums for key in versions):
+        versions = by_base.get(one_name(keys.raw(command.kind, info.key)), ())
+        if not has_known_format(info.key) or (
+            versions and any(storage.checksum(info) in known[key].checksums for key in versions)
+        ):
             continue
         try:
             path = local_copy(storage, info.key, folder / f"foreign-{number}{ending_of(info.key)}")
@@ -259,10 +259,10 @@ def named_paths(paths: Sequence[Path], kind: str) -> list[tuple[Path, str]]:
 def _members(folder: Path) -> list[Path]:
     """What is in a directory of a command and is no directory; links are followed, each once."""
     try:
-        walked = list(walk(str(folder), str(folder.resolve())))
+        walked = walk(str(folder), str(folder.resolve()))
+        paths = [Path(parent, name) for parent, names in walked for name in names]
     except OSError as error:
         raise InputError(f"{folder}: the directory cannot be read: {error.strerror}") from error
-    paths = (Path(parent, name) for parent, names in walked for name in names)
     return sorted(path for path in paths if not _is_ignored(path.relative_to(folder)))
 
 

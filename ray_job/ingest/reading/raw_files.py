@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,8 +78,8 @@ class RawFile:
 
     @property
     def base(self) -> str:
-        """The key that all versions of the file have in common."""
-        return self.version_of or self.key
+        """The key that all versions of the file have in common; see `one_name`."""
+        return one_name(self.version_of or self.key)
 
     @property
     def readable(self) -> Path:
@@ -113,6 +114,11 @@ class RawFile:
     def replaces(self) -> bool:
         """Whether the file replaces all earlier rows of its (store, date) pairs."""
         return keys.raw_replaces(self.key)
+
+
+def one_name(key: str) -> str:
+    """The key in one of the forms that Unicode has for a letter with a mark: a Mac has another."""
+    return unicodedata.normalize("NFC", key)
 
 
 def content_identity(key: str, content: str) -> tuple[str, ...]:

@@ -14,9 +14,9 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_job.bucket.errors import DISK_FULL
 from ray_job.ingest.reading.plain_text import EMPTY_FILE, plain_copy, read_start
 from ray_job.ingest.reading.raw_files import RawFile, bad_file
-from ray_job.ingest.reading.workspace import DISK_FULL
 from ray_job.settings import Delivery
 
 DAMAGED_PARQUET = "the Parquet file is damaged or cut off: deliver it again"

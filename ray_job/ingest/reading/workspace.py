@@ -7,7 +7,6 @@ it has no memory for that.
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +17,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from ray_job.bucket.errors import StorageError
+from ray_job.bucket.errors import DISK_FULL, StorageError
 from ray_job.data.requests import working_folder
+from ray_job.interruption import raise_if_interrupted
 from ray_job.progress import Stage
 from ray_job.settings import Settings
 
@@ -29,7 +29,6 @@ _DATABASE = "rows.duckdb"
 _SPILL = "spill"
 _DISK_LIMIT = "max_temp_directory_size"
 """DuckDB's message contains this if the disk of its temporary directory is full."""
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OUT_OF_MEMORY = "Out of Memory Error"
 """DuckDB's message begins with this if Arrow raises it, while a stream is read."""
 
@@ -117,7 +116,11 @@ def _connected(settings: Settings, folder: str) -> Iterator[Workspace]:
 
 
 def shortage(folder: Path, error: Exception) -> StorageError | None:
-    """Our error if memory or the disk of `folder` was full, None for any other error."""
+    """Our error if memory or the disk of `folder` was full, None for any other error.
+
+    Raises Interrupted if the error is that of a query which a signal ended.
+    """
+    raise_if_interrupted()
     message = str(error)
     first_line = message.splitlines()[0] if message else ""
     is_out_of_memory = isinstance(error, duckdb.OutOfMemoryException) or (

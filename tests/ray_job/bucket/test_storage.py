@@ -308,6 +308,18 @@ def test_linked_folders_are_followed_once(tmp_path):
     assert storage.read("raw_data/linked/march/a.csv") == b"x"
 
 
+@pytest.mark.parametrize("moment", [-(2**40), -1, 0, 2**33, 2**40, 2**60])
+def test_a_file_of_any_time_is_listed(moment):
+    """Of those that the file system takes; in memory it takes more than on a disk."""
+    memory = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
+        storage = open_bucket(name)
+        storage.create("raw_data/a.csv", b"x")
+        os.utime(Path(name, "raw_data/a.csv"), (moment, moment))
+        [info] = storage.list("raw_data/")
+        assert 1970 <= info.created.year <= 9000
+
+
 def test_addresses_that_name_no_bucket(tmp_path):
     file = tmp_path / "sales.csv"
     file.write_bytes(b"x")

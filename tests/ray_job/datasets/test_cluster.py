@@ -1,5 +1,6 @@
 """A Ray that cannot be reached or started: one sentence, soon."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 from ray_job.bucket import receipts
 from ray_job.bucket.errors import RayUnavailableError
 from ray_job.datasets import cluster
+from ray_job.datasets.local_ray import LocalRay
+from tests.ray_job.ingest.test_full_disk import full
 from tests.support.shop import LAST
 
 UNUSED = "127.0.0.1:9"
@@ -64,6 +67,34 @@ def test_a_path_that_is_too_long_for_rays_sockets(shop):
     assert last_line(done).startswith("storecast: a local Ray cannot be started: ")
     assert last_line(done).endswith("set TMPDIR to a shorter path")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_of_rays_folder_is_named(tmp_path, monkeypatch, error):
+    """The folder has no room any more when its Ray could not be started."""
+
+    def no_room(*_given):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    (tmp_path / f"storecast-work-{os.getpid()}").write_bytes(b"")  # the folder cannot be made
+    with pytest.raises(RayUnavailableError, match=rf"started: the disk of {tmp_path} is full \("):
+        LocalRay().address()
+
+
+def test_a_limit_of_the_size_of_files_is_named(shop):
+    """Ray says something else, after half a minute. Too long a path makes it fail at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "x" * 110)
+        path.mkdir()
+        with full(2_000_000):
+            done = run_command(shop, TMPDIR=str(path))
+    assert done.returncode == 1
+    assert last_line(done).startswith("storecast: a local Ray cannot be started: no file of this")
+    assert "2,000,000 bytes (`ulimit -f`)" in last_line(done)
+    (receipt,) = receipts.of_night(shop.storage, LAST)
+    assert receipt.message in last_line(done)
 
 
 @pytest.mark.parametrize("address", [UNUSED, f"ray://{UNUSED}", "[::1]:9", "nowhere.invalid:9"])

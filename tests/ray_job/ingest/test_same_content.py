@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import unicodedata
 from datetime import timedelta
 
 import pyarrow as pa
@@ -319,6 +320,23 @@ def test_a_file_that_is_given_again_under_its_name_counts_nothing_twice(tills, h
     tills.ingest(path)
     assert days(tills) == expected
     assert tills.ingest().files == tills.ingest(path).files == 0
+
+
+@pytest.mark.parametrize("first", ["NFC", "NFD"])
+def test_two_forms_of_a_letter_are_one_name(tills, first):
+    """A Mac writes é as e with an accent, other machines as one character."""
+    second = "NFD" if first == "NFC" else "NFC"
+    tills.drop(unicodedata.normalize(first, "café.csv"), FIRST)
+    tills.ingest()
+    again, expected = AGAIN["grown in another order"]
+    tills.drop(unicodedata.normalize(second, "café.csv"), again)
+    assert tills.ingest().files == 1
+    assert days(tills) == expected
+    tills.ingest(
+        tills.file(unicodedata.normalize(second, "café.csv"), f"{again}11,2026-11-02 11:00,1\n")
+    )
+    assert days(tills) == expected | {"2026-11-02": 2}
+    assert tills.ingest().files == 0
 
 
 def test_rows_without_a_time_that_differ_are_added_with_a_warning(tills):
