@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 from tests.cluster import control_plane, nodes, processes, project
 from tests.cluster.places import BIN, HERE, NAMESPACE, STATE
@@ -30,7 +32,20 @@ def start_cluster(kuberay: str, archives: list[str]) -> None:
     kubectl("apply", "--server-side", "--filename", HERE / "manifests" / "system.yaml")
     wait_for_workload("kube-system", "deploy/coredns")
     wait_for_workload("kuberay", "deploy/kuberay-operator")
+    _check_operator(kuberay)
     nodes.enforce_policies()
+
+
+def _check_operator(version: str) -> None:
+    """Raise an error unless the operator that runs is the program of that version."""
+    expected = (BIN / f"kuberay-{version}").stat().st_size
+    running = []
+    for program in Path("/proc").glob("[0-9]*/exe"):
+        with suppress(OSError):  # a process that has just ended
+            if program.readlink() == Path("/kuberay"):
+                running.append(program.stat().st_size)
+    if running != [expected]:
+        raise RuntimeError(f"the operator that runs is not KubeRay {version}: {running} bytes")
 
 
 def wait_for_workload(namespace: str, name: str, seconds: float = 180) -> None:

@@ -219,9 +219,10 @@ def import_images(node: Node) -> None:
 
 
 def import_image(node: Node, archive: Path) -> None:
-    """An image from an archive of podman's, once for each archive."""
-    mark = IMAGES / node.name / f"{archive.name}.imported"
-    stamp = str(archive.stat().st_mtime_ns)
+    """An image from an archive of podman's, unless it is the one that the node has by that name."""
+    image = archive.stem.rpartition("-")[0]
+    mark = IMAGES / node.name / f"{image}.imported"
+    stamp = f"{archive.name} {archive.stat().st_mtime_ns}"
     if mark.exists() and mark.read_text() == stamp:
         return
     subprocess.run(node.ctr("images", "import", archive), check=True, capture_output=True)
