@@ -73,7 +73,7 @@ def set_up(live):
     """The project on the cluster."""
     applied = project.apply(live)
     assert applied.returncode == 0, applied.stderr
-    objects.patch("cronjob", "storecast-hourly", {"spec": {"suspend": True}})
+    nightly_job.suspend_schedules()
     return live
 
 

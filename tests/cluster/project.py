@@ -70,7 +70,7 @@ def write_overlay(
             f"job@{digest}",
             f"api@{digest}",
             f"STORECAST_BUCKET=gs://{BUCKET}",
-            "STORECAST_TIME_ZONE=Europe/Berlin",
+            "STORECAST_TIME_ZONE=Etc/UTC",
             "STORECAST_COUNTRY=DE",
             "STORECAST_DEADLINE=06:00",
             audience,

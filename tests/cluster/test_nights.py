@@ -117,7 +117,7 @@ def without_kuberay(clean_night):
     wait_until(60, "KubeRay's definitions", lambda: succeeds(*ready))
     applied = project.apply(project.write_overlay(inside.overlay()))
     assert applied.returncode == 0, applied.stderr
-    objects.patch("cronjob", "storecast-hourly", {"spec": {"suspend": True}})
+    nightly_job.suspend_schedules()
 
 
 def test_a_cluster_without_kuberay_is_told(without_kuberay):

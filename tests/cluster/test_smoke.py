@@ -35,7 +35,7 @@ def test_the_schedule_makes_a_night_that_the_api_serves(
     began = datetime.now(UTC).replace(microsecond=0)
     moment = began + timedelta(minutes=1, seconds=6)
     at = {"schedule": f"{moment.minute} {moment.hour} * * *", "timeZone": "Etc/UTC"}
-    objects.patch("cronjob", nightly_job.CRON, {"spec": at})
+    objects.patch("cronjob", nightly_job.CRON, {"spec": {**at, "suspend": False}})
     try:
         made = set()
         wait_until(
@@ -64,6 +64,7 @@ def test_the_schedule_makes_a_night_that_the_api_serves(
             nightly_job.CRON,
             {"spec": {"schedule": cron["schedule"], "timeZone": cron["timeZone"]}},
         )
+        nightly_job.suspend_schedules()
     assert (night.condition, night.exit_codes) == ("Complete", [0]), night.log
     answer_line = (answered, "The API answers a manager with the forecast of this night")
     nightly_job.report_history("a night", [*nightly_job.history(night), answer_line], began)

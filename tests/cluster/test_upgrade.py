@@ -53,7 +53,7 @@ def put_version(suffix):
     folder = project.write_overlay(inside.overlay(), suffix=suffix, **k8s)
     applied = project.apply(folder)
     assert applied.returncode == 0, applied.stderr
-    objects.patch("cronjob", "storecast-hourly", {"spec": {"suspend": True}})
+    nightly_job.suspend_schedules()
     # An API without a release is not ready, so its rollout waits.
     image = images.name("api", suffix)
     wait_until(
