@@ -83,7 +83,7 @@ cluster-smoke: $(READY)  ## there: set-up three times, a night of the schedule, 
 cluster-test: $(READY)  ## there: all tests of tests/cluster
 	$(BIN)/python -m tests.cluster test
 
-cluster-faults: $(READY)  ## there: each fault in each phase of a night; hours
+cluster-faults: $(READY)  ## there: each fault in each phase of a night, and two at once; more than an hour
 	STORECAST_CLUSTER_FAULTS=all $(BIN)/python -m tests.cluster test tests/cluster/test_faults.py
 
 clean:  ## removes the environment and what tests left; keeps data/

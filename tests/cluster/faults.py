@@ -17,32 +17,51 @@ PHASES = ("new", "head", "driver", "publishing")
 AS_OF = YESTERDAY - timedelta(days=1)
 """The night that is struck: so that there is a next one."""
 RAYJOB = night_name(AS_OF)
-AWAY_SECONDS = 20
-"""How long a process of the cluster is away."""
 
 
 @dataclass(frozen=True)
 class Chaos:
-    """A fault by name. `strike` gets the fake storage, `mend` ends it after AWAY_SECONDS."""
+    """A fault by name. `strike` gets the fake storage, `mend` ends it after `seconds`.
+
+    `phases`: those in which there is something to strike.
+    """
 
     name: str
     strike: Callable[[FakeGcs], None]
     mend: Callable[[], None] | None = None
+    seconds: float = 0
+    phases: tuple[str, ...] = PHASES
 
 
-def _away(name: str, process: str, until: Callable[[], None] = lambda: None) -> Chaos:
+def _away(
+    name: str, process: str, until: Callable[[], None] = lambda: None, seconds: float = 20
+) -> Chaos:
     """A process of the cluster that is away for a while."""
 
     def mend() -> None:
         processes.start_again(process)
         until()
 
-    return Chaos(name, lambda _: processes.stop(process), mend)
+    return Chaos(name, lambda _: processes.stop(process), mend, seconds)
 
 
-def _kill_all(selector: str, namespace: str = "storecast") -> None:
-    for name in objects.names("pods", selector, namespace):
-        objects.delete("pod", name, "--grace-period=0", "--force", namespace=namespace)
+def _killed(
+    name: str, selector: str, namespace: str = "storecast", phases: tuple[str, ...] = PHASES
+) -> Chaos:
+    """Pods that end at once, as if their node had gone."""
+
+    def strike(_: FakeGcs) -> None:
+        doomed: set[str] = set()
+
+        def find() -> set[str]:
+            doomed.update(objects.names("pods", selector, namespace))
+            return doomed
+
+        processes.wait_until(30, f"pods {selector}", find)
+        for pod in doomed:
+            objects.delete("pod", pod, "--grace-period=0", "--force", namespace=namespace)
+
+    return Chaos(name, strike, phases=phases)
 
 
 def _storage_refuses(gcs: FakeGcs) -> None:
@@ -50,26 +69,28 @@ def _storage_refuses(gcs: FakeGcs) -> None:
 
 
 FAULTS = (
-    Chaos("submitter", lambda _: _kill_all("app.kubernetes.io/component=submitter")),
-    Chaos("worker", lambda _: _kill_all("ray.io/node-type=worker")),
-    Chaos("head", lambda _: _kill_all("ray.io/node-type=head")),
-    Chaos("KubeRay's submitter", lambda _: _kill_all(f"job-name={RAYJOB}")),
-    Chaos("operator", lambda _: _kill_all("app.kubernetes.io/name=kuberay-operator", "kuberay")),
-    _away("API server", "apiserver", control_plane.wait_for_api_server),
-    _away("kubelet", "kubelet-node1"),
+    _killed("submitter", "app.kubernetes.io/component=submitter"),
+    _killed("worker", "ray.io/node-type=worker", phases=PHASES[1:]),
+    _killed("head", "ray.io/node-type=head", phases=PHASES[1:]),
+    _killed("KubeRay's submitter", f"job-name={RAYJOB}", phases=PHASES[2:]),
+    _killed("operator", "app.kubernetes.io/name=kuberay-operator", "kuberay"),
+    _away("API server", "apiserver", control_plane.wait_for_api_server, seconds=60),
+    _away("kubelet", "kubelet-node1", seconds=30),
     _away("controllers", "controllers"),
     _away("scheduler", "scheduler"),
     Chaos("storage", _storage_refuses),
 )
+"""Pods can be killed while there is an API server only: two at once strike in this order."""
 
 
 def mend(chaoses: Iterable[Chaos]) -> None:
-    """Bring back what is away, after a while."""
-    mends = [chaos.mend for chaos in chaoses if chaos.mend is not None]
-    if mends:
-        time.sleep(AWAY_SECONDS)
-    for end in mends:
-        end()
+    """Bring back what is away, each after its time."""
+    waited = 0.0
+    for chaos in sorted(chaoses, key=lambda chaos: chaos.seconds):
+        if chaos.mend is not None:
+            time.sleep(chaos.seconds - waited)
+            waited = chaos.seconds
+            chaos.mend()
 
 
 def prepare(phase: str, gcs: FakeGcs) -> set[str]:
