@@ -177,12 +177,17 @@ def ready_api_pods() -> list[Resource]:
     ]
 
 
-def wait_for_rollout() -> None:
-    """Wait until the API's new pods are ready and its old ones have drained."""
+def wait_for_new_pods() -> None:
+    """Wait until the API's new pods are ready and its old ones have been told to stop."""
     call(
         "rollout", "status", "deployment/storecast-api", f"--namespace={NAMESPACE}",
         "--timeout=400s", timeout=420,
     )  # fmt: skip
+
+
+def wait_for_rollout() -> None:
+    """Wait until the API's new pods are ready and its old ones have drained."""
+    wait_for_new_pods()
     wait_until(
         180,
         "the end of the old pods",

@@ -14,11 +14,11 @@ from tests.fake_gcs import Fault
 from tests.k8s.support.nights import YESTERDAY
 
 
-@pytest.fixture
-def second_node(served):
+@pytest.fixture(scope="module")
+def _second_node(set_up):
+    """For both tests. The one that lets it go away comes last."""
     nodes.add_second()
     yield
-    objects.call("uncordon", nodes.FIRST.name)
     nodes.remove_second()
     # What is left of its pods goes with the node.
     wait_until(180, "the end of its pods", lambda: nodes.SECOND.name not in places(""), 2)
@@ -31,6 +31,13 @@ def places(selector):
         for pod in objects.listed("pods", selector)
         if objects.phase(pod) in {"Pending", "Running"}
     }
+
+
+@pytest.fixture
+def second_node(_second_node, served):
+    yield
+    for node in objects.names("nodes"):
+        objects.call("uncordon", node)
 
 
 @pytest.fixture

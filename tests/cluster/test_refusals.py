@@ -67,16 +67,18 @@ HINDERED = {
 }
 
 
-def test_what_keeps_a_pod_from_starting_is_named_within_two_minutes(template):
-    """Five runs of their own at once; their names are those of what they lack."""
-    began, nights = {}, {}
-    for name, (change, _) in HINDERED.items():
-        template(**change)
-        known = objects.names("rayjobs")
-        nights[name] = nightly_job.start(name, options=("--adhoc",))
-        wait_until(120, "the RayJob", lambda known=known: objects.names("rayjobs") - known, 0.5)
-        began[name] = time.monotonic()
-    said = {}
+NEVER_STARTED = ("image", "secret")
+"""Those whose end is waited for, too."""
+DEADLINE = 75
+"""Seconds until they end: their submitters have said once before what is the matter."""
+
+
+def test_what_keeps_a_pod_from_starting_is_named_within_two_minutes(template, timeline):
+    """Five runs of their own at once, named after what they lack; two of them end by a deadline."""
+    is_old = inside.kuberay().startswith("1.5.")
+    field = "activeDeadlineSeconds" if is_old else "preRunningDeadlineSeconds"
+    before = objects.get("rayjob", TEMPLATE)["spec"][field]
+    began, nights, said = {}, {}, {}
 
     def all_named():
         for name, night in nights.items():
@@ -87,46 +89,42 @@ def test_what_keeps_a_pod_from_starting_is_named_within_two_minutes(template):
         return said.keys() == nights.keys()
 
     try:
+        for name, (change, _) in HINDERED.items():
+            template(**change, **{field: DEADLINE if name in NEVER_STARTED else before})
+            known = objects.names("rayjobs")
+            nights[name] = nightly_job.start(name, options=("--adhoc",))
+            wait_until(120, "the RayJob", lambda known=known: objects.names("rayjobs") - known, 0.5)
+            began[name] = time.monotonic()
         wait_until(240, "a reason of each", all_named, 2)
+        for name, (problem, seconds) in said.items():
+            timeline(f"{name}: after {seconds:.0f} s: {problem}")
+        for name in NEVER_STARTED:
+            wait_for_end(nights[name])
+            timeline(f"{name}: ended {time.monotonic() - began[name]:.0f} s after its RayJob")
     finally:
-        nightly_job.report(
-            "problems",
-            [f"{name}: {seconds:.0f} s: {text}" for name, (text, seconds) in said.items()],
-        )
+        template(**{field: before})
     for name, (_, pattern) in HINDERED.items():
         problem, seconds = said[name]
         assert re.search(pattern, problem), (name, problem)
         assert seconds < 125, (name, seconds)
+    for name in NEVER_STARTED:
+        night = nights[name]
+        assert night.exit_codes[0] == 75, night.log
+        (finished,) = [entry for entry in night.events if entry["event"] == "submit_finished"]
+        assert finished["outcome"] == ("deadline" if is_old else "not_started")
+        sentence = night.logs[0].strip().splitlines()[-1]
+        assert re.search(HINDERED[name][1], sentence), sentence
 
 
-def test_what_never_starts_ends_with_its_reason_and_is_tried_again(template):
-    """A missing image and a missing secret; the deadlines are those of this test."""
-    is_old = inside.kuberay().startswith("1.5.")
-    field = "activeDeadlineSeconds" if is_old else "preRunningDeadlineSeconds"
-    before = objects.get("rayjob", TEMPLATE)["spec"][field]
-    nights = {}
-    try:
-        for name in ("image", "secret"):
-            change, _ = HINDERED[name]
-            template(**change, **{field: 90})
-            known = objects.names("rayjobs")
-            nights[name] = nightly_job.start(name, options=("--adhoc",))
-            wait_until(120, "the RayJob", lambda known=known: objects.names("rayjobs") - known, 0.5)
-        for name, night in nights.items():
+def wait_for_end(night):
+    """Wait for the first end of a Job's pod, and let no further one follow."""
 
-            def ended(night=night):
-                nightly_job.collect(night)
-                return night.exit_codes
+    def ended():
+        nightly_job.collect(night)
+        return night.exit_codes
 
-            wait_until(300, f"the end of {name}", ended, 2)
-            assert night.exit_codes[0] == 75, night.log
-            (finished,) = [entry for entry in night.events if entry["event"] == "submit_finished"]
-            assert finished["outcome"] == ("deadline" if is_old else "not_started")
-            sentence = night.logs[0].strip().splitlines()[-1]
-            assert re.search(HINDERED[name][1], sentence), sentence
-            objects.delete("job", name)
-    finally:
-        template(**{field: before})
+    wait_until(300, f"the end of {night.name}", ended, 1)
+    objects.delete("job", night.name)
 
 
 def test_a_template_that_the_operator_refuses_is_bad_input(template):
