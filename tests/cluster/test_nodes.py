@@ -22,6 +22,8 @@ def _second_node(set_up):
     nodes.remove_second()
     # What is left of its pods goes with the node.
     wait_until(180, "the end of its pods", lambda: nodes.SECOND.name not in places(""), 2)
+    first = nodes.FIRST.name
+    wait_until(60, "the first node", lambda: not objects.get("node", first)["spec"].get("taints"))
 
 
 def places(selector):
