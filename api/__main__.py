@@ -6,7 +6,7 @@ import gc
 import sys
 
 from api import logs
-from api.main import create_app
+from api.main import create_app, warm_up
 from api.settings import ServiceSettings
 from api.transport.server import Server
 from ray_job.bucket.errors import StorecastError
@@ -24,6 +24,7 @@ def main() -> int:
     except StorecastError as error:
         sys.stderr.write(f"{error}\n")
         return _EXIT_WRONG_USE
+    warm_up(app)
     # While a thread computes, a request waits this long for its turn, not 5 ms each time.
     sys.setswitchinterval(_SWITCH_SECONDS)
     server = Server(app, settings)

@@ -42,6 +42,7 @@ from api.store.release_metrics import ReleaseCollector
 from api.store.scores import ScoreReader
 from api.store.storage_pool import StoragePool
 from api.transport.middleware import ServiceMiddleware
+from api.views.rendering import compile_templates
 from api.workers import Workers
 
 _DESCRIPTION = """\
@@ -71,6 +72,12 @@ def create_app(
     app = compose(_lifespan)
     app.state.service = service
     return ServiceMiddleware(app, service)
+
+
+def warm_up(app: ServiceMiddleware) -> None:
+    """Make what the first requests would have to make, while others wait for them."""
+    app.app.openapi()
+    compile_templates()
 
 
 def compose(lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:

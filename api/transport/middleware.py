@@ -32,6 +32,7 @@ from api.store.state import ServedState
 from api.transport.outgoing_reply import OK, UNCHANGED, UNMATCHED, OutgoingReply, route_of
 from api.transport.page_problems import page_problem
 from api.transport.pieces import send_in_pieces
+from api.transport.probes import PATHS
 from api.transport.rendered_answers import MAX_BODY_BYTES, can_send, cycle_of, send_rendered
 from api.transport.reply_cache import (
     CachedReply,
@@ -41,6 +42,7 @@ from api.transport.reply_cache import (
     key_of,
     matches,
 )
+from api.transport.turns import Turns
 from api.views.language import choose
 from api.views.pages import ListQuery
 
@@ -58,6 +60,10 @@ _CORS: dict[str, Any] = {
 }  # fmt: skip
 _MAX_PARAMETERS = 1100
 """A list of a thousand stores, and some more. Many short parameters take milliseconds to parse."""
+_KEY = "storecast.reply_key"
+"""The key of the scope for that of the reply, once it is known."""
+_NOBODY = ""
+"""The name of all callers without a valid token."""
 _PAGE = "/"
 _DATA = ("/v1/", "/results/")
 """Requests for the page and for addresses of data are for callers who are signed in."""
@@ -70,6 +76,7 @@ class ServiceMiddleware:
         self.app = app
         self.service = service
         self.replies = ReplyCache(service.settings.memory_bytes)
+        self._turns = Turns()
         self._settings = service.settings
         self._counters: dict[tuple[str, str, int], Any] = {}
         self._timers: dict[str, Any] = {}
@@ -103,8 +110,10 @@ class ServiceMiddleware:
         caller = service.sign_in.remembered(headers, now)
         if caller is None:
             return False
-        cached = self.replies.get(key_of(scope, caller), service.state, now)
-        if cached is None or cached.heads is None or len(cached.body["body"]) > MAX_BODY_BYTES:
+        scope[SIGN_IN_OUTCOME] = caller
+        key = scope[_KEY] = key_of(scope, caller)
+        cached = self.replies.get(key, service.state, now)
+        if cached is None or len(cached.body["body"]) > MAX_BODY_BYTES:
             return False
         status, head, body = OK, cached.heads[0], cached.body["body"]
         for name, value in headers:
@@ -136,18 +145,20 @@ class ServiceMiddleware:
         state, now = self.service.state, self.service.clock()
         if scope["method"] == "GET":
             caller = await self._caller(scope, now)
-            if caller is not None:
-                key = key_of(scope, caller)
-                cached = self.replies.get(key, state, now)
-                begun = self.replies.begun(key)
-                if cached is None and begun is not None:
-                    # The same request of the same caller is being answered now.
-                    await begun.wait()
-                    state, now = self.service.state, self.service.clock()
-                    cached = self.replies.get(key, state, now)
-                if cached is not None:
-                    await self._send_cached(cached, caller, now, scope, receive, send, started)
-                    return
+        if scope["path"] not in PATHS and await self._is_gone_before_its_turn(scope, caller):
+            return
+        if caller is not None:
+            key = scope.get(_KEY) or key_of(scope, caller)
+            begun = self.replies.begun(key)
+            if begun is not None:
+                # The same request of the same caller is being answered now.
+                await begun.wait()
+                await self._turns.wait(caller.name)
+            state, now = self.service.state, self.service.clock()
+            cached = self.replies.get(key, state, now)
+            if cached is not None:
+                await self._send_cached(cached, caller, now, scope, receive, send, started)
+                return
         try:
             self._check_size(scope)
             if scope["path"] == _PAGE or scope["path"].startswith(_DATA):
@@ -165,6 +176,12 @@ class ServiceMiddleware:
             if key is not None:
                 self.replies.end(key)
             self._record(scope, route_of(scope), outgoing.status, started)
+
+    async def _is_gone_before_its_turn(self, scope: Scope, caller: Caller | None) -> bool:
+        """Wait for the caller's turn. Whether nobody waits for the answer any more."""
+        await self._turns.wait(_NOBODY if caller is None else caller.name)
+        cycle = cycle_of(scope)
+        return cycle is not None and cycle.disconnected
 
     def _check_caller(self, caller: Caller | None, scope: Scope, now: datetime) -> None:
         """Raise the problem of a caller with a bad token, or of one who has asked for too much.
@@ -191,7 +208,7 @@ class ServiceMiddleware:
         """
         sign_in = self.service.sign_in
         headers = scope["headers"]
-        caller = sign_in.remembered(headers, now)
+        caller = scope.get(SIGN_IN_OUTCOME) or sign_in.remembered(headers, now)
         if caller is None and sign_in.has_credentials(headers):
             try:
                 caller = await sign_in.caller(headers, now)

@@ -69,10 +69,11 @@ class OutgoingReply:
         etag = header_value(start["headers"], b"etag")
         reply: CachedReply | None = None
         if etag is not None and self._hint.until is not None:
-            reply = CachedReply.of(
-                start,
-                {"type": "http.response.body", "body": body},
-                etag,
+            reply = CachedReply(
+                etag=etag,
+                start=start,
+                body={"type": "http.response.body", "body": body},
+                unchanged=unchanged(start),
                 route=route_of(self.scope),
                 until=self._hint.until,
             )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import Any
+from weakref import ref
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -174,7 +175,7 @@ class Protocol(HttpToolsProtocol):
         self._is_in_body = True
         super().on_headers_complete()
         self.cycle.transport = self._answers  # type: ignore[assignment]
-        self.scope["extensions"] = {RENDERED_ANSWERS: self.cycle}  # type: ignore[dict-item]
+        self.scope["extensions"] = {RENDERED_ANSWERS: ref(self.cycle)}  # type: ignore[dict-item]
         if self.parser.should_upgrade():
             # There is no other protocol here. What follows would be of it, and is not read.
             self.cycle.keep_alive = False

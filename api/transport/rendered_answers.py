@@ -16,8 +16,10 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 RENDERED_ANSWERS = "storecast.rendered_answers"
-"""The name of the extension. Its value is uvicorn's cycle of the request and its answer, which
-writes to a `JoinedWrites`."""
+"""The name of the extension. Its value is a weak reference to uvicorn's cycle of the request and
+the answer, which writes to a `JoinedWrites`. The cycle has the scope: a strong reference would
+leave every request to the garbage collector.
+"""
 MAX_BODY_BYTES = 65_536
 """Longer bodies are sent in pieces."""
 
@@ -25,12 +27,15 @@ Head = tuple[bytes, bytes]
 """The status line, and the lines behind those that the server adds."""
 
 
-def render(start: Message) -> Head | None:
-    """The head of an answer that says how long it is. None if uvicorn would not send it."""
+def render(start: Message) -> Head:
+    """The head of an answer that says how long it is, and that uvicorn has sent before.
+
+    Raises RuntimeError, as uvicorn does, for what is no header.
+    """
     lines = []
     for name, value in start["headers"]:
-        if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value) or name.lower() == b"connection":
-            return None
+        if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+            raise RuntimeError(f"{name!r} cannot be sent")
         lines += [name.lower(), b": ", value, b"\r\n"]
     return STATUS_LINE[start["status"]], b"".join(lines)
 
@@ -58,4 +63,5 @@ def send_rendered(cycle: RequestResponseCycle, head: Head, body: bytes) -> None:
 def cycle_of(scope: Scope) -> RequestResponseCycle | None:
     """None on a server without the extension."""
     extensions = scope.get("extensions")
-    return None if extensions is None else extensions.get(RENDERED_ANSWERS)
+    reference = None if extensions is None else extensions.get(RENDERED_ANSWERS)
+    return None if reference is None else reference()

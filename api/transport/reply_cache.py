@@ -48,12 +48,9 @@ class CacheHint:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CachedReply:
-    """A complete reply: `start` and `body` as ASGI messages, and `unchanged`, the head of a 304.
-
-    `heads` are both heads as they are sent.
-    """
+    """A complete reply: `start` and `body` as ASGI messages, and `unchanged`, the head of a 304."""
 
     etag: bytes
     start: Message
@@ -61,16 +58,14 @@ class CachedReply:
     unchanged: Message
     route: str
     until: datetime
-    heads: tuple[Head, Head] | None
+    _heads: tuple[Head, Head] | None = None
 
-    @classmethod
-    def of(
-        cls, start: Message, body: Message, etag: bytes, *, route: str, until: datetime
-    ) -> CachedReply:
-        not_modified = unchanged(start)
-        head, unchanged_head = render(start), render(not_modified)
-        heads = None if head is None or unchanged_head is None else (head, unchanged_head)
-        return cls(etag, start, body, not_modified, route, until, heads)
+    @property
+    def heads(self) -> tuple[Head, Head]:
+        """Both heads as they are sent, which are rendered at the first use."""
+        if self._heads is None:
+            self._heads = render(self.start), render(self.unchanged)
+        return self._heads
 
     @property
     def size(self) -> int:
@@ -84,7 +79,8 @@ class ReplyCache:
         self._max_bytes = max_bytes
         self._state: ServedState | None = None
         self._replies = self._empty()
-        self._begun: dict[ReplyKey, asyncio.Event] = {}
+        # None: nobody waits for it.
+        self._begun: dict[ReplyKey, asyncio.Event | None] = {}
 
     def __len__(self) -> int:
         return len(self._replies)
@@ -109,11 +105,16 @@ class ReplyCache:
 
     def begun(self, key: ReplyKey) -> asyncio.Event | None:
         """What is set as soon as the reply is made, if somebody makes it now."""
-        return self._begun.get(key)
+        if key not in self._begun:
+            return None
+        event = self._begun[key]
+        if event is None:
+            event = self._begun[key] = asyncio.Event()
+        return event
 
     def begin(self, key: ReplyKey) -> None:
         """Whoever asks for the same until `end` may wait for it."""
-        self._begun.setdefault(key, asyncio.Event())
+        self._begun.setdefault(key, None)
 
     def end(self, key: ReplyKey) -> None:
         """Does nothing for a reply that nobody makes."""

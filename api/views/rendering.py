@@ -29,3 +29,9 @@ def render(template: str, **values: Any) -> str:
 
 def style_sheet() -> bytes:
     return (_FOLDER / "page.css").read_bytes()
+
+
+def compile_templates() -> None:
+    """Otherwise each is compiled at its first use, which takes milliseconds."""
+    for name in _TEMPLATES.list_templates(["html"]):
+        _TEMPLATES.get_template(name)
