@@ -2,9 +2,9 @@
 
 uvicorn limits neither the time in which a request has to arrive, nor the size of its headers, nor
 the number of requests that wait for the answers to earlier ones of their connection, nor the work
-that one read can make. So a few slow callers could occupy all connections, one caller could fill
-the memory, and a few could keep the event loop from all others. When uvicorn stops, it closes
-connections without saying so before (decisions 0036, 0075, 0076, 0112, 0113 and 0120).
+that one read can make: a few callers could occupy all connections, the memory or the event loop.
+When uvicorn stops, it closes connections without saying so before, and so it does with a caller who
+ends his side of a connection (decisions 0036, 0075, 0076, 0112, 0113 and 0120).
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ _MAX_WAITING_BYTES = 2**20
 """A connection with more that waits for earlier answers is closed."""
 _MAX_HEADER_LINES = 100
 _MAX_PIECES = 1000
-"""A read with more lines of headers and pieces of bodies is not parsed further. Each of them costs
-a call, however short it is."""
+"""A read with more lines of headers and pieces of bodies ends there: each of them costs a call."""
 _LINE_OVERHEAD = 4
 """The colon, the space and the end of the line of a header."""
 _LINGER_SECONDS = 1.0
@@ -69,6 +68,7 @@ class Protocol(HttpToolsProtocol):
         self._is_waiting = True
         # Whether a part of a request has come, but not all of it.
         self._has_begun = False
+        self._has_eof = False
         self._is_discarding = False
         self._discarded_bytes = 0
         self._header_bytes = 0
@@ -76,8 +76,7 @@ class Protocol(HttpToolsProtocol):
         self._body_bytes = 0
         # Lines of headers and pieces of bodies since the last read.
         self._pieces = 0
-        # What was received of the current request, without its body. It includes a header that has
-        # not ended yet; `_header_bytes` does not.
+        # Of the current request, also of a header that has not ended yet.
         self._bytes_without_body = 0
         self._is_in_body = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -118,6 +117,12 @@ class Protocol(HttpToolsProtocol):
             self._start_deadline(self.limits.request_seconds)
         elif not self._is_waiting and self._deadline is not None:
             self._end_deadline()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether answers are awaited, although the caller will send nothing more."""
+        is_answered = self.cycle is None or self.cycle.response_complete
+        self._has_eof = not is_answered and not self.transport.is_closing()
+        return self._has_eof
 
     def _parse(self, data: bytes) -> None:
         # The parser joins the pieces of a URL or a header, in time that grows with its square.
@@ -194,6 +199,8 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._answers.end_answer()
         super().on_response_complete()
+        if self._has_eof and not (self.pipeline or self._unparsed):
+            self.transport.close()
         if self.transport.is_closing():
             self._stalled.watch()
         elif self.pipeline or self._unparsed:
@@ -318,7 +325,6 @@ class Protocol(HttpToolsProtocol):
 
 def protocol_for(settings: ServiceSettings, listener: Connections) -> type[Protocol]:
     """A class for uvicorn, which gives no arguments of ours to the protocols that it makes."""
-    refusals = Refusals(settings.cors_origins)
+    most, refusals = 2 * settings.max_header_bytes, Refusals(settings.cors_origins)
     attributes = {"limits": settings, "listener": listener, "refusals": refusals}
-    most_bytes = 2 * settings.max_header_bytes
-    return type("Protocol", (Protocol,), {**attributes, "most_bytes": most_bytes})
+    return type("Protocol", (Protocol,), {**attributes, "most_bytes": most})

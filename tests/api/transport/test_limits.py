@@ -328,3 +328,14 @@ def test_every_probe_is_on_the_port_of_the_probes():
 
 def connect(api) -> socket.socket:
     return socket.create_connection(("127.0.0.1", api.port), timeout=10)
+
+
+@pytest.mark.parametrize("path", ["/livez", "/v1/stores", "/results/1.csv", "/"])
+def test_a_caller_that_has_ended_his_side_gets_his_answers(limited_api, path):
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    for sent_bytes, answers in ((request, 1), (request * 3, 3), (request + b"GET /li", 1)):
+        with connect(limited_api) as caller:
+            caller.sendall(sent_bytes)
+            caller.shutdown(socket.SHUT_WR)
+            received = b"".join(iter(lambda: caller.recv(65_536), b""))
+        assert received.count(b"HTTP/1.1 200 OK\r\n") == answers
