@@ -194,7 +194,6 @@ def _start_node(folder: Path) -> Node:
     parameters = RayParams(
         temp_dir=str(folder),
         gcs_server_port=0,
-        dashboard_agent_listen_port=0,  # of several runs at once, all but one wait for the default
         include_dashboard=False,
         include_log_monitor=False,  # type: ignore[arg-type]
         no_monitor=True,
