@@ -49,10 +49,11 @@ class PackWriter:
     _buffer: list[tuple[int, PackSource]] = field(default_factory=list)
     _buffered_rows: int = 0
     _open: _OpenPack | None = None
+    _form: tuple[pa.Schema, bool] | None = None
 
     def add(self, source: PackSource) -> None:
         """Take a store's rows; those that cannot be packed are passed over."""
-        if self.failure is not None or not has_packed_form(source.rows.schema):
+        if self.failure is not None or not self._takes_form(source.rows.schema):
             return
         try:
             self._add_all(cut(source, self.range_rows))
@@ -82,6 +83,12 @@ class PackWriter:
             self.failure = _reason(error)
         except ValueError:
             return  # as in `add`
+
+    def _takes_form(self, schema: pa.Schema) -> bool:
+        """`has_packed_form`. The files of an ingest have one schema, and a hash takes longer."""
+        if self._form is None or not schema.equals(self._form[0], check_metadata=False):
+            self._form = (schema, has_packed_form(schema))
+        return self._form[1]
 
     def _add_all(self, sources: Iterable[PackSource]) -> None:
         for source in sources:
