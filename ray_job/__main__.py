@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 
 import typer
 
-from ray_job.bucket.errors import StorecastError, exit_code
+from ray_job.bucket.errors import DISK_FULL, StorecastError, exit_code
 from ray_job.cli import (
     check,
     demo,
@@ -39,6 +40,8 @@ def main() -> None:
     # By default OpenMP's threads wait by spinning, which takes processors from working threads on a
     # shared machine and in a container that has fewer processors than its machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.stdout is None:  # it was closed by whoever calls
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the end
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("ray_job").setLevel(logging.INFO)
     try:
@@ -47,6 +50,15 @@ def main() -> None:
     except StorecastError as error:
         sys.stderr.write(f"storecast: {error}\n")
         sys.exit(exit_code(error))
+    except OSError as error:
+        # What files of the bucket and of a workspace raise is an error of ours by now.
+        if error.errno not in DISK_FULL or error.filename is not None:
+            raise
+        sys.stderr.write(
+            f"storecast: standard output cannot be written: {error.strerror}; what the command did"
+            " is done, and `storecast releases` shows what is current\n"
+        )
+        sys.exit(1)
     except Interrupted as end:
         sys.stderr.write(f"storecast: {end}\n")
         sys.exit(end.exit_code)

@@ -14,11 +14,20 @@ from typing import Self
 from pydantic import ConfigDict, Field
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError, CorruptError, NotFoundError, StorageError
+from ray_job.bucket.errors import (
+    ConflictError,
+    CorruptError,
+    NotFoundError,
+    StorageError,
+    UnknownFormatError,
+)
 from ray_job.bucket.records import Record
 from ray_job.bucket.sanity import SILENT_DAYS
 from ray_job.bucket.storage import Storage, Versioned
 
+_WAY_OUT = (
+    "restore an earlier generation of the object, or make it again with `storecast restore-pointer`"
+)
 _RACES = 64
 """After so many lost races in a row a writer gives up. In each race another writer succeeded."""
 
@@ -70,12 +79,14 @@ class Pointer(Record):
 
         Each pointer that was written names a release of its history.
         """
-        pointer = super().from_bytes(data, key)
+        try:
+            pointer = super().from_bytes(data, key)
+        except UnknownFormatError:
+            raise
+        except CorruptError as error:
+            raise CorruptError(f"{error}; {_WAY_OUT}") from error
         if pointer.current_entry is None:
-            raise CorruptError(
-                f"{key}: current: it names no release of the history; restore an earlier generation"
-                " of the object"
-            )
+            raise CorruptError(f"{key}: current: it names no release of the history; {_WAY_OUT}")
         return pointer
 
     @property

@@ -342,3 +342,22 @@ def test_the_exit_codes_of_a_real_run(shop):
     assert (finished["status"], finished["exit_code"]) == ("published_with_failures", 4)
     assert datetime.fromisoformat(finished["time"]) <= datetime.now(UTC)
     assert Path(shop.storage.url, keys.POINTER).exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")  # noqa: PTH110
+@pytest.mark.parametrize("output", ["full", "closed"])
+def test_an_output_that_cannot_be_written_is_no_defect(shop, output):
+    """Such as a log on a full disk: what the command did is done."""
+    redirected = ">/dev/full" if output == "full" else ">&-"
+    shop.run()
+    process = subprocess.run(
+        ["/bin/sh", "-c", f'exec "{sys.executable}" -m ray_job releases {redirected}'],
+        env=environment(shop),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == (1 if output == "full" else 0), process.stderr
+    assert "Traceback" not in process.stderr
+    if output == "full":
+        assert "standard output cannot be written: No space left on device" in process.stderr

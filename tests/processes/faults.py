@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
@@ -53,19 +54,45 @@ _LONGEST = 240.0
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """The requests that meet the fault. `within` is the folder of a list; `arrange` the bucket."""
+    """The requests that meet the fault. `within` is the folder of a list; `arrange` the bucket.
+
+    `planned`: only once the driver has read all that it needs for its plan, so that workers do.
+    """
 
     key: str = "*"
     op: str = "*"
     within: str = ""
     arrange: Callable[[FakeGcs], object] = lambda _: None
+    planned: bool = False
 
     def fault(self, fault: Fault) -> Fault:
+        if self.planned:
+            return replace(fault, when=_AfterPlan(self.key, self.op), times=None)
+
         def lists(request: Request) -> bool:
             return request.query.get("prefix", "").startswith(self.within)
 
         when = lists if self.within else None
         return replace(fault, key=self.key, op=self.op, when=when, times=None)
+
+
+@dataclass(slots=True)
+class _AfterPlan:
+    """Whether a request is for these objects, and comes after the last one of the plan.
+
+    That asks for the index of packs, after the widths of the night were written.
+    """
+
+    key: str
+    op: str
+    has_widths: bool = False
+    has_plan: bool = False
+
+    def __call__(self, request: Request) -> bool:
+        self.has_plan |= self.has_widths and request.key == keys.PACK_INDEX
+        self.has_widths |= request.op == "insert" and request.key.startswith(keys.WIDTHS)
+        matches = fnmatchcase(request.key, self.key) and fnmatchcase(request.op, self.op)
+        return self.has_plan and matches
 
 
 def _without(prefix: str) -> Callable[[FakeGcs], object]:
@@ -89,6 +116,9 @@ KINDS = {
     "manifest": Kind(f"{keys.BATCH_DATA}/_ingest/*"),
     "partition files read": Kind(
         f"{keys.BATCH_DATA}/store_id=*", "get", arrange=_without(keys.PACKS)
+    ),
+    "partition files read by workers": Kind(
+        f"{keys.BATCH_DATA}/store_id=*", "get", arrange=_without(keys.PACKS), planned=True
     ),
     "partition files written": Kind(f"{keys.BATCH_DATA}/store_id=*", "insert"),
     "packs index": Kind(keys.PACK_INDEX, "get"),
