@@ -131,6 +131,11 @@ def clean_up(
             print_line(
                 f"Deleted {report.leftovers:,} temporary files of commands that were killed."
             )
+        if report.unread_releases:
+            print_line(
+                f"Left alone what these releases may refer to, which are damaged or gone:"
+                f" {', '.join(report.unread_releases)}"
+            )
         if report.foreign_files:
             print_line(
                 f"Left alone {report.foreign_files:,} files that storecast did not write:"

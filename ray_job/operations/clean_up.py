@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from ray_job.bucket import keys, pointer, releases
 from ray_job.bucket.errors import ConflictError, CorruptError, InputError, NotFoundError
 from ray_job.bucket.lost_pointer import refuse_lost_pointer
-from ray_job.bucket.pointer import Pointer
+from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.storage import ObjectInfo, Storage
 from ray_job.data.packs.index import read_index
 from ray_job.data.requests import WORKING_FOLDER
@@ -60,14 +60,17 @@ class CleanUp:
     foreign_examples: tuple[str, ...] = ()
     leftovers: int = 0
     """Temporary files and working folders of commands that were killed, which were deleted."""
+    unread_releases: tuple[str, ...] = ()
+    """Earlier releases that are damaged or gone: what they may name was left alone."""
 
 
 def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> CleanUp:
     """Delete orphans that are older than `older_than`. Idempotent, and safe beside runs.
 
     Raises InputError for an age below FLOOR. Raises CorruptError or NotFoundError, and deletes
-    nothing, if the pointer is lost or a release that it names cannot be read: what is reachable is
-    then not known.
+    nothing, if the pointer is lost or the current release cannot be read: what is reachable is then
+    not known. For an earlier one that cannot be read, the parts of its night and of those before it
+    stay.
     """
     if older_than < FLOOR:
         raise InputError(
@@ -81,9 +84,14 @@ def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> 
     foreign = [info for info in listed if not keys.is_own_object(info.key)]
     current, _ = pointer.read(storage)
     refuse_lost_pointer(storage, current)
-    kept = reachable(storage, current) | _named_packs(storage)
+    reached = reachable(storage, current)
+    kept = reached.keys | _named_packs(storage)
     old += [info for info in _half_models(storage) if now - info.created > older_than]
-    deleted = [info for info in old if info.key not in kept and _delete(storage, info)]
+    deleted = [
+        info
+        for info in old
+        if info.key not in kept and not reached.may_be_named(info.key) and _delete(storage, info)
+    ]
     vacuums = [vacuum(storage, root, now, older_than) for root in _TABLES]
     foreign += [info for table in vacuums for info in table.foreign]
     return CleanUp(
@@ -93,27 +101,50 @@ def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> 
         foreign_files=len(foreign),
         foreign_examples=ForeignFiles.of(foreign).examples,
         leftovers=storage.remove_leftovers(now - older_than) + _remove_folders(now - older_than),
+        unread_releases=tuple(entry.release for entry in reached.unread),
     )
 
 
-def reachable(storage: Storage, current: Pointer) -> set[str]:
-    """The keys that the pointer names, and those that its releases refer to.
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The keys that readers reach, and the earlier releases that cannot be read."""
 
-    A damaged release that a rollback marked as bad refers to nothing: nobody reads it.
+    keys: set[str]
+    unread: tuple[Published, ...] = ()
+
+    def may_be_named(self, key: str) -> bool:
+        """Whether a release that cannot be read may name the object: one of its nights or before.
+
+        It may come back, by soft delete or from a copy.
+        """
+        if not key.startswith((keys.PARTS, keys.WIDTHS)):
+            return False
+        as_of = key.split("as_of=")[1].partition("/")[0]
+        return any(as_of <= entry.as_of.isoformat() for entry in self.unread)
+
+
+def reachable(storage: Storage, current: Pointer) -> Reached:
+    """What the pointer names, and what its releases refer to.
+
+    A damaged release that a rollback marked as bad refers to nothing: nobody reads it. Raises
+    CorruptError or NotFoundError if the current release cannot be read.
     """
     reached = {keys.POINTER, *current.accuracy.values()}
+    unread = []
     for entry in current.history:
         reached.add(keys.release(entry.release))
         reached.add(keys.receipt(entry.as_of, entry.run_id))
         try:
             release = releases.load(storage, entry.release, entry.sha256)
         except (CorruptError, NotFoundError):
-            if entry.release in current.bad:
-                continue
-            raise
+            if entry.release == current.current:
+                raise
+            if entry.release not in current.bad:
+                unread.append(entry)
+            continue
         reached.update(_parts(release.stores["parts"]))
         reached.add(keys.widths(release.header.as_of, release.header.model_version))
-    return reached
+    return Reached(reached, tuple(unread))
 
 
 def _remove_folders(before: datetime) -> int:

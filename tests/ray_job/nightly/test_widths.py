@@ -174,7 +174,7 @@ def test_damaged_objects_cost_the_adaptation_only(played):
 
 def test_clean_up_keeps_the_widths_of_published_nights(played):
     played.run(EVE)
-    assert keys.widths(EVE, MODEL) in reachable(played.storage, played.pointer)
+    assert keys.widths(EVE, MODEL) in reachable(played.storage, played.pointer).keys
 
 
 def test_the_receipt_is_read_back_with_its_widths(played):

@@ -78,6 +78,30 @@ def test_there_is_something_to_go_back_to(publisher):
     publisher.views()
 
 
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+def test_an_earlier_release_that_is_lost_keeps_only_what_it_may_name(publisher, how):
+    """Otherwise nothing would be deleted for as long as the pointer remembers it."""
+    storage = publisher.storage
+    lost = publisher.publish({"a": OK, "b": OK}, A - DAY)
+    named = {info.key for info in storage.list(keys.PARTS)}
+    publisher.publish({"a": OK, "b": OK})
+    before_it, after_it = (keys.part(A - 2 * DAY, "feed" * 8, 0), keys.part(A, "feed" * 8, 0))
+    for key in (before_it, after_it, keys.receipt(A - DAY, run_name(91))):
+        storage.create(key, b"x")
+    key = keys.release(lost.release)
+    stored = storage.read_versioned(key)
+    if how == "gone":
+        storage.delete(key, stored.generation)
+    else:
+        storage.replace(key, stored.data[:-1], stored.generation)
+    report = clean_up(storage, LATER)
+    assert report.unread_releases == (lost.release,)
+    assert report.objects == 2
+    left = {info.key for info in storage.list(keys.PARTS)}
+    assert named | {before_it} <= left
+    assert after_it not in left
+
+
 def test_nothing_is_deleted_while_a_release_is_damaged(publisher):
     publication = publisher.publish({"a": OK})
     publisher.storage.create(keys.part(A, "feed" * 8, 0), b"x")
