@@ -19,6 +19,8 @@ MEAN_OF_LAST = (3, 7, 14, 28, 56)
 """Numbers of last days that count, for means of sales."""
 MEAN_OF_WEEKDAY = (4, 12)
 """Numbers of last days of the target's weekday that count, for means of sales."""
+LAGS = (0, 1, 2, 3, 4, 5, 6, 13, 20, 27)
+"""Days before the as-of whose sales are features by themselves."""
 
 RECENT_DAYS = 210
 _ZERO_DAYS = 28
@@ -29,6 +31,7 @@ AMOUNTS = (
     "share_without_sales_28",
     "days_since_sold",
     "variation",
+    *(f"lag_{k}" for k in LAGS),
 )
 AMOUNTS_OF_WEEKDAY = tuple(f"mean_same_weekday_{k}" for k in MEAN_OF_WEEKDAY)
 
@@ -62,6 +65,18 @@ def amounts(values: Floats, counted: Flags, rank: Ranks) -> dict[str, Floats]:
     deviation = np.where(counted, values - np.nan_to_num(mean)[:, None], 0.0)
     spread = np.sqrt((deviation * deviation).sum(axis=1) / number)
     columns["variation"] = np.where(mean > 0, spread / np.where(mean > 0, mean, 1.0), np.nan)
+    return columns | _lags(values, counted)
+
+
+def _lags(values: Floats, counted: Flags) -> dict[str, Floats]:
+    width = values.shape[1]
+    unknown = np.full(len(values), np.nan)
+    columns = {}
+    for k in LAGS:
+        day = width - 1 - k
+        columns[f"lag_{k}"] = (
+            np.where(counted[:, day], np.log1p(values[:, day]), np.nan) if day >= 0 else unknown
+        )
     return columns
 
 

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ray_job.features.amounts import MEAN_OF_LAST, MEAN_OF_WEEKDAY
+from ray_job.features.amounts import LAGS, MEAN_OF_LAST, MEAN_OF_WEEKDAY
 from ray_job.features.inputs import Inputs, code_names
 from ray_job.features.past import SAME_KIND, SAME_WEEKDAY
 from ray_job.features.recent import HALF_LIVES, LAST
@@ -32,6 +32,7 @@ _NUMBERS: dict[str, tuple[int, ...]] = {
     "same_weekday": SAME_WEEKDAY,
     "mean_of_last": MEAN_OF_LAST,
     "mean_of_weekday": MEAN_OF_WEEKDAY,
+    "lag": LAGS,
 }
 _COLUMNS: dict[str, Callable[[Inputs], Sequence[str]]] = {
     "open": lambda inputs: [name for name in inputs.known_ahead if name == "open"],

@@ -1,4 +1,4 @@
-"""Blends: how the two boosters' forecasts become one, for each kind of series, on held-out days.
+"""Blends: how the boosters' forecasts become one, for each kind of series, on held-out days.
 
 The weights minimise the error on held-out days that no booster was fitted on, and the factors make
 the sum of a kind's forecasts the sum of what was sold, since managers order by sums. Of
@@ -20,11 +20,17 @@ from pydantic import Field
 from ray_job.bucket.records import Record
 from ray_job.data.panel import Flags, Floats
 from ray_job.features.kinds import INTERMITTENT, KINDS
+from ray_job.model.boosters import LAGS, LOGS, MEANS
 
 Ints = npt.NDArray[np.int64]
 
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""The shares of the booster of logs that are tried."""
+_STEPS = 4
+SHARES = tuple(
+    (logs / _STEPS, (_STEPS - logs - lags) / _STEPS, lags / _STEPS)
+    for lags in range(_STEPS + 1)
+    for logs in range(_STEPS + 1 - lags)
+)
+"""The shares of the boosters of logs, of means and of lags that are tried."""
 POWERS = (0.0, 0.05, 0.1, 0.15, 0.2)
 """The powers that are tried for intermittent series."""
 _LEAST_OF_SOLD = 0.95
@@ -47,6 +53,8 @@ class KindBlend(Record):
     """The blend of a kind of series. `wape` and `rule_wape` are those of the held-out days."""
 
     log_share: float = 0.5
+    lag_share: float = 0.0
+    """Of the boosters of logs and of lags; the booster of means has the rest."""
     factors: tuple[float, ...] = (1.0,)
     """By days ahead from 1. Of the rule's forecasts where there is a rule."""
     power: float = 0.0
@@ -63,6 +71,11 @@ class KindBlend(Record):
     wape: float | None = None
     rule_wape: float | None = None
     """Of the best naive rule."""
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Of the boosters of logs, of means and of lags."""
+        return self.log_share, 1.0 - self.log_share - self.lag_share, self.lag_share
 
 
 class Blend(Record):
@@ -96,16 +109,17 @@ class Blend(Record):
         return np.asarray(predicted * factors, dtype=np.float64)
 
     def blended(self, predicted: Floats, kinds: Ints, days: Floats) -> Floats:
-        """Sales (n,) from the forecasts (n, 2) of both boosters. `days`: since newest sales."""
-        of_logs = self.of_logs(predicted[:, 0])
+        """Sales (n,) from the boosters' forecasts (n, 3), or (n, 2) without the booster of lags.
+
+        `days`: since newest sales.
+        """
+        of_logs = self.of_logs(predicted[:, LOGS])
         sales = np.empty(len(kinds))
         for kind in range(len(KINDS)):
             rows = kinds == kind
             if rows.any():
                 blend = self.of_kind(kind)
-                mixed = (
-                    blend.log_share * of_logs[rows] + (1.0 - blend.log_share) * predicted[rows, 1]
-                )
+                mixed = mix(blend.shares, of_logs[rows], predicted[rows])
                 factors = 1.0 if blend.rule else by_days(blend.factors, days[rows])
                 sales[rows] = drawn(mixed, blend.power, blend.pivot, blend.scale) * factors
         return sales
@@ -127,7 +141,7 @@ class Blend(Record):
 class HeldOut:
     """m held-out rows; arrays are (m,) unless stated otherwise.
 
-    `predicted` is (m, 2), of both boosters. `rules` has the naive rules' forecasts by name; NaN
+    `predicted` is (m, 3), of all boosters. `rules` has the naive rules' forecasts by name; NaN
     where a rule has none. `unit` is the size of an error that counts as one, for each series.
     """
 
@@ -153,7 +167,7 @@ class HeldOut:
 
 def choose(held: HeldOut) -> Blend:
     """The blend with the least errors on held-out days, by kind of series."""
-    sizes, factors = _small(held.actual, held.predicted[:, 0])
+    sizes, factors = _small(held.actual, held.predicted[:, LOGS])
     blend = Blend(small_sizes=sizes, small_factors=factors)
     of_all = _choose_kind(held, blend, POWERS[:1])
     fewest_weeks = min(_FEW_WEEKS, weeks_of(held.target))
@@ -164,6 +178,17 @@ def choose(held: HeldOut) -> Blend:
         powers = POWERS if place == INTERMITTENT else POWERS[:1]
         kinds[name] = of_all if few else _choose_kind(held.at(rows), blend, powers)
     return blend.model_copy(update={"kinds": kinds})
+
+
+def mix(shares: Sequence[float], of_logs: Floats, predicted: Floats) -> Floats:
+    """The weighted mean (n,) of the boosters' forecasts (n, 3), or (n, 2) without that of lags.
+
+    `of_logs` (n,) takes the place of the forecasts of the booster of logs.
+    """
+    mixed = shares[LOGS] * of_logs
+    for booster in range(MEANS, predicted.shape[1]):
+        mixed += shares[booster] * predicted[:, booster]
+    return np.asarray(mixed, dtype=np.float64)
 
 
 def weeks_of(target: Ints) -> int:
@@ -205,12 +230,14 @@ def _least_of_sold(actual: Floats, predicted: Floats) -> float:
 
 
 def _choose_kind(held: HeldOut, blend: Blend, powers: Sequence[float]) -> KindBlend:
-    of_logs = blend.of_logs(held.predicted[:, 0])
-    of_means = held.predicted[:, 1]
+    of_logs = blend.of_logs(held.predicted[:, LOGS])
+    of_means = held.predicted[:, MEANS]
     candidates = []
-    for share, power in itertools.product(SHARES, powers):
-        mixed, pivot, scale = _drawn_to_same_sum(share * of_logs + (1.0 - share) * of_means, power)
-        made = KindBlend(log_share=share, power=power, pivot=pivot, scale=scale)
+    for shares, power in itertools.product(SHARES, powers):
+        mixed, pivot, scale = _drawn_to_same_sum(mix(shares, of_logs, held.predicted), power)
+        made = KindBlend(
+            log_share=shares[LOGS], lag_share=shares[LAGS], power=power, pivot=pivot, scale=scale
+        )
         unbiased = _unbiased(held, mixed)
         if not power or _least_of_sold(held.actual, unbiased[0]) >= _LEAST_OF_SOLD:
             candidates.append((made, unbiased))

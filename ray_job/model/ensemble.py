@@ -1,10 +1,5 @@
-"""The default model's regressor: two boosters of trees on the same features.
-
-The booster of logs learns log(1 + sales) less the feature `baseline`, with squared errors. It is
-the better one where sales are smooth, and too low where they are not: a mean of logs is nearer to
-a median. The booster of means learns sales as a multiple of the series' own level, with the loss of
-counts (Poisson deviance), whose minimum is the mean. `Blend` makes one forecast of both.
-"""
+"""The default model's regressor: three boosters of trees, see `boosters`. `Blend` makes one
+forecast of theirs."""
 
 from __future__ import annotations
 
@@ -16,26 +11,13 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from ray_job.data.panel import Floats, Floats32
+from ray_job.features.kinds import kinds_of
+from ray_job.model.boosters import BOOSTERS, LOGS, MEANS, BoosterRows, Layout, level
 
 Ints = npt.NDArray[np.int64]
 
-_LEAST_LEVEL = 0.05
-"""In units of sales. Levels below it would make a single sale a very large multiple."""
-_MOST_MULTIPLE = 40.0
-"""Larger multiples of the level count as this many: a mistyped day must not move a tree."""
-_OF_LEVEL = ("baseline", "mean_recent", "weekday_effect")
-_WEIGHT_OF_LEVEL = 1.0
-"""A row's weight is its level to this power: between equal series (0) and equal units (1).
-
-It is the weight that a Tweedie loss of power 1.3 gives to a series of this level.
-"""
-_HALF_LIFE = 500.0
-"""In days: the weight of a row of the booster of means halves with each of these. Years ago a chain
-sold at another pace, which is an error of sums; of logs, each weighs the same."""
 _PENALTY = 10.0
 """L2 penalty of leaves, in rows of mean weight: few rows move a leaf of logs of means less."""
-
-
 _STEP = 10
 """The number of trees is chosen among multiples of this."""
 
@@ -53,134 +35,148 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class BoosterRows:
-    """m rows: the features (m, F) named `names`, the sales (m,) and their ages in days (m,)."""
-
-    names: Sequence[str]
-    features: Floats32
-    sales: Floats
-    ages: Ints
-
-    @property
-    def columns(self) -> tuple[int, int, int]:
-        """The places of `baseline`, `mean_recent` and `weekday_effect`."""
-        baseline, recent, effect = map(self.names.index, _OF_LEVEL)
-        return baseline, recent, effect
-
-    def at(self, rows: Ints) -> BoosterRows:
-        return BoosterRows(self.names, self.features[rows], self.sales[rows], self.ages[rows])
-
-    def logs(self) -> Floats:
-        """What the booster of logs learns (m,)."""
-        baseline = self.features[:, self.columns[0]]
-        return np.asarray(np.log1p(np.maximum(self.sales, 0.0)) - baseline, dtype=np.float64)
-
-    def multiples(self) -> tuple[Floats, Floats]:
-        """What the booster of means learns, and the weights of the rows, each (m,)."""
-        _, *places = self.columns
-        levels = level(*(self.features[:, place].astype(np.float64) for place in places))
-        multiples = np.minimum(np.maximum(self.sales, 0.0) / levels, _MOST_MULTIPLE)
-        weights = levels**_WEIGHT_OF_LEVEL * 0.5 ** (self.ages / _HALF_LIFE)
-        return multiples, weights / weights.mean()
-
-
-@dataclass(frozen=True, slots=True)
 class Ensemble:
-    """Both boosters. `columns` has the places of `baseline`, `mean_recent` and `weekday_effect`."""
+    """The boosters; None: no kind of series needs it.
 
-    of_logs: HistGradientBoostingRegressor
-    of_means: HistGradientBoostingRegressor
+    `columns` has the places of `baseline`, `mean_recent` and `weekday_effect`. Artifacts of two
+    boosters end after it.
+    """
+
+    of_logs: HistGradientBoostingRegressor | None
+    of_means: HistGradientBoostingRegressor | None
     columns: tuple[int, int, int]
+    of_lags: HistGradientBoostingRegressor | None = None
+    layout: Layout | None = None
+    unit: float = 1.0
+    """The unit of sales of the booster of lags."""
+    kind: tuple[int, int] = (0, 0)
+    """The places of the features that decide the kind of a series."""
+    used: tuple[tuple[bool, ...], ...] = ()
+    """For each kind the boosters that its blend has a share of. Others are not computed."""
 
     def predict(self, X: Floats32, /) -> Floats:  # noqa: N803 - scikit-learn's name
-        """Sales (n, 2) by both boosters, at least 0, from features (n, F)."""
-        return as_sales(X, self.columns, self.of_logs.predict(X), self.of_means.predict(X))
+        """Sales (n, 3) by the boosters, at least 0, from features (n, F); 0 where not computed."""
+        layout: Layout | None = getattr(self, "layout", None)
+        if layout is None:
+            return self._of_two(X)
+        used = np.array(self.used)[kinds_of(*(X[:, place] for place in self.kind))]
+        sales = np.zeros((len(X), len(BOOSTERS)))
+        for place, booster in enumerate((self.of_logs, self.of_means, self.of_lags)):
+            rows = np.flatnonzero(used[:, place])
+            if booster is not None and len(rows):
+                part = X if len(rows) == len(X) else X[rows]
+                predicted = booster.predict(layout.inputs(place, part))
+                sales[rows, place] = layout.sales(place, part, predicted, self.unit)
+        return sales
 
-
-def as_sales(
-    features: Floats32, columns: tuple[int, int, int], logs: Floats, multiples: Floats
-) -> Floats:
-    """Sales (n, 2), at least 0, from what both boosters say of features (n, F)."""
-    predicted = np.empty((len(features), 2))
-    baseline, recent, effect = (features[:, place].astype(np.float64) for place in columns)
-    predicted[:, 0] = np.maximum(np.expm1(logs + baseline), 0.0)
-    predicted[:, 1] = multiples * level(recent, effect)
-    return predicted
-
-
-def level(recent: Floats, weekday_effect: Floats) -> Floats:
-    """The level (n,) of series on a target date, above 0, in units of sales.
-
-    `recent` and `weekday_effect` are the features `mean_recent` and `weekday_effect`.
-    """
-    mean = np.nan_to_num(np.expm1(recent))
-    effect = np.exp(np.clip(np.nan_to_num(weekday_effect), -2.0, 2.0))
-    return np.asarray(np.maximum(mean, _LEAST_LEVEL) * effect, dtype=np.float64)
+    def _of_two(self, features: Floats32) -> Floats:
+        baseline, recent, effect = (features[:, at].astype(np.float64) for at in self.columns)
+        assert self.of_logs is not None  # noqa: S101 - artifacts of two boosters have both
+        assert self.of_means is not None  # noqa: S101
+        logs, multiples = self.of_logs.predict(features), self.of_means.predict(features)
+        predicted = np.empty((len(features), 2))
+        predicted[:, LOGS] = np.maximum(np.expm1(logs + baseline), 0.0)
+        predicted[:, MEANS] = multiples * level(recent, effect)
+        return predicted
 
 
 def fit_ensemble(
-    examples: BoosterRows, rows_of_means: Ints | None, of_logs: Budget, of_means: Budget
+    examples: BoosterRows,
+    rows_of_means: Ints | None,
+    budgets: Sequence[Budget],
+    kind: tuple[int, int],
+    used: Sequence[Sequence[bool]],
 ) -> Ensemble:
-    """Both boosters, the one of means on `rows_of_means` of the examples; None: on all of them."""
-    first = _regressor(of_logs, "squared_error", 0.0).fit(examples.features, examples.logs())
-    if rows_of_means is not None:
-        examples = examples.at(rows_of_means)
-    multiples, weights = examples.multiples()
-    second = _regressor(of_means, "poisson", _PENALTY).fit(
-        examples.features, multiples, sample_weight=weights
+    """The boosters that are used, those of means and of lags on `rows_of_means` of the examples.
+
+    `rows_of_means`: None: all. `kind` and `used` are those of the `Ensemble`.
+    """
+    some: BoosterRows | None = None
+    unit = examples.unit()
+    boosters: list[HistGradientBoostingRegressor | None] = []
+    for place, budget in enumerate(budgets):
+        if not any(of_kind[place] for of_kind in used):
+            boosters.append(None)
+        elif place == LOGS:
+            boosters.append(_fitted(place, examples, budget, unit))
+        else:
+            if some is None:
+                some = examples if rows_of_means is None else examples.at(rows_of_means)
+            boosters.append(_fitted(place, some, budget, unit))
+    layout = examples.layout
+    of_logs, of_means, of_lags = boosters
+    return Ensemble(
+        of_logs,
+        of_means,
+        (layout.baseline, layout.recent, layout.weekday_effect),
+        of_lags,
+        layout,
+        unit,
+        kind,
+        tuple(tuple(bool(flag) for flag in of_kind) for of_kind in used),
     )
-    return Ensemble(first, second, examples.columns)
 
 
 def fit_judged(
     examples: BoosterRows,
     held: BoosterRows,
     rows_of_means: Ints | None,
-    of_logs: Sequence[Budget],
-    of_means: Sequence[Budget],
-) -> tuple[Budget, Budget, Floats]:
-    """The budgets with the least loss on held-out rows, and the forecasts (m, 2) with them.
+    budgets: Sequence[Sequence[Budget]],
+) -> tuple[list[Budget], Floats]:
+    """For each booster the budget with the least loss on held-out rows, and forecasts (m, 3).
 
-    Of each booster all budgets are tried, with any number of trees up to the budget's (early
+    Of each booster all of its budgets are tried, with any number of trees up to the budget's (early
     stopping). The loss is the booster's own: squared errors of logs, and Poisson deviance.
     """
-    logs = held.logs()
-    multiples, weights = held.multiples()
+    unit = examples.unit()
+    chosen: list[Budget] = []
+    predicted = np.empty((len(held.sales), len(BOOSTERS)))
+    for place, tried in enumerate(budgets):
+        if place == MEANS and rows_of_means is not None:
+            examples = examples.at(rows_of_means)
+        inputs = held.layout.inputs(place, held.features)
+        loss = _loss(place, held, unit)
+        best = min(
+            (
+                _stopped(_fitted(place, examples, budget, unit), budget, inputs, loss)
+                for budget in tried
+            ),
+            key=lambda judged: judged.loss,
+        )
+        chosen.append(best.budget)
+        predicted[:, place] = held.layout.sales(place, held.features, best.predicted, unit)
+    return chosen, predicted
+
+
+def _fitted(
+    booster: int, rows: BoosterRows, budget: Budget, unit: float
+) -> HistGradientBoostingRegressor:
+    target, weights = rows.target(booster, unit)
+    regressor = HistGradientBoostingRegressor(
+        loss="squared_error" if booster == LOGS else "poisson",
+        max_iter=budget.trees,
+        learning_rate=budget.learning_rate,
+        max_leaf_nodes=budget.leaves,
+        min_samples_leaf=budget.leaf_rows,
+        max_features=budget.features,
+        l2_regularization=0.0 if booster == LOGS else _PENALTY,
+        early_stopping=False,
+        random_state=budget.seed,
+    )
+    return regressor.fit(rows.layout.inputs(booster, rows.features), target, sample_weight=weights)
+
+
+def _loss(booster: int, held: BoosterRows, unit: float) -> Callable[[Floats], float]:
+    target, weights = held.target(booster, unit)
 
     def squared(predicted: Floats) -> float:
-        return float(np.mean((predicted - logs) ** 2))
+        return float(np.mean((predicted - target) ** 2))
 
     def deviance(predicted: Floats) -> float:
         least = np.maximum(predicted, 1e-9)
-        return float(np.mean(weights * (least - multiples * np.log(least))))
+        return float(np.average(least - target * np.log(least), weights=weights))
 
-    target = examples.logs()
-    first = [
-        _stopped(
-            _regressor(budget, "squared_error", 0.0).fit(examples.features, target),
-            budget,
-            held.features,
-            squared,
-        )
-        for budget in of_logs
-    ]
-    if rows_of_means is not None:
-        examples = examples.at(rows_of_means)
-    target, weights_then = examples.multiples()
-    second = [
-        _stopped(
-            _regressor(budget, "poisson", _PENALTY).fit(
-                examples.features, target, sample_weight=weights_then
-            ),
-            budget,
-            held.features,
-            deviance,
-        )
-        for budget in of_means
-    ]
-    best = [min(tried, key=lambda judged: judged.loss) for tried in (first, second)]
-    predicted = as_sales(held.features, held.columns, best[0].predicted, best[1].predicted)
-    return best[0].budget, best[1].budget, predicted
+    return squared if booster == LOGS else deviance
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,17 +202,3 @@ def _stopped(
             best = _Judged(replace(budget, trees=trees), now, predicted.copy())
     assert best is not None  # noqa: S101 - a budget has a tree
     return best
-
-
-def _regressor(budget: Budget, loss: str, penalty: float) -> HistGradientBoostingRegressor:
-    return HistGradientBoostingRegressor(
-        loss=loss,
-        max_iter=budget.trees,
-        learning_rate=budget.learning_rate,
-        max_leaf_nodes=budget.leaves,
-        min_samples_leaf=budget.leaf_rows,
-        max_features=budget.features,
-        l2_regularization=penalty,
-        early_stopping=False,
-        random_state=budget.seed,
-    )

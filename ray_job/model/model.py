@@ -41,7 +41,7 @@ _LIBRARIES = ("scikit-learn", "numpy", "joblib")
 class Regressor(Protocol):
     """A fitted regressor of scikit-learn's kind: `predict` takes (n, F) and returns (n,).
 
-    For the target "blend" it returns (n, 2).
+    For the target "blend" it returns (n, 3), or (n, 2) without the booster of lags.
     """
 
     def predict(self, X: Floats32, /) -> npt.NDArray[np.floating]: ...  # noqa: N803
@@ -58,7 +58,7 @@ class ModelDescription(Record):
     """Everything about a model that is known without loading it.
 
     `target` is what the regressor predicts: "log_ratio" is log(1 + sales) less the feature
-    `baseline`, "sales" are the sales themselves, "blend" are the sales by the two boosters of
+    `baseline`, "sales" are the sales themselves, "blend" are the sales by the boosters of
     `ensemble.Ensemble`, which `blend` makes one. `features` are the columns that the regressor
     takes, in their order; each is one of `feature_names(inputs)`.
     """

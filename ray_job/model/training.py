@@ -16,8 +16,9 @@ from ray_job.features import Inputs
 from ray_job.features.kinds import KINDS, kinds_of
 from ray_job.features.trading import weekly_data
 from ray_job.model.blend import Blend, HeldOut, choose
+from ray_job.model.boosters import LAGS, MEANS, BoosterRows, Layout
 from ray_job.model.calibration import calibrate
-from ray_job.model.ensemble import BoosterRows, Budget, Ensemble, fit_ensemble, fit_judged
+from ray_job.model.ensemble import Budget, Ensemble, fit_ensemble, fit_judged
 from ray_job.model.examples import (
     SILENT,
     Examples,
@@ -48,7 +49,8 @@ _LEAVES_OF_MEANS = 4
 """The booster of means has one leaf where the other has so many: noisy sales need less detail."""
 _FEATURES_OF_MEANS = 0.5
 _FEW_ROWS = 300_000
-"""With fewer rows, boosters with an eighth and a quarter of the leaves are tried as well."""
+"""With fewer rows, boosters with an eighth and a quarter of the leaves are tried as well. Of the
+booster of lags they always are: it has few features, and is needed where sales are noisy."""
 _LEAST_LEAVES = 4
 
 
@@ -105,13 +107,13 @@ def fit(
         )
     thinned = before[:: max(1, len(before) // _EARLY_ROWS)]
     with progress.stage("fit the boosters that are judged", 1, "fits") as stage:
-        of_logs, of_means, both = _fit_early(examples.at(thinned), held, settings)
+        budgets, forecasts = _fit_early(examples.at(thinned), held, inputs, settings)
         stage.advance()
     kinds = kinds_of(held.column("history_days"), held.column("share_without_sales"))
     blend = choose(
         HeldOut(
             np.maximum(held.sales, 0.0),
-            both,
+            forecasts,
             held.rules,
             kinds,
             held.days_ahead,
@@ -120,7 +122,7 @@ def fit(
         )
     )
     since = np.clip(held.column("days_since_sales"), 1, inputs.horizon)
-    predicted = served(blend, both, kinds, since.astype(np.float64), held.rules)
+    predicted = served(blend, forecasts, kinds, since.astype(np.float64), held.rules)
     stores = np.unique(panel.store_ids.astype(np.str_), return_inverse=True)[1]
     intervals = calibrate(
         held.sales,
@@ -139,11 +141,21 @@ def fit(
     with progress.stage("fit the boosters", 1, "fits") as stage:
         sample = _sample_of_means(len(examples.sales), settings)
         known = _known(examples, sample)
-        ensemble = fit_ensemble(_rows(examples, known), sample, of_logs, of_means)
+        names = [examples.names[place] for place in known]
+        ensemble = fit_ensemble(
+            _rows(examples, known, inputs),
+            sample,
+            budgets,
+            kind=(names.index("history_days"), names.index("share_without_sales")),
+            used=[
+                [share > 0.0 for share in blend.of_kind(place).shares]
+                for place in range(len(KINDS))
+            ],
+        )
         stage.advance()
     return Fitted(
         regressor=ensemble,
-        features=tuple(examples.names[place] for place in known),
+        features=tuple(names),
         inputs=inputs,
         blend=blend,
         intervals=intervals,
@@ -162,14 +174,14 @@ def fit(
 
 
 def served(
-    blend: Blend, both: Floats, kinds: Ints, days: Floats, rules: Mapping[str, Floats]
+    blend: Blend, forecasts: Floats, kinds: Ints, days: Floats, rules: Mapping[str, Floats]
 ) -> Floats:
     """The forecasts (n,) that are served: those of the blend, or of the rule of a kind.
 
-    `both` is (n, 2), by both boosters; `rules` has the naive rules' forecasts by name. Where a rule
-    has no forecast, the blend's is served.
+    `forecasts` is (n, 3), by the boosters; `rules` has the naive rules' forecasts by name. Where a
+    rule has no forecast, the blend's is served.
     """
-    predicted = blend.blended(both, kinds, days)
+    predicted = blend.blended(forecasts, kinds, days)
     names, factors = blend.rule_of(kinds, days)
     for name in blend.rules:
         rows = (names == name) & ~np.isnan(rules[name])
@@ -178,9 +190,9 @@ def served(
 
 
 def _fit_early(
-    examples: Examples, held: Examples, settings: Settings
-) -> tuple[Budget, Budget, Floats]:
-    """The budgets of the two boosters, and the forecasts of the held-out rows (m, 2) with them.
+    examples: Examples, held: Examples, inputs: Inputs, settings: Settings
+) -> tuple[list[Budget], Floats]:
+    """The budgets of the boosters, and the forecasts of the held-out rows (m, 3) with them.
 
     The budgets are those with the least loss on the held-out rows. With many rows these boosters
     have fewer trees than the final ones may have: where they needed all of them, the final ones
@@ -189,47 +201,50 @@ def _fit_early(
     training = settings.training
     few = len(examples.sales) <= _FEW_ROWS
     trees = training.trees if few else max(1, round(training.trees * _EARLY_SHARE))
-    of_logs, of_means = _budgets(settings, trees)
     sample = _sample_of_means(len(examples.sales), settings)
     known = _known(examples, sample)
-    best_of_logs, best_of_means, both = fit_judged(
-        _rows(examples, known),
-        _rows(held, known),
+    best, forecasts = fit_judged(
+        _rows(examples, known, inputs),
+        _rows(held, known, inputs),
         sample,
-        of_logs if few else of_logs[:1],
-        of_means if few else of_means[:1],
+        [
+            tried if few or booster == LAGS else tried[:1]
+            for booster, tried in enumerate(_budgets(settings, trees))
+        ],
     )
     final = [
-        replace(best, trees=training.trees) if best.trees >= _ALL * trees else best
-        for best in (best_of_logs, best_of_means)
+        replace(budget, trees=training.trees) if budget.trees >= _ALL * trees else budget
+        for budget in best
     ]
-    return final[0], final[1], both
+    return final, forecasts
 
 
-def _budgets(settings: Settings, trees: int) -> tuple[list[Budget], list[Budget]]:
-    """The budgets of both boosters that are tried, the usual ones first."""
+def _budgets(settings: Settings, trees: int) -> list[list[Budget]]:
+    """The budgets of each booster that are tried, the usual one first."""
     training = settings.training
-    return (
-        [
-            Budget(
-                trees=trees,
-                learning_rate=training.learning_rate,
-                leaves=max(_LEAST_LEAVES, training.leaves // part),
-                seed=training.seed,
-            )
-            for part in (1, 8)
-        ],
+    of_logs = [
+        Budget(
+            trees=trees,
+            learning_rate=training.learning_rate,
+            leaves=max(_LEAST_LEAVES, training.leaves // part),
+            seed=training.seed,
+        )
+        for part in (1, 8)
+    ]
+    of_means, of_lags = (
         [
             Budget(
                 trees=trees,
                 learning_rate=training.learning_rate,
                 leaves=max(_LEAST_LEAVES, training.leaves // (part * _LEAVES_OF_MEANS)),
-                seed=training.seed + 1,
+                seed=training.seed + place,
                 features=_FEATURES_OF_MEANS,
             )
             for part in (1, 4)
-        ],
+        ]
+        for place in (MEANS, LAGS)
     )
+    return [of_logs, of_means, of_lags]
 
 
 def _sample_of_means(rows: int, settings: Settings) -> Ints | None:
@@ -251,10 +266,10 @@ def _known(examples: Examples, sample: Ints | None) -> Ints:
     return np.flatnonzero((~np.isnan(some)).sum(axis=0) >= fewest)
 
 
-def _rows(examples: Examples, known: Ints) -> BoosterRows:
-    names = [examples.names[place] for place in known]
+def _rows(examples: Examples, known: Ints, inputs: Inputs) -> BoosterRows:
+    layout = Layout.of([examples.names[place] for place in known], inputs.known_ahead)
     ages = examples.target.max() - examples.target
-    return BoosterRows(names, _chosen(examples, known), examples.sales, ages)
+    return BoosterRows(layout, _chosen(examples, known), examples.sales, ages)
 
 
 def _unit(examples: Examples) -> Floats:

@@ -134,6 +134,8 @@ def summarise(past: pd.DataFrame, as_of: date) -> Summary:
     positive = np.flatnonzero(last > 0)
     values["days_since_sold"] = len(last) - 1 - positive[-1] if len(positive) else np.nan
     values["variation"] = last.std(ddof=0) / mean if mean > 0 else np.nan
+    for k in (0, 1, 2, 3, 4, 5, 6, 13, 20, 27):
+        values[f"lag_{k}"] = np.log1p(sold.get(pd.Timestamp(as_of) - pd.Timedelta(days=k), np.nan))
     return Summary(residuals, sold, promo, cells, past["sales"].last_valid_index(), values)
 
 

@@ -216,6 +216,7 @@ def test_means_of_sales_are_means_and_not_of_logs():
     assert value(matrix, "share_without_sales_28") == pytest.approx(19 / 28)
     assert value(matrix, "days_since_sold") == 2
     assert value(matrix, "variation") == pytest.approx(np.sqrt(2))
+    assert [value(matrix, f"lag_{k}") for k in (0, 2)] == [0.0, pytest.approx(np.log(10.0))]
     same_weekday = [sales[day] for day in range(60 - 7, -1, -7)][:4]
     assert value(matrix, "mean_same_weekday_4") == pytest.approx(
         np.log1p(np.mean(same_weekday)) - np.log1p(3.0)

@@ -28,16 +28,22 @@ def test_the_kind_of_a_series(history_days, share_without_sales, kind):
     assert kinds_of(np.array([history_days]), np.array([share_without_sales])).tolist() == [kind]
 
 
-def held_out(rng, *, logs=1.0, means=1.0, noise=(0.1, 0.1), rule=1.0, rule_noise=0.3, level=40.0):
+def held_out(
+    rng, *, logs=1.0, means=1.0, noise=(0.1, 0.1, 0.5), rule=1.0, rule_noise=0.3, level=40.0
+):
     """Held-out rows of smooth series: forecasts are sales times a bias and lognormal noise."""
     actual = level * np.exp(rng.normal(0, 0.5, ROWS))
     noises = [rng.normal(0, spread, ROWS) for spread in (*noise, rule_noise)]
     return HeldOut(
         actual=actual,
         predicted=np.stack(
-            [actual * logs * np.exp(noises[0]), actual * means * np.exp(noises[1])], axis=1
+            [
+                actual * bias * np.exp(noise)
+                for bias, noise in zip((logs, means, 1.0), noises, strict=False)
+            ],
+            axis=1,
         ),
-        rules={"last_open_day": actual * rule * np.exp(noises[2])},
+        rules={"last_open_day": actual * rule * np.exp(noises[-1])},
         kinds=np.zeros(ROWS, dtype=np.int64),
         days_ahead=np.arange(ROWS) % 7 + 1,
         target=np.arange(ROWS) // 7 % 84,
@@ -51,9 +57,15 @@ def blended(blend, held):
 
 def test_boosters_of_equal_errors_are_averaged_and_a_worse_one_is_left_out():
     rng = np.random.default_rng(1)
-    assert choose(held_out(rng)).kinds["smooth"].log_share == 0.5
-    assert choose(held_out(rng, noise=(0.05, 0.5))).kinds["smooth"].log_share == 1.0
-    assert choose(held_out(rng, noise=(0.5, 0.05))).kinds["smooth"].log_share == 0.0
+    for noise, shares in (
+        ((0.1, 0.1, 0.5), (0.5, 0.5, 0.0)),
+        ((0.1, 0.5, 0.1), (0.5, 0.0, 0.5)),
+        ((0.1, 0.07, 0.1), (0.25, 0.5, 0.25)),
+        ((0.05, 0.5, 0.5), (1.0, 0.0, 0.0)),
+        ((0.5, 0.05, 0.5), (0.0, 1.0, 0.0)),
+        ((0.5, 0.5, 0.05), (0.0, 0.0, 1.0)),
+    ):
+        assert choose(held_out(rng, noise=noise)).kinds["smooth"].shares == shares
 
 
 @pytest.mark.parametrize(("logs", "means"), [(0.9, 1.0), (1.1, 1.1), (0.85, 0.9)])
@@ -112,7 +124,7 @@ def test_a_rule_is_served_where_the_model_was_worse():
 
 def test_each_kind_has_a_blend_of_its_own_unless_it_has_few_rows():
     rng = np.random.default_rng(5)
-    first, second = held_out(rng, noise=(0.05, 0.5)), held_out(rng, noise=(0.5, 0.05))
+    first, second = (held_out(rng, noise=noise) for noise in ((0.05, 0.5, 0.5), (0.5, 0.05, 0.5)))
     kinds = np.repeat([SMOOTH, INTERMITTENT], ROWS)
     kinds[:10] = SHORT
     both = HeldOut(
@@ -141,6 +153,12 @@ def test_a_kind_without_a_blend_is_the_mean_of_both():
     assert blend.blended(predicted, kinds, np.array([1.0, 5.0, 1.0])).tolist() == [10, 20, 15]
 
 
+def test_the_shares_of_three_boosters_are_of_their_own_forecasts():
+    blend = Blend(kinds={"smooth": KindBlend(log_share=0.25, lag_share=0.5)})
+    predicted = np.array([[10.0, 20.0, 40.0]])
+    assert blend.blended(predicted, np.array([SMOOTH]), np.array([1.0])).tolist() == [27.5]
+
+
 def counts_of(kind, *, too_even=1.0, spread=1.2):
     """Poisson sales of series of very different levels, which both boosters know; noisy rules.
 
@@ -154,7 +172,7 @@ def counts_of(kind, *, too_even=1.0, spread=1.2):
     return replace(
         held,
         actual=actual,
-        predicted=np.stack([predicted, predicted], axis=1),
+        predicted=np.stack([predicted] * 3, axis=1),
         rules={"last_open_day": rng.poisson(mean).astype(np.float64)},
         kinds=np.full(ROWS, kind),
         unit=np.sqrt(np.maximum(mean, 0.1)),

@@ -10,7 +10,8 @@ import pytest
 
 from ray_job.bucket.errors import InputError
 from ray_job.features import features
-from ray_job.model.ensemble import BoosterRows, Budget, fit_ensemble, fit_judged
+from ray_job.model.boosters import BOOSTERS, BoosterRows, Layout
+from ray_job.model.ensemble import Budget, fit_ensemble, fit_judged
 from ray_job.model.examples import calibration_days, calibration_set, scored, training_set
 from ray_job.model.training import fit
 from ray_job.model.training_data import days_of_training
@@ -139,11 +140,15 @@ def test_sales_that_ended_long_ago_cannot_be_calibrated_on():
         fit(replace(PANEL, sales=sales), AS_OF, CONTEXT, SETTINGS, categories=panels.CATEGORIES)
 
 
+NAMES = ["history_days", "share_without_sales", "baseline", "mean_recent", "weekday_effect"]
+
+
 def rows_of(sales, signal):
-    names = ["baseline", "mean_recent", "weekday_effect", "signal"]
-    columns = [np.full(len(sales), np.log(10.0)), np.full(len(sales), np.log(11.0)), 0 * sales]
-    features = np.stack([*columns, signal], axis=1).astype(np.float32)
-    return BoosterRows(names, features, sales, np.zeros(len(sales), dtype=np.int64))
+    """Rows of smooth series of one level, of which one plan tells more."""
+    columns = [200 + 0 * sales, 0 * sales, 0 * sales + np.log(10.0), 0 * sales + np.log(11.0)]
+    features = np.stack([*columns, 0 * sales, signal], axis=1).astype(np.float32)
+    layout = Layout.of([*NAMES, "signal"], ["signal"])
+    return BoosterRows(layout, features, sales, np.zeros(len(sales), dtype=np.int64))
 
 
 @pytest.mark.parametrize(("is_noise", "leaves"), [(True, 4), (False, 31)])
@@ -156,9 +161,30 @@ def test_noise_gets_few_and_small_trees(is_noise, leaves):
     learned, held = (
         rows_of(sales[half], signal[half]) for half in (slice(3000), slice(3000, None))
     )
-    budgets = [Budget(trees=60, learning_rate=0.2, leaves=number, seed=1) for number in (31, 4)]
-    of_logs, of_means, predicted = fit_judged(learned, held, None, budgets, budgets)
-    assert (of_logs.leaves, of_means.leaves) == (leaves, leaves)
-    assert not is_noise or max(of_logs.trees, of_means.trees) < 30
-    again = fit_ensemble(learned, None, of_logs, of_means).predict(held.features)
-    assert np.allclose(predicted, again)
+    tried = [Budget(trees=60, learning_rate=0.2, leaves=number, seed=1) for number in (31, 4)]
+    best, predicted = fit_judged(learned, held, None, [tried] * len(BOOSTERS))
+    assert [budget.leaves for budget in best] == [leaves] * len(BOOSTERS)
+    assert not is_noise or max(budget.trees for budget in best) < 30
+    again = fit_ensemble(learned, None, best, kind=(0, 1), used=[[True] * 3] * 3)
+    assert np.allclose(predicted, again.predict(held.features))
+    # A booster without a share of any kind is not fitted, and one without a share of a row's kind
+    # is not computed for it.
+    used = [[False, True, True], [False, True, False], [False, True, False]]
+    some = fit_ensemble(learned, None, best, kind=(0, 1), used=used)
+    assert some.of_logs is None
+    mixed = held.features.copy()
+    mixed[::2, 1] = 0.5
+    computed = some.predict(mixed)
+    assert (computed[:, 0] == 0.0).all()
+    assert (computed[::2, 2] == 0.0).all()
+    assert np.allclose(computed[1::2], np.where([False, True, True], predicted[1::2], 0.0))
+
+
+def test_the_booster_of_lags_takes_amounts_and_plans_and_the_others_all_but_lags():
+    names = [*NAMES, "lag_0", "mean_last_7", "residual_year_ago_day", "price", "price_before"]
+    layout = Layout.of(names, ["price"])
+    features = np.arange(10.0, dtype=np.float32)[None, :]
+    assert layout.inputs(0, features).tolist() == layout.inputs(1, features).tolist()
+    assert layout.inputs(0, features).tolist() == [[0, 1, 2, 3, 4, 6, 7, 8, 9]]
+    as_they_are, mean, year_ago = [2, 3, 5, 8], 6 + 3, 7 + 2
+    assert layout.inputs(2, features).tolist() == [[*as_they_are, mean, year_ago]]
