@@ -46,6 +46,17 @@ class PanelSummary:
     shared: Floats32
     """(n, k): the first k features. They are the same for all target dates."""
 
+    def take(self, rows: Ints) -> PanelSummary:
+        """The summary of these series."""
+        return PanelSummary(
+            as_of=self.as_of,
+            inputs=self.inputs,
+            sales=self.sales.take(rows),
+            ahead={name: values[rows] for name, values in self.ahead.items()},
+            regions=self.regions[rows],
+            shared=self.shared[rows],
+        )
+
     @property
     def kinds(self) -> Ints:
         """(n,): the kind of each series, a place in KINDS, as a model sees it."""

@@ -129,6 +129,22 @@ class SalesSummary:
     per_as_of: Mapping[str, Floats]
     """The features PER_AS_OF, each (n,)."""
 
+    def take(self, rows: Ints) -> SalesSummary:
+        """The summary of these series."""
+        return SalesSummary(
+            last_day=self.last_day,
+            residuals=self.residuals[rows],
+            counted_sales=self.counted_sales[rows],
+            promo=self.promo[rows],
+            baseline=self.baseline[rows],
+            last_open=self.last_open[rows],
+            last_reopening=self.last_reopening[rows],
+            last_known=self.last_known[rows],
+            days=self.days[rows],
+            last_6=self.last_6[:, rows],
+            per_as_of={name: values[rows] for name, values in self.per_as_of.items()},
+        )
+
 
 def summarise_sales(
     sales: Floats, opened: Floats32 | None, promo: Floats32 | None, last_day: date

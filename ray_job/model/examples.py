@@ -29,7 +29,7 @@ WARM_UP_DAYS = 84
 """Past as-ofs with less history than this are not used, since no nightly run has so little."""
 
 _NEXT_DAY = 1 / 3
-"""The share of days of which the forecast one day ahead is the example, instead of a random one.
+"""The share of sales of which the forecast one day ahead is the example, instead of a random one.
 
 It is the one that is used most, and what was sold yesterday says more about it than about others.
 """
@@ -39,6 +39,10 @@ _BYTES_PER_VALUE = 17
 """A value of the training set: 4 bytes, again as part of a booster's share, 8 bytes there as
 float64, and 1 byte in a bin."""
 _BYTES_PER_ROW = 120
+
+
+_Asked = tuple[int, Ints]
+"""A number of days ahead, and the places of the series whose sales of that day are examples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,29 +108,31 @@ def training_set(
 
     Every day occurs equally often, so that none of the few days before a yearly holiday is left
     out, and each sale at most once: boosters learn sales by heart that they see with several
-    numbers of days ahead. The same arguments give the same rows. Raises InputError where there is
-    nothing to train on.
+    numbers of days ahead. The sales of one day have different numbers of days ahead: a day that
+    comes once a year would else be known from one distance only. The same arguments give the same
+    rows. Raises InputError where there is nothing to train on.
     """
     rng = np.random.default_rng(settings.training.seed)
     past = panel.until(as_of)
     answers = scored(past)
-    targets = range(WARM_UP_DAYS, past.sales.shape[1])
     one_each = int(answers[:, WARM_UP_DAYS:].sum())
     if not one_each:
         raise InputError(
             f"there is nothing to train on up to {as_of}: fewer than {WARM_UP_DAYS + 1} days"
         )
     share = min(1.0, rows_within(settings, inputs) / one_each)
-    aheads_by_start: dict[int, list[int]] = {}
-    for target in targets:
+    by_start: dict[int, list[_Asked]] = {}
+    for target in range(WARM_UP_DAYS, past.sales.shape[1]):
         possible = min(inputs.horizon, target - WARM_UP_DAYS + 1)
-        ahead = 1 if rng.random() < _NEXT_DAY else int(rng.integers(possible)) + 1
-        aheads_by_start.setdefault(target - ahead, []).append(ahead)
-    samples = [
-        (start, sorted(aheads), np.flatnonzero(rng.random(past.n_series) < share))
-        for start, aheads in sorted(aheads_by_start.items())
-    ]
-    return _make_examples(panel, answers, samples, context, inputs, settings, progress)
+        ahead = rng.integers(possible, size=past.n_series) + 1
+        ahead[rng.random(past.n_series) < _NEXT_DAY] = 1
+        taken = answers[:, target] & (rng.random(past.n_series) < share)
+        for number in range(1, possible + 1):
+            series = np.flatnonzero(taken & (ahead == number))
+            if len(series):
+                by_start.setdefault(target - number, []).append((number, series))
+    samples = sorted(by_start.items(), key=lambda sample: sample[0])
+    return _make_examples(panel, samples, context, inputs, settings, progress)
 
 
 def calibration_days(panel: Panel, as_of: date, settings: Settings) -> int:
@@ -168,14 +174,17 @@ def calibration_set(
     first = last - days
     names, store = np.unique(past.store_ids.astype(np.str_), return_inverse=True)
     fraction = _CALIBRATION_ROWS / max(1, past.n_series * days * inputs.horizon)
+    answers = scored(past)
     samples = []
     for start in range(first + 1 - inputs.horizon, last):
-        ahead = [h for h in range(1, inputs.horizon + 1) if first < start + h <= last]
-        chosen = rng.random(len(names)) < fraction
-        samples.append((start, ahead, np.flatnonzero(chosen[store])))
-    return _make_examples(
-        panel, scored(past), samples, context, inputs, settings, progress, with_rules=True
-    )
+        chosen = (rng.random(len(names)) < fraction)[store]
+        asked = [
+            (ahead, np.flatnonzero(chosen & answers[:, start + ahead]))
+            for ahead in range(1, inputs.horizon + 1)
+            if first < start + ahead <= last
+        ]
+        samples.append((start, asked))
+    return _make_examples(panel, samples, context, inputs, settings, progress, with_rules=True)
 
 
 def rows_within(settings: Settings, inputs: Inputs) -> int:
@@ -186,8 +195,7 @@ def rows_within(settings: Settings, inputs: Inputs) -> int:
 
 def _make_examples(
     panel: Panel,
-    answers: Flags,
-    samples: Sequence[tuple[int, Sequence[int], Ints]],
+    samples: Sequence[tuple[int, Sequence[_Asked]]],
     context: Context,
     inputs: Inputs,
     settings: Settings,
@@ -195,16 +203,12 @@ def _make_examples(
     *,
     with_rules: bool = False,
 ) -> Examples:
-    """The examples of `samples`: (column of the as-of, days ahead, series).
+    """The examples of `samples`: the column of each as-of, and what is asked on it.
 
-    Only days that `answers` (n, d) marks as scored become examples. The nights are shared out among
-    the processors; each writes rows of its own.
+    The nights are shared out among the processors; each writes rows of its own.
     """
     names = feature_names(inputs)
-    counts = [
-        sum(int(answers[series, start + ahead].sum()) for ahead in aheads)
-        for start, aheads, series in samples
-    ]
+    counts = [sum(len(series) for _, series in asked) for _, asked in samples]
     begins = np.cumsum([0, *counts])
     n_rows = int(begins[-1])
     examples = Examples(
@@ -218,22 +222,26 @@ def _make_examples(
     )
 
     def fill(number: int) -> int:
-        start, aheads, series = samples[number]
+        start, asked = samples[number]
         filled = int(begins[number])
+        everyone = np.unique(np.concatenate([series for _, series in asked]))
+        if not len(everyone):
+            return filled
         as_of = panel.first_day + timedelta(days=start)
         known = panel.window(as_of, settings.lookback_days, inputs.reach)
-        if len(series) < panel.n_series:
-            known = known.take(series)
+        if len(everyone) < panel.n_series:
+            known = known.take(everyone)
         summary = summarise(known, context, inputs)
         enough = summary.enough(settings.run.minimum_history_days, settings.run.fallback_after_days)
         enough &= ~ended(known.sales, known.item_ids, known.store_sold(), known.without_stock)
-        for ahead in aheads:
+        for ahead, series in asked:
             target = as_of + timedelta(days=ahead)
-            chosen = answers[series, start + ahead] & enough
-            rows = slice(filled, filled + int(chosen.sum()))
-            examples.features[rows] = features_at(summary, target, context)[chosen]
-            examples.sales[rows] = panel.sales[series[chosen], start + ahead]
-            examples.series[rows] = series[chosen]
+            places = np.searchsorted(everyone, series)
+            chosen = places[enough[places]]
+            rows = slice(filled, filled + len(chosen))
+            examples.features[rows] = features_at(summary.take(chosen), target, context)
+            examples.sales[rows] = panel.sales[everyone[chosen], start + ahead]
+            examples.series[rows] = everyone[chosen]
             examples.as_of[rows] = as_of.toordinal()
             examples.target[rows] = target.toordinal()
             if with_rules:

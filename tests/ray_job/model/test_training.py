@@ -64,6 +64,10 @@ def test_more_rows_than_there_are_take_each_sale_once():
     examples = training_set(PANEL, AS_OF, CONTEXT, INPUTS, settings)
     sales = set(zip(examples.series, examples.target, strict=True))
     assert len(sales) == len(examples.sales) > 500
+    # A day is seen from several distances, and most often from the evening before.
+    of_day = [examples.days_ahead[examples.target == day] for day in np.unique(examples.target)]
+    assert np.mean([len(set(aheads)) > 2 for aheads in of_day]) > 0.9
+    assert 0.35 < np.mean(examples.days_ahead == 1) < 0.55
 
 
 def test_days_that_cannot_be_judged_are_left_out():
