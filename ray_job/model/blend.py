@@ -21,6 +21,7 @@ from ray_job.bucket.records import Record
 from ray_job.data.panel import Flags, Floats
 from ray_job.features.kinds import INTERMITTENT, KINDS
 from ray_job.model.boosters import LAGS, LOGS, MEANS
+from ray_job.model.sum_factors import FEW_ROWS, by_days, sum_factors, weeks_of
 
 Ints = npt.NDArray[np.int64]
 
@@ -37,16 +38,12 @@ _LEAST_OF_SOLD = 0.95
 """Forecasts are drawn down no further than that each quarter of them, by size, sums to so much of
 what was sold: WAPE alone would have the median, which is 0 on most days, and who orders a slow item
 would never have it."""
-_FEW_ROWS = 1_000
-"""A kind with fewer held-out rows gets the blend of all rows."""
 _FEW_WEEKS = 6
-"""So does a kind that exists in fewer weeks, while others exist in more: in a chain of eight months
-series are long enough to be smooth in the last weeks only, and what these share is no bias."""
+"""A kind with fewer held-out rows than FEW_ROWS gets the blend of all rows. So does a kind that
+exists in fewer weeks, while others exist in more: in a chain of eight months series are long enough
+to be smooth in the last weeks only, and what these share is no bias."""
 _FEW_ROWS_OF_SIZE = 200
 _LARGEST_CORRECTED = 64.0
-_MOST = 1.25
-"""A factor is at most this, and at least one over it."""
-_WEEK = 7
 
 
 class KindBlend(Record):
@@ -174,7 +171,7 @@ def choose(held: HeldOut) -> Blend:
     kinds = {}
     for place, name in enumerate(KINDS):
         rows = held.kinds == place
-        few = rows.sum() < _FEW_ROWS or weeks_of(held.target[rows]) < fewest_weeks
+        few = rows.sum() < FEW_ROWS or weeks_of(held.target[rows]) < fewest_weeks
         powers = POWERS if place == INTERMITTENT else POWERS[:1]
         kinds[name] = of_all if few else _choose_kind(held.at(rows), blend, powers)
     return blend.model_copy(update={"kinds": kinds})
@@ -189,18 +186,6 @@ def mix(shares: Sequence[float], of_logs: Floats, predicted: Floats) -> Floats:
     for booster in range(MEANS, predicted.shape[1]):
         mixed += shares[booster] * predicted[:, booster]
     return np.asarray(mixed, dtype=np.float64)
-
-
-def weeks_of(target: Ints) -> int:
-    """The number of weeks with a day among the target dates (m,)."""
-    return len(np.unique(target // _WEEK))
-
-
-def by_days(values: Sequence[float], days: Floats) -> Floats:
-    """The value for each number of days, from 1; beyond the last value, the last one."""
-    last = len(values)
-    places = np.clip(np.nan_to_num(days, nan=last), 1, last).astype(np.int64) - 1
-    return np.asarray(values, dtype=np.float64)[places]
 
 
 def drawn(predicted: Floats, power: float, pivot: float, scale: float) -> Floats:
@@ -285,35 +270,8 @@ def _scaled_error(held: HeldOut, predicted: Floats) -> float:
 
 def _unbiased(held: HeldOut, predicted: Floats) -> tuple[Floats, tuple[float, ...]]:
     """The forecasts times the factors by days ahead, and these factors."""
-    last = int(held.days_ahead.max())
-    of_all = _factor(held.actual, predicted, held.target)
-    factors = []
-    for ahead in range(1, last + 1):
-        rows = held.days_ahead == ahead
-        enough = rows.sum() >= _FEW_ROWS
-        factors.append(
-            _factor(held.actual[rows], predicted[rows], held.target[rows]) if enough else of_all
-        )
-    return predicted * by_days(factors, held.days_ahead.astype(np.float64)), tuple(factors)
-
-
-def _factor(actual: Floats, predicted: Floats, target: Ints) -> float:
-    """The factor that makes the sum right, drawn to 1 as far as the weeks do not agree on it.
-
-    The log factor m of all weeks is multiplied by m² / (m² + s²), s being the standard error of the
-    mean of the weeks' log factors (shrinkage: James and Stein, 1961).
-    """
-    _, week = np.unique(target // _WEEK, return_inverse=True)
-    sold, forecast = np.bincount(week, weights=actual), np.bincount(week, weights=predicted)
-    known = (sold > 0) & (forecast > 0)
-    number = int(known.sum())
-    if number < 2:  # noqa: PLR2004 - a single week has no standard error
-        return 1.0
-    logs = np.log(sold[known] / forecast[known])
-    mean = float(np.log(sold[known].sum() / forecast[known].sum()))
-    error = float(np.std(logs, ddof=1)) / np.sqrt(number)
-    shrunk = mean * mean * mean / max(mean * mean + error * error, 1e-12)
-    return float(np.exp(np.clip(shrunk, -np.log(_MOST), np.log(_MOST))))
+    factors = sum_factors(held.actual, predicted, held.days_ahead, held.target)
+    return predicted * by_days(factors, held.days_ahead.astype(np.float64)), factors
 
 
 def _small(actual: Floats, predicted: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -7,6 +7,7 @@ import pytest
 
 from ray_job.features.kinds import INTERMITTENT, KINDS, SHORT, SMOOTH, kinds_of
 from ray_job.model.blend import Blend, HeldOut, KindBlend, choose
+from ray_job.model.sum_factors import sum_factors
 
 ROWS = 28_000
 """As many of each number of days ahead on each of 84 days."""
@@ -105,6 +106,29 @@ def test_weeks_that_do_not_agree_move_the_sum_less():
     factors = choose(swung).kinds["smooth"].factors
     assert needed > 1.02
     assert 1.0 <= max(factors) < 1 + 0.5 * (needed - 1)
+
+
+@pytest.mark.parametrize(
+    ("weeks", "least", "most"),
+    [
+        ([0.05] * 12, 1.05, 1.052),
+        ([0.06, 0.04] * 6, 1.045, 1.052),
+        # 1 % above in the mean, of weeks that differ by more, and more of those that drift.
+        ([0.05, -0.03] * 6, 1.0, 1.008),
+        ([0.05] * 4 + [0.01] * 4 + [-0.03] * 4, 1.0, 1.0),
+        ([-0.2] * 12, 0.8, 0.83),
+        ([2.0] * 12, 1.25, 1.25),
+        ([0.5], 1.0, 1.0),
+    ],
+)
+def test_factors_are_kept_as_far_as_the_weeks_agree(weeks, least, most):
+    """Weeks with 300 days each of every number of days ahead, of the same forecast."""
+    target = np.repeat(np.arange(len(weeks)) * 7 + 7, 2 * 300)
+    ahead = np.tile([1, 2], len(weeks) * 300)
+    actual = 10.0 * np.exp(np.array(weeks))[target // 7 - 1]
+    factors = sum_factors(actual, np.full(len(target), 10.0), ahead, target)
+    assert len(factors) == 2
+    assert all(least - 1e-9 <= factor <= most for factor in factors)
 
 
 def test_a_rule_is_served_where_the_model_was_worse():
