@@ -11,7 +11,7 @@ import pytest
 from ray_job.bucket.errors import InputError
 from ray_job.features import features
 from ray_job.model.boosters import BOOSTERS, BoosterRows, Layout
-from ray_job.model.ensemble import Budget, fit_ensemble, fit_judged
+from ray_job.model.ensemble import Budget, Ensemble, fit_ensemble, fit_judged
 from ray_job.model.examples import calibration_days, calibration_set, scored, training_set
 from ray_job.model.training import fit
 from ray_job.model.training_data import days_of_training
@@ -182,6 +182,17 @@ def test_noise_gets_few_and_small_trees(is_noise, leaves):
     assert (computed[:, 0] == 0.0).all()
     assert (computed[::2, 2] == 0.0).all()
     assert np.allclose(computed[1::2], np.where([False, True, True], predicted[1::2], 0.0))
+
+
+def test_an_artifact_of_two_boosters_predicts_as_before():
+    rng = np.random.default_rng(6)
+    rows = rows_of(rng.poisson(9.0, 500).astype(np.float64), rng.random(500))
+    budget = Budget(trees=5, learning_rate=0.2, leaves=4, seed=1)
+    used = [[True, True, False]] * 3
+    now = fit_ensemble(rows, None, [budget] * len(BOOSTERS), kind=(0, 1), used=used)
+    before = object.__new__(Ensemble)
+    before.__setstate__([now.of_logs, now.of_means, now.columns])
+    assert np.array_equal(before.predict(rows.features), now.predict(rows.features)[:, :2])
 
 
 def test_the_booster_of_lags_takes_amounts_and_plans_and_the_others_all_but_lags():
