@@ -60,10 +60,17 @@ def settle_types(
     unknown = [column for column in group.further_columns() if types.get(column.name) is None]
     if not unknown:
         return settled
+    ambiguous = {
+        column.name
+        for column in unknown
+        if column.file_type == "untyped" and column.name not in group.kind.flags
+    }
+    if not reads_both_ways(group):
+        ambiguous = set()
     comma = quote_text(number_pattern(",", None))
     counts = ", ".join(
         f"count({value}), count({number}), count(*) FILTER (isfinite({number})),"
-        f" count(*) FILTER (regexp_full_match({value}::VARCHAR, {comma}))"
+        f" {_commas(value, comma) if column.name in ambiguous else 0}"
         for column in unknown
         for value, number in [(value_column(column.name), _number(group, column.name))]
     )
@@ -78,13 +85,17 @@ def settle_types(
         settled[column.name] = "text" if is_text or numbers < values else "number"
         if settled[column.name] == "number" and finite < values:
             raise _not_finite(workspace, group, column.name, column.header)
-        if column.file_type == "untyped" and not is_flag and reads_both_ways(group):
+        if column.name in ambiguous:
             value = value_column(column.name)
             if settled[column.name] == "number":
                 check_dots(workspace, group, {column.name: dots_sql(value)})
             elif commas == values:
                 raise _decimal_comma(workspace, group, column)
     return settled
+
+
+def _commas(value: str, pattern: str) -> str:
+    return f"count(*) FILTER (regexp_full_match({value}::VARCHAR, {pattern}))"
 
 
 def check_dots(workspace: Workspace, group: FileGroup, dots: Mapping[str, str]) -> None:
