@@ -41,7 +41,7 @@ def submit(
     command = open_command(bucket, settings, as_json=as_json)
     code = submit_run(
         command.settings,
-        command.storage() if wait else None,
+        command.storage if wait else None,
         as_of=parse_date(as_of),
         wait=wait,
         adhoc=adhoc,

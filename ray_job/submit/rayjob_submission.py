@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import string
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -27,18 +28,36 @@ _LETTERS = string.ascii_lowercase + string.digits
 
 @dataclass(slots=True)
 class RayJobSubmission:
-    """`name` is the RayJob's, from `start` on. `storage` is needed by `follow` only."""
+    """`name` is the RayJob's, from `start` on. `open_storage` is needed by `follow` only."""
 
     cluster: Cluster
-    storage: Storage | None
+    open_storage: Callable[[], Storage] | None
     as_of: date
     adhoc: bool
     force: bool
     now: datetime
     pace: Pace
     name: str = ""
+    _storage: Storage | None = None
     _began: float = field(default_factory=time.monotonic)
     _problem: str | None = None
+
+    def look_for_bucket(self) -> None:
+        """Open the bucket. One that does not answer now is opened when the receipt is read.
+
+        Raises InputError for an address that is no bucket.
+        """
+        try:
+            self._bucket()
+        except StorageError as error:
+            emit("submit_retrying", "WARNING", reason=str(error))
+
+    def _bucket(self) -> Storage:
+        if self.open_storage is None:
+            raise InputError("waiting for a run needs the bucket, where its receipt will be")
+        if self._storage is None:
+            self._storage = self.open_storage()
+        return self._storage
 
     def start(self) -> None:
         """Create the RayJob, or find that of the same night. Emits `submit_started`.
@@ -230,10 +249,8 @@ class RayJobSubmission:
         A run that had nothing to do wrote none; then the newest receipt of the night that was
         published counts.
         """
-        if self.storage is None:
-            raise InputError("waiting for a run needs the bucket, where its receipt will be")
         try:
-            of_night = receipts.of_night(self.storage, self.as_of)
+            of_night = receipts.of_night(self._bucket(), self.as_of)
         except StorageError as error:
             raise TransientError(str(error)) from error
         own = [receipt for receipt in of_night if receipt.submission == self.name]

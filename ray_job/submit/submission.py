@@ -8,6 +8,7 @@ running, and the next submitter attaches to it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
 from ray_job.bucket.errors import InputError
@@ -22,7 +23,7 @@ from ray_job.submit.retry import retry_transient
 
 def submit(
     settings: Settings,
-    storage: Storage | None,
+    open_storage: Callable[[], Storage] | None,
     *,
     as_of: date | None,
     wait: bool,
@@ -38,13 +39,14 @@ def submit(
     schedule made this process. An `adhoc` run has a RayJob of its own and publishes nothing. With
     `force` the night runs again even if it ran, and publishes against gates and holds. SIGTERM ends
     the wait with exit code 143 and leaves the RayJob running. With `wait` the event
-    `submit_finished` reports every end, also that of a submission that failed.
+    `submit_finished` reports every end, also that of a submission that failed. The bucket is opened
+    first, so that a wrong address is told at once; one that does not answer keeps no run back.
 
     Raises InputError (an as-of later than yesterday, no cluster, no template, a RayJob that the
     cluster or its operator refuses), TransientError (the API or the storage does not answer, the
     head was lost), ClusterError (the run failed, was stopped, or wrote no receipt).
     """
-    if wait and storage is None:
+    if wait and open_storage is None:
         raise InputError("waiting for a run needs the bucket, where its receipt will be")
     if adhoc and force:
         raise InputError("--adhoc publishes nothing, so there is nothing to --force")
@@ -52,8 +54,10 @@ def submit(
         cluster = cluster or Cluster.open(os.environ.get("STORECAST_NAMESPACE"))
         outcome.as_of = night = _night(cluster, settings, as_of, now, pace)
         submission = RayJobSubmission(
-            cluster, storage, night, adhoc=adhoc, force=force, now=now, pace=pace
+            cluster, open_storage, night, adhoc=adhoc, force=force, now=now, pace=pace
         )
+        if wait:
+            submission.look_for_bucket()
         submission.start()
         outcome.submission = submission.name
         if wait:

@@ -48,7 +48,7 @@ def test_the_cluster_of_a_night_goes_and_its_status_stays(clean_night, monkeypat
     later = datetime.now(UTC) + KEPT + timedelta(hours=1)
     monkeypatch.setenv("STORECAST_NAMESPACE", NAMESPACE)
     code = submit(
-        settings.load(None), clean_night, as_of=YESTERDAY, wait=True, adhoc=False, now=later
+        settings.load(None), lambda: clean_night, as_of=YESTERDAY, wait=True, adhoc=False, now=later
     )
     assert code == 0
     wait_until(60, "the RayJob's end", lambda: objects.get("rayjob", RAYJOB) is None, 1)

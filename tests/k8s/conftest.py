@@ -61,7 +61,7 @@ def submit_night(kubeconfig, receipt_storage):
 
     def call(**changes):
         defaults = {"as_of": NIGHT, "wait": True, "adhoc": False, "now": NOW, "pace": FAST}
-        return submit(settings.load(None), receipt_storage, **{**defaults, **changes})
+        return submit(settings.load(None), lambda: receipt_storage, **{**defaults, **changes})
 
     return call
 

@@ -187,7 +187,7 @@ def test_a_bucket_that_cannot_be_read_is_transient(fake, operator):
     with pytest.raises(TransientError, match="does not answer"):
         submit(
             settings.load(None),
-            UnreadableStorage(),
+            UnreadableStorage,
             as_of=NIGHT,
             wait=True,
             adhoc=False,
@@ -195,6 +195,26 @@ def test_a_bucket_that_cannot_be_read_is_transient(fake, operator):
             pace=FAST,
         )
     assert rayjobs(fake) == {NAME}
+
+
+@pytest.mark.usefixtures("kubeconfig")
+def test_a_bucket_that_cannot_be_opened_keeps_no_run_back(fake, operator, receipt_storage):
+    opened = []
+
+    def open_storage():
+        """It does not answer when the submitter starts."""
+        opened.append(rayjobs(fake))
+        if len(opened) == 1:
+            raise StorageError("gs://shop: the storage did not answer in time: it answers 503")
+        return receipt_storage
+
+    leave_receipt(receipt_storage, NAME)
+    operator(SUCCEEDED)
+    code = submit(
+        settings.load(None), open_storage, as_of=NIGHT, wait=True, adhoc=False, now=NOW, pace=FAST
+    )
+    assert code == 0
+    assert opened == [set(), {NAME}]
 
 
 def test_no_cluster_at_all_is_told(submit_night, monkeypatch, tmp_path):

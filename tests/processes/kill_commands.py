@@ -192,7 +192,9 @@ def _make_token(place: Place) -> None:
 
 def _submit(place: Place, **options: Any) -> None:
     kube_config.KUBE_CONFIG_DEFAULT_LOCATION = str(place.folder / "kubeconfig")
-    code = submit(FEW_FILES, place.storage, as_of=NIGHT, adhoc=False, now=NOW, pace=FAST, **options)
+    code = submit(
+        FEW_FILES, lambda: place.storage, as_of=NIGHT, adhoc=False, now=NOW, pace=FAST, **options
+    )
     assert code == 0
 
 

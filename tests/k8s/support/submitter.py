@@ -13,7 +13,7 @@ if __name__ == "__main__":
     bucket, as_of = sys.argv[1:]
     code = submit(
         settings.load(None),
-        DirectoryStorage.open(Path(bucket)),
+        lambda: DirectoryStorage.open(Path(bucket)),
         as_of=date.fromisoformat(as_of),
         wait=True,
         adhoc=False,
