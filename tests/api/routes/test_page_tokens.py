@@ -6,7 +6,7 @@ import base64
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.problems import InvalidError
@@ -44,6 +44,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.tuples(st.just("x"), JSON, st.integers(0, 9) | JSON, JSON), JSON)
 def test_whatever_json_a_token_holds_it_is_one_or_refused(near, content):
     for forgery in (near, content):
