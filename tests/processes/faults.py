@@ -78,19 +78,17 @@ class Kind:
 
 @dataclass(slots=True)
 class _AfterPlan:
-    """Whether a request is for these objects, and comes after the last one of the plan.
+    """Whether a request is for these objects, and comes after those of the plan.
 
-    That asks for the index of packs, after the widths of the night were written.
+    The last ones of these look for parts of the night that exist already.
     """
 
     key: str
     op: str
-    has_widths: bool = False
     has_plan: bool = False
 
     def __call__(self, request: Request) -> bool:
-        self.has_plan |= self.has_widths and request.key == keys.PACK_INDEX
-        self.has_widths |= request.op == "insert" and request.key.startswith(keys.WIDTHS)
+        self.has_plan |= request.key.startswith(f"{keys.PARTS}as_of={LAST}/")
         matches = fnmatchcase(request.key, self.key) and fnmatchcase(request.op, self.op)
         return self.has_plan and matches
 
