@@ -114,7 +114,9 @@ def address(pod):
 
 def test_policies_let_through_what_is_needed_and_nothing_else(clean_night, storage_server):
     # The driver runs until the test is through with its pods.
-    storage_server.faults.add(Fault("stall", op="insert", key="results/parts/*", seconds=3000))
+    storage_server.faults.add(
+        Fault("stall", op="insert", key="results/parts/*", seconds=3000, times=None)
+    )
     night = nightly_job.start()
     nightly_job.wait_for_phase("driver")
     status = objects.get("rayjob", nightly_job.RAYJOB)["status"]
