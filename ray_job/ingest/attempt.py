@@ -64,6 +64,7 @@ from ray_job.ingest.writing.replacement import (
     rewrite_files,
 )
 from ray_job.ingest.writing.sales_rows import newest_sales, sorted_sales
+from ray_job.interruption import raise_if_interrupted
 from ray_job.progress import Progress, Stage
 from ray_job.settings import Settings
 
@@ -216,6 +217,7 @@ class IngestAttempt:
         manifest = write_manifest(
             self.storage, past, attempt_name, entries, stores, self.now, newest
         )
+        raise_if_interrupted()  # DuckDB may have dropped what the handler of a signal raised
         for is_last in (False, True):
             try:
                 commit(table, added, removed, transaction=(APP_ID, manifest.number), now=self.now)

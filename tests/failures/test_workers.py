@@ -1,14 +1,13 @@
 """Workers on Ray whose storage stalls or crashes."""
 
-from dataclasses import dataclass
-
 import pytest
 
 from ray_job.bucket import keys
 from ray_job.bucket.errors import StorecastError
 from ray_job.datasets.executor import RayExecutor
 from ray_job.settings import Run
-from tests.fake_gcs import Crash, Fault, Faults
+from tests.fake_gcs import Crash, Fault
+from tests.support.faults import StallingOnce
 from tests.support.processes import log_events
 from tests.support.shop import DAY, LAST, generations
 
@@ -20,19 +19,6 @@ pytestmark = [
 POISONED = "s003"
 
 
-@dataclass
-class StallingOnce:
-    """An executor before whose first task a fault begins: what the plan reads is not disturbed."""
-
-    faults: Faults
-    fault: Fault
-
-    def run(self, tasks, spec):
-        if not self.fault.seen:
-            self.faults.add(self.fault)
-        yield from RayExecutor().run(tasks, spec)
-
-
 def test_a_storage_that_stalls_for_a_worker(gcs_shop, gcs, capsys):
     """The deadline ends the chunk. It is made again when the storage answers.
 
@@ -42,7 +28,7 @@ def test_a_storage_that_stalls_for_a_worker(gcs_shop, gcs, capsys):
     files = f"*store_id={POISONED}/*"
     stall = Fault("stall", op="get", key=files, seconds=120.0, times=3)
     shop = gcs_shop.having(run=Run(chunk_deadline_seconds=20))
-    receipt = shop.by(StallingOnce(gcs.faults, stall)).run()
+    receipt = shop.by(StallingOnce(RayExecutor(), gcs.faults, stall)).run()
     assert stall.fired == 3
     assert log_events(capsys.readouterr().err, "task_lost")
     assert (receipt.status, receipt.exit_code) == ("published", 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ray_job.execution.executor import Executor
 from ray_job.forecasting.task import ChunkResult, RunSpec, Task
+from tests.fake_gcs import Fault, Faults
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,18 @@ class ActingAfter:
         self.act(spec)
 
 
-def hang(path: Path) -> None:
-    """Replace a file by a pipe, so that a process that opens it to read waits for ever."""
-    path.unlink()
-    os.mkfifo(path)
+@dataclass
+class StallingOnce:
+    """An executor before whose first task a fault begins: what the plan reads is not disturbed."""
+
+    executor: Executor
+    faults: Faults
+    fault: Fault
+
+    def run(self, tasks: Sequence[Task], spec: RunSpec) -> Iterator[ChunkResult]:
+        if not self.fault.seen:
+            self.faults.add(self.fault)
+        yield from self.executor.run(tasks, spec)
 
 
 def rewritten(change: Callable[[pa.Table], pa.Table]) -> Callable[[bytes], bytes]:

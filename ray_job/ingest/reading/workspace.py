@@ -60,8 +60,11 @@ class Workspace:
             watcher.join()
 
     def run(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a query's result."""
-        return self.connection.execute(sql, list(parameters)).fetchall()
+        """The rows of a query's result. Raises Interrupted if a signal came meanwhile."""
+        rows = self.connection.execute(sql, list(parameters)).fetchall()
+        # DuckDB may drop what the handler of a signal raises, and go on.
+        raise_if_interrupted()
+        return rows
 
     def stream(self, sql: str) -> pa.RecordBatchReader:
         """The rows of a query's result in batches. The next query ends the stream."""

@@ -19,7 +19,7 @@ from ray_job.nightly.prepare import prepare
 from ray_job.nightly.request import RunRequest
 from ray_job.settings import Plan, Run
 from tests.fake_gcs import Fault
-from tests.support.faults import KILLED, Trapped, hang, killed_once
+from tests.support.faults import KILLED, StallingOnce, Trapped, killed_once
 from tests.support.processes import environment_without_ray, log_events
 from tests.support.shop import LAST, STORES, generations, midnight
 
@@ -160,13 +160,13 @@ def test_what_is_lost_with_another_chunk_is_done_once_more(shop):
     shop.check()
 
 
-def test_a_store_that_hangs_is_ended(shop):
-    shop = shop.having(plan=Plan(chunk_rows=150), run=Run(chunk_deadline_seconds=3))
+def test_a_store_that_hangs_is_ended(gcs_shop, gcs):
+    shop = gcs_shop.having(plan=Plan(chunk_rows=150), run=Run(chunk_deadline_seconds=3))
     shop.run(LAST.replace(day=27))
     shop.delete(keys.PACKS)
-    for key in shop.partition_files(POISONED):
-        hang(Path(shop.storage.url) / key)
-    receipt = shop.by(RayExecutor()).run()
+    stall = Fault("stall", op="get", key=f"*store_id={POISONED}/*", seconds=120.0, times=None)
+    receipt = shop.by(StallingOnce(RayExecutor(), gcs.faults, stall)).run()
+    gcs.faults.clear()
     assert receipt.exit_code == 4
     assert failed(receipt) == [(POISONED, "deadline")]
     assert "3 s" in receipt.failures[0].reason
