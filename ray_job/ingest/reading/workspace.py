@@ -47,7 +47,10 @@ class Workspace:
 
         def watch() -> None:
             while not ended.wait(_WATCH_SECONDS):
-                percent = self.connection.query_progress()
+                try:
+                    percent = self.connection.query_progress()
+                except duckdb.ConnectionException:
+                    return  # a signal has ended the command, and closed the connection
                 if percent >= 0:
                     stage.advance(0, query_percent=round(percent))
 
