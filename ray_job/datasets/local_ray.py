@@ -107,14 +107,15 @@ class LocalRay:
 def _shortage(folder: Path) -> str | None:
     """What keeps Ray from writing its files, None where nothing does. Ray says other things."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    if limit != resource.RLIM_INFINITY:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if limit != resource.RLIM_INFINITY and limit < memory:
         return (
             f"no file of this process may have more than {limit:,} bytes (`ulimit -f`), and Ray's"
             " memory is one large file: raise the limit"
         )
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, _ROOM)
+            file.write(bytes(_ROOM))
     except OSError as error:
         if error.errno in DISK_FULL:
             return (

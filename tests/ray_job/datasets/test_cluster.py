@@ -73,11 +73,11 @@ def test_a_path_that_is_too_long_for_rays_sockets(shop):
 def test_a_full_disk_of_rays_folder_is_named(tmp_path, monkeypatch, error):
     """The folder has no room any more when its Ray could not be started."""
 
-    def no_room(*_given):
+    def no_room(**_given):
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    monkeypatch.setattr(tempfile, "TemporaryFile", no_room)
     (tmp_path / f"storecast-work-{os.getpid()}").write_bytes(b"")  # the folder cannot be made
     with pytest.raises(RayUnavailableError, match=rf"started: the disk of {tmp_path} is full \("):
         LocalRay().address()
@@ -95,6 +95,12 @@ def test_a_limit_of_the_size_of_files_is_named(shop):
     assert "2,000,000 bytes (`ulimit -f`)" in last_line(done)
     (receipt,) = receipts.of_night(shop.storage, LAST)
     assert receipt.message in last_line(done)
+
+
+def test_a_limit_that_leaves_room_for_rays_memory_is_not_blamed(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "nowhere"))
+    with full(2**50), pytest.raises(RayUnavailableError, match=r"started: .*nowhere"):
+        LocalRay().address()
 
 
 @pytest.mark.parametrize("address", [UNUSED, f"ray://{UNUSED}", "[::1]:9", "nowhere.invalid:9"])
