@@ -123,21 +123,21 @@ class _OldStores:
         small = sizes.filter(pc.less_equal(sizes["bytes_sum"], _MOST_BYTES))["store_id"].to_pylist()
         kinds = _kinds(tables)
         self._old = set(small) - set(new)
-        wanted = {key for store in new for key in _keys(kinds.get(store, _CHAIN))}
-        self._stores: dict[_Kind, list[str]] = {key: [] for key in wanted}
+        wanted = {group for store in new for group in _groups(kinds.get(store, _CHAIN))}
+        self._stores: dict[_Kind, list[str]] = {group: [] for group in wanted}
         self._stores[_CHAIN] = list(self._old)
         for store in self._old if wanted else ():
-            for key in _keys(kinds.get(store, _CHAIN)):
-                if key in wanted:
-                    self._stores[key].append(store)
+            for group in _groups(kinds.get(store, _CHAIN)):
+                if group in wanted:
+                    self._stores[group].append(store)
         self._members: dict[_Kind, list[str]] = {}
 
     def group(self, row: Mapping[str, object]) -> tuple[str, list[str]]:
         """The name of the group that a new store belongs to, and some of its old stores."""
-        for key in _keys((row.get("region"), row.get(FORMAT))):
-            members = self._first(key)
+        for group in _groups((row.get("region"), row.get(FORMAT))):
+            members = self._first(group)
             if len(members) >= _FEWEST_STORES:
-                names = zip(("region", "format"), key, strict=True)
+                names = zip(("region", "format"), group, strict=True)
                 return f"of {' and '.join(f'{n} {value}' for n, value in names if value)}", members
         return "of the chain", self._first(_CHAIN)
 
@@ -181,11 +181,11 @@ def _kinds(tables: ContextTables) -> dict[str, _Kind]:
     return dict(zip(stores["store_id"].to_pylist(), kinds, strict=True))
 
 
-def _keys(kind: _Kind) -> list[_Kind]:
-    """The kinds that a store belongs to, the narrowest first, without that of the whole chain."""
+def _groups(kind: _Kind) -> list[_Kind]:
+    """The groups of a store of this kind, the narrowest first, without that of the whole chain."""
     region, form = kind
-    keys = dict.fromkeys([(region, form), (region, None), (None, form)])
-    return [key for key in keys if key != _CHAIN]
+    groups = dict.fromkeys([(region, form), (region, None), (None, form)])
+    return [group for group in groups if group != _CHAIN]
 
 
 def _read(
