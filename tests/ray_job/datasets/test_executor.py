@@ -86,27 +86,37 @@ def test_a_killed_workers_chunk_is_done_again(shop, tmp_path, capsys):
 
 
 def test_what_is_wrong_with_the_run_ends_it_at_once(shop, tmp_path):
-    """The error is the same as without Ray, and afterwards no worker is running any more."""
+    """The error is the same as without Ray, and afterwards no task is running any more."""
     run_plan = prepare(
         shop.storage,
         shop.having(plan=Plan(chunk_rows=150)).settings,
         RunRequest(LAST),
         midnight(LAST),
     )
-    tasks = [Task(planned.chunk) for planned in run_plan.planned_chunks]
+    tasks = [
+        Task(planned.chunk, alone=True, attempt=number)
+        for number, planned in enumerate(run_plan.planned_chunks)
+    ]
     assert len(tasks) > 4
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    waits = f"(__import__('pathlib').Path({str(marks)!r}, str(__import__('os').getpid())).touch(), "
-    waits += "__import__('time').sleep(60), 0)[-1]"
+    ticks = tmp_path / "ticks"
+    append = f"__import__('pathlib').Path({str(ticks)!r}).open('a').write('.')"
+    pause = "__import__('time').sleep(0.05)"
+    # The first task fails once another one is running, which would go on for minutes.
+    waits = (
+        f"(any({pause} or __import__('os').path.exists({str(ticks)!r}) for _ in range(600)), 0)[1]"
+    )
+    ticking = f"([({append}, {pause}) for _ in range(6000)], 0)[1]"
     spec = replace(run_plan.spec, artifact=replace(run_plan.spec.artifact, model=b"rubbish"))
-    trapped = Trapped(RayExecutor(), lambda task: task.chunk is not tasks[0].chunk, lambda _: waits)
+    trapped = Trapped(
+        RayExecutor(), lambda _: True, lambda task: ticking if task.attempt else waits
+    )
     with pytest.raises(CorruptError, match="tiny"):
-        list(trapped.run([replace(task, alone=True) for task in tasks], spec))
-    until = time.monotonic() + 30
-    while any(Path("/proc", mark.name).exists() for mark in marks.iterdir()):
+        list(trapped.run(tasks, spec))
+    until = time.monotonic() + 60
+    before = -1
+    while before != (before := ticks.stat().st_size):
         assert time.monotonic() < until
-        time.sleep(0.1)
+        time.sleep(2)
 
 
 def test_a_store_that_kills_its_worker_stands_alone(shop):
