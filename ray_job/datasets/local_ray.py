@@ -30,28 +30,39 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.02
-_ROOM = 16 * 2**20
-"""Bytes that a Ray writes in any case."""
+_ROOM = 2**20
+"""Bytes. A Ray that starts and runs a task writes 0.1 MB besides its memory, most of it logs."""
 _ADDRESS = "address"
 _LOG = "start.log"
-_IDLE = "while kill -0 $PPID; do sleep 5; done"
-"""A shell's command that does nothing for as long as the process lives that started the shell."""
+_ALIVE = "alive"
+"""A pipe that only the command has open for writing, so that its readers see how long it lives."""
+_IDLE = f'read -r _ < "$0/{_ALIVE}"; rm -rf "$0"; kill -KILL 0'
+"""A shell's command that does nothing while the command lives, and then ends what is left of Ray.
+
+The child does so itself, unless it was killed before. `$0` is the folder.
+"""
 
 
 class LocalRay:
     """Begins to start with the object. `address` waits for it, `end` ends all of its processes.
 
-    They end with this process, too, however it ends. What a killed one leaves is its folder, which
-    clean-up deletes.
+    They end with this process, too, however it and the child end. What a killed one leaves is its
+    folder at most, which clean-up deletes.
     """
 
     def __init__(self) -> None:
         self._folder = _base() / f"{WORKING_FOLDER}{os.getpid()}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._alive: int | None = None
         self._error: OSError | None = None
+        self._shortage = _too_small_files(_ROOM) or _full_disk(self._folder.parent)
+        if self._shortage is not None:
+            return  # Ray would find out after half a minute, and say something else
         try:
             shutil.rmtree(self._folder, ignore_errors=True)  # of an earlier process of this id
             self._folder.mkdir(mode=0o700)
+            os.mkfifo(self._folder / _ALIVE)
+            self._alive = os.open(self._folder / _ALIVE, os.O_RDWR)
             self._process = self._begin()
         except OSError as error:
             self._error = error
@@ -71,11 +82,13 @@ class LocalRay:
     def end(self) -> None:
         """End the processes and remove their folder. Idempotent."""
         if self._process is not None:
-            # Also where the child has ended by itself: a start that failed may leave processes.
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            # Also where the child has ended by itself, or was killed: the others may be left.
+            _end_session(self._process.pid)
             self._process.communicate()
             self._process = None
+        if self._alive is not None:
+            os.close(self._alive)
+            self._alive = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _begin(self) -> subprocess.Popen[bytes]:
@@ -91,28 +104,39 @@ class LocalRay:
 
     def _reason(self) -> str:
         """What went wrong: no room for files, else the last line that Ray wrote."""
-        if (shortage := _shortage(self._folder.parent)) is not None:
+        if shortage := self._shortage or _full_disk(self._folder.parent):
             return shortage
         if self._process is None:
             return str(self._error or "it was ended")
-        if self._process.returncode is None:
+        code = self._process.returncode
+        if code is None:
             return f"it is not there after {_START_SECONDS:.0f} s"
+        if code < 0:
+            return f"its process was ended by {signal.strsignal(-code)}; is there memory enough?"
         lines = Path(self._folder, _LOG).read_text(errors="replace").strip().splitlines()
-        text = lines[-1].rstrip(".") if lines else f"exit code {self._process.returncode}"
+        text = lines[-1].rstrip(".") if lines else f"exit code {code}"
         if "AF_UNIX path length" in text:
             text += "; set TMPDIR to a shorter path"
-        return text
+        return text.removeprefix(f"{_NoRoomError.__name__}: ")
 
 
-def _shortage(folder: Path) -> str | None:
-    """What keeps Ray from writing its files, None where nothing does. Ray says other things."""
+class _NoRoomError(Exception):
+    """Of the child, for its log."""
+
+
+def _too_small_files(size: int) -> str | None:
+    """A sentence where this process may not write files of so many bytes."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if limit != resource.RLIM_INFINITY and limit < memory:
-        return (
-            f"no file of this process may have more than {limit:,} bytes (`ulimit -f`), and Ray's"
-            " memory is one large file: raise the limit"
-        )
+    if limit == resource.RLIM_INFINITY or limit >= size:
+        return None
+    return (
+        f"no file of this process may have more than {limit:,} bytes (`ulimit -f`), and Ray's"
+        " memory is one large file: raise the limit"
+    )
+
+
+def _full_disk(folder: Path) -> str | None:
+    """A sentence where Ray cannot write its files into the folder. Ray says other things."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_ROOM))
@@ -123,6 +147,33 @@ def _shortage(folder: Path) -> str | None:
                 " to another disk"
             )
     return None
+
+
+def _end_session(leader: int) -> None:
+    """Kill all processes of the session that this process began, but not the calling one.
+
+    The group has all but Ray's workers, which are groups of their own. They notice the end of Ray
+    some seconds later, and not at all while they are stopped.
+    """
+    with suppress(ProcessLookupError, PermissionError):
+        if leader != os.getpid():
+            os.killpg(leader, signal.SIGKILL)
+    killed = {os.getpid()}
+    while members := _members(leader) - killed:  # once more: of those that one of them began
+        for member in members:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(member, signal.SIGKILL)
+        killed |= members
+
+
+def _members(session: int) -> set[int]:
+    """The processes of a session, where the system lists processes."""
+    members = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError):
+            if os.getsid(int(folder.name)) == session:
+                members.add(int(folder.name))
+    return members
 
 
 def _import_path() -> str:
@@ -166,7 +217,17 @@ def _start_node(folder: Path) -> Node:
         def start_api_server(self, **_options: Any) -> None:
             self._webui_url = None
 
-        def start_raylet(self, *arguments: Any, **options: Any) -> None:
+        def start_raylet(
+            self,
+            plasma_directory: str,
+            fallback_directory: str,
+            object_store_memory: int,
+            *more: Any,
+            **options: Any,
+        ) -> None:
+            # Ray would wait for half a minute.
+            if shortage := _too_small_files(object_store_memory):
+                raise _NoRoomError(shortage)
             for name in (
                 raylet.METRICS_AGENT_PORT_NAME,
                 raylet.METRICS_EXPORT_PORT_NAME,
@@ -175,7 +236,9 @@ def _start_node(folder: Path) -> Node:
             ):
                 # What an agent writes that does not serve.
                 raylet.persist_port(self._session_dir, self._node_id, name, -1)
-            super().start_raylet(*arguments, **options)
+            super().start_raylet(
+                plasma_directory, fallback_directory, object_store_memory, *more, **options
+            )
 
     start_process = services.start_ray_process
     idle = subprocess.list2cmdline(["sh", "-c", _IDLE, str(folder)])
@@ -207,6 +270,7 @@ def _end_with_parent(folder: Path) -> None:
     while os.read(0, 1):
         pass
     shutil.rmtree(folder, ignore_errors=True)
+    _end_session(os.getpid())
     os.killpg(0, signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.processes.kills [COMMAND…] [--at-most N] [--log FILE]`: commands are killed.
+"""`python -m tests.processes.kills [COMMAND…] [--at-most N] [--from N] [--to N] [--log FILE]`.
 
 A command is killed (by `_exit`, so that nothing cleans up) right before each call that changes a
 file: opened to be written, linked, renamed, removed, or a folder made; and in the middle of each
@@ -140,9 +140,14 @@ class KillCounts:
 
 
 def try_command(
-    name: str, prepared: Path, scratch: Path, at_most: int | None, log: TextIO | None = None
+    name: str,
+    prepared: Path,
+    scratch: Path,
+    at_most: int | None,
+    among: range,
+    log: TextIO | None = None,
 ) -> KillCounts:
-    """Kill the command before each of its changes, and give it again.
+    """Kill the command before each of its changes that are `among` these, and give it again.
 
     With `at_most` it is killed so often, before changes that are evenly spread. `log` gets a line
     for each kill, so that a part of a long try counts, too.
@@ -161,6 +166,8 @@ def try_command(
         return counts
     expected = text
     for number in _spread(counts.changes, at_most or counts.changes):
+        if number not in among:
+            continue
         _fresh(command, prepared, place)
         with command.around(place):
             code, text = in_fork(lambda n=number: _do(command, place, n))  # type: ignore[misc]
@@ -251,8 +258,11 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("commands", nargs="*", default=list(COMMANDS))
     parser.add_argument("--at-most", type=int, help="kills of each command; default: all")
+    parser.add_argument("--from", type=int, default=1, dest="first", help="the first change")
+    parser.add_argument("--to", type=int, default=sys.maxsize, dest="last", help="the last change")
     parser.add_argument("--log", type=argparse.FileType("w"), help="a file: a line for each kill")
     options = parser.parse_args()
+    among = range(options.first, options.last + 1)
     failed = 0
     with tempfile.TemporaryDirectory() as name:
         preload(Path(name))
@@ -265,7 +275,9 @@ def main() -> int:
         sys.stdout.write("| command | changes | kills | left temporary files | wrong |\n")
         sys.stdout.write("|---|---|---|---|---|\n")
         for command in options.commands:
-            counts = try_command(command, prepared, Path(name, "try"), options.at_most, options.log)
+            counts = try_command(
+                command, prepared, Path(name, "try"), options.at_most, among, options.log
+            )
             failed += len(counts.failures)
             sys.stdout.write(
                 f"| `{counts.command}` | {counts.changes} | {counts.kills} | {counts.left}"

@@ -2,11 +2,13 @@
 
 import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,14 @@ def run_command(shop, **environment):
     )
 
 
+@contextmanager
+def ended(local):
+    try:
+        yield local
+    finally:
+        local.end()
+
+
 def last_line(done):
     return done.stderr.strip().splitlines()[-1]
 
@@ -71,36 +81,66 @@ def test_a_path_that_is_too_long_for_rays_sockets(shop):
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_of_rays_folder_is_named(tmp_path, monkeypatch, error):
-    """The folder has no room any more when its Ray could not be started."""
+    """No process is begun: Ray itself would say something else, after some seconds."""
 
     def no_room(**_given):
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "TemporaryFile", no_room)
+    with ended(LocalRay()) as local:
+        assert not list(tmp_path.iterdir())
+        with pytest.raises(RayUnavailableError, match=rf"the disk of {tmp_path} is full \("):
+            local.address()
+
+
+def test_a_disk_that_fills_up_while_ray_starts_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     (tmp_path / f"storecast-work-{os.getpid()}").write_bytes(b"")  # the folder cannot be made
-    with pytest.raises(RayUnavailableError, match=rf"started: the disk of {tmp_path} is full \("):
-        LocalRay().address()
+    message = pytest.raises(RayUnavailableError, match=rf"the disk of {tmp_path} is full \(")
+    with ended(LocalRay()) as local, full(100_000), message:
+        local.address()
 
 
-def test_a_limit_of_the_size_of_files_is_named(shop):
-    """Ray says something else, after half a minute. Too long a path makes it fail at once."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "x" * 110)
-        path.mkdir()
-        with full(2_000_000):
-            done = run_command(shop, TMPDIR=str(path))
+@pytest.mark.parametrize("limit", [0, 100_000, 20_000_000])
+def test_a_limit_of_the_size_of_files_is_named(tmp_path, monkeypatch, limit):
+    """Before Ray's process that has its memory begins: it would be waited for in vain."""
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        with full(limit), ended(LocalRay()) as local:
+            with pytest.raises(RayUnavailableError, match=f" {limit:,} bytes .`ulimit -f`"):
+                local.address()
+            assert not list(Path(folder).rglob("raylet.out"))
+        assert not list(Path(folder).iterdir())
+
+
+def test_a_run_without_room_for_rays_memory_leaves_a_receipt(shop):
+    with full(20_000_000):
+        done = run_command(shop)
     assert done.returncode == 1
     assert last_line(done).startswith("storecast: a local Ray cannot be started: no file of this")
-    assert "2,000,000 bytes (`ulimit -f`)" in last_line(done)
     (receipt,) = receipts.of_night(shop.storage, LAST)
     assert receipt.message in last_line(done)
 
 
 def test_a_limit_that_leaves_room_for_rays_memory_is_not_blamed(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "nowhere"))
-    with full(2**50), pytest.raises(RayUnavailableError, match=r"started: .*nowhere"):
-        LocalRay().address()
+    message = pytest.raises(RayUnavailableError, match=r"started: .*nowhere")
+    with full(2**50), ended(LocalRay()) as local, message:
+        local.address()
+
+
+def test_a_ray_that_is_killed_while_it_starts_is_said():
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-") as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("RAY_TMPDIR", folder)
+        with ended(LocalRay()) as local:
+            os.kill(local._process.pid, signal.SIGKILL)
+            with pytest.raises(RayUnavailableError, match="ended by Killed; is there memory"):
+                local.address()
+        assert not list(Path(folder).iterdir())
 
 
 @pytest.mark.parametrize("address", [UNUSED, f"ray://{UNUSED}", "[::1]:9", "nowhere.invalid:9"])

@@ -1,5 +1,7 @@
 """Ray begins to start while a run reads its inputs, and only where there is something to do."""
 
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -133,42 +135,86 @@ def test_a_start_that_fails_unseen_disturbs_nobody(monkeypatch, tmp_path):
         executor.start()
 
 
-def processes_in(folder):
-    """The processes of the Ray that lies in a folder."""
-    named = []
+RAY_WITH_WORKERS = """
+import os, signal, sys
+from ray_job.datasets.local_ray import LocalRay
+
+local = LocalRay()
+address = local.address()
+import ray
+
+ray.init(address, logging_level="ERROR", log_to_driver=False)
+
+
+@ray.remote
+class Worker:
+    def pid(self):
+        return os.getpid()
+
+
+workers = [Worker.remote(), Worker.remote()]
+pids = ray.get([worker.pid.remote() for worker in workers])
+os.kill(pids[0], signal.SIGSTOP)
+print(pids[0], local._process.pid, flush=True)
+sys.stdin.readline()
+ray.shutdown()
+local.end()
+"""
+
+
+def live_processes(session):
+    """The states and command lines of a session's processes, without those that have ended."""
+    processes = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            command_line = (process / "cmdline").read_bytes().decode().replace("\0", " ")
-            if str(folder) in command_line:
-                named.append(command_line)
-    return named
+            state, _, _, number = (process / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(number) == session and state != "Z":
+                processes.append((state, (process / "cmdline").read_bytes().decode()))
+    return processes
+
+
+def eventually(is_true):
+    deadline = time.monotonic() + 60
+    while not is_true() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return is_true()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.parametrize("ends", ["by itself", "killed"])
-def test_nothing_of_a_local_ray_outlives_its_run(ends):
+@pytest.mark.parametrize(
+    "killed",
+    [[], ["command"], ["child"], ["child", "command"]],
+    ids="+".join,
+)
+def test_nothing_of_a_local_ray_outlives_its_run(killed):
+    """Neither its workers, of which one is stopped and notices nothing, nor its folder."""
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
-        code = (
-            "import sys; from ray_job.datasets.local_ray import LocalRay\n"
-            "ray = LocalRay(); print(ray.address(), flush=True); sys.stdin.readline(); ray.end()"
-        )
         process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", RAY_WITH_WORKERS],
             env=environment_without_ray(RAY_TMPDIR=folder),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
         )
         with process:
-            assert process.stdout.readline().strip().rpartition(":")[2].isdigit()
-            named = processes_in(folder)
-            agents = [line for line in named if line.startswith("sh -c while")]
+            stopped, session = map(int, process.stdout.readline().split())
+            assert eventually(lambda: "T" in dict(live_processes(session)))
+            agents = [
+                line for _, line in live_processes(session) if line.startswith("sh\0-c\0read")
+            ]
             assert len(agents) == 2, "Ray's agents run"
-            if ends == "killed":
-                process.kill()
-        deadline = time.monotonic() + 20
-        while processes_in(folder) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not processes_in(folder)
-        if ends == "by itself":
-            assert not list(Path(folder).iterdir())
+            if killed == [
+                "child",
+                "command",
+            ]:  # a shell ends the group, workers follow by themselves
+                os.kill(stopped, signal.SIGCONT)
+            for victim in killed:
+                os.kill({"command": process.pid, "child": session}[victim], signal.SIGKILL)
+                if victim == "child":
+                    assert eventually(
+                        lambda: not any("local_ray" in line for _, line in live_processes(session))
+                    )
+                    assert len(live_processes(session)) > 4, "Ray goes on"
+        assert eventually(lambda: not live_processes(session))
+        assert eventually(lambda: not list(Path(folder).iterdir()))
