@@ -66,11 +66,11 @@ class DataFile:
     last_date: date | None = None
     first_item: str | None = None
     last_item: str | None = None
+    modified: int | None = None
 
 
 @contextmanager
 def _translated_errors(root: str) -> Iterator[None]:
-    """Raise errors of delta-rs as errors of this project."""
     with PATIENCE.call(root, _USUAL_SECONDS):
         try:
             yield
@@ -254,8 +254,7 @@ def open_snapshot(storage: Storage, root: str) -> TableSnapshot | None:
     if "deletionVectors" in features.reader_features:
         # The list of files of delta-rs does not say which of them have one.
         raise deletion_vector_error(root, "a file")
-    transactions = {APP_ID: transaction_version(table, APP_ID)}
-    files = list_files(table)
+    transactions, files = {APP_ID: transaction_version(table, APP_ID)}, list_files(table)
     paths = pa.array([unquote(path) for path in files["path"].to_pylist()], pa.string())
     files = files.set_column(files.column_names.index("path"), "path", paths)
     return TableSnapshot(table.version(), arrow_schema(table), transactions, files, features)
@@ -286,6 +285,7 @@ def list_files(table: DeltaTable) -> pa.Table:
         "last_date": "max.date",
         "first_item": "min.item_id",
         "last_item": "max.item_id",
+        "modified": "modification_time",
     }
     arrays = []
     for field in FILES_SCHEMA:
@@ -294,8 +294,8 @@ def list_files(table: DeltaTable) -> pa.Table:
         arrays.append(
             actions[name].cast(field.type) if is_present else pa.nulls(actions.num_rows, field.type)
         )
-    files = pa.table(arrays, schema=FILES_SCHEMA)
-    return files.sort_by([("store_id", "ascending"), ("path", "ascending")])
+    order = [("store_id", "ascending"), ("path", "ascending")]
+    return pa.table(arrays, schema=FILES_SCHEMA).sort_by(order)
 
 
 def partition_key(path: str) -> str:

@@ -89,7 +89,7 @@ def open_histories(storage: Storage) -> Histories:
         version=table.version,
         files=files,
         columns=table.columns,
-        newest_sales=_newest_sales(storage, files, transaction),
+        newest_sales=_newest_sales(storage, listed, transaction),
         foreign_files=_foreign_files(storage, paths, transaction),
     )
 
@@ -123,18 +123,23 @@ def _check_stores(table: TableSnapshot) -> None:
 def _newest_sales(storage: Storage, files: pa.Table, transaction: int) -> date | None:
     """The last date that has sales, in ingests and in what other writers committed.
 
-    Of the files of others those are read whose dates end last, as long as one of them may have
-    newer sales; at most _READ_FOR_NEWEST of them, since others may know many days ahead.
+    `files` are those of the snapshot. Of the files of others those are read of which the log does
+    not say the dates, the newest ones first, and those whose dates end last, as long as one of them
+    may have newer sales; at most _READ_FOR_NEWEST of each, since others may know many days ahead.
     """
     newest = manifest.newest_sales(storage, transaction)
     foreign = files.filter(pc.invert(own_names(files["path"])))
-    foreign = foreign.sort_by([("last_date", "descending"), ("path", "ascending")])
-    for file in foreign.slice(0, _READ_FOR_NEWEST).to_pylist():
+    undated = foreign.filter(pc.is_null(foreign["last_date"]))
+    undated = undated.sort_by([("modified", "descending"), ("path", "ascending")])
+    dated = foreign.filter(pc.is_valid(foreign["last_date"]))
+    dated = dated.sort_by([("last_date", "descending"), ("path", "ascending")])
+    read = [each.slice(0, _READ_FOR_NEWEST) for each in (undated, dated)]
+    for file in pa.concat_tables(read).to_pylist():
         last = file["last_date"]
         if last is not None and newest is not None and last <= newest:
             break
         with suppress(CorruptError, NotFoundError):
-            delivered = read_store_days(storage, [file["path"]]).delivered
+            delivered = read_store_days(storage, [delta.partition_key(file["path"])]).delivered
             if len(delivered):
                 day = _EPOCH + timedelta(days=int(delivered[-1]))
                 newest = day if newest is None else max(newest, day)

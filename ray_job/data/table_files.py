@@ -30,6 +30,8 @@ from ray_job.data.requests import map_in_order
 
 _OWN_NAME = re.compile(r"storecast-[0-9a-f]{32}(-\d+)?\.parquet")
 _OLD_NAME = re.compile(r"[0-9a-f]{32}(-\d+)?\.parquet")
+_PLACE = re.compile(rf"{keys.BATCH_DATA}/store_id={keys.STORE_ID_PATTERN}/[^/]+|context/\w+/[^/]+")
+"""Where this program writes the files of tables. One with our name elsewhere is somebody's copy."""
 _HIDDEN = (".", "_")
 _EXAMPLES = 3
 _SAMPLE = 16
@@ -82,7 +84,10 @@ NO_FOREIGN_FILES = ForeignFiles()
 
 @dataclass(frozen=True, slots=True)
 class Vacuum:
-    """`deleted` files of a table, and the foreign files below its root, which were left alone."""
+    """`deleted` files of a table, and the foreign files below its root, which were left alone.
+
+    Copies of our files that somebody made in folders of their own are among the latter.
+    """
 
     deleted: tuple[ObjectInfo, ...]
     foreign: tuple[ObjectInfo, ...]
@@ -102,7 +107,8 @@ def vacuum(storage: Storage, root: str, now: datetime, older_than: timedelta) ->
     oldest = now - older_than
     kept = referenced | _keys(root, _removed_paths(storage, root, oldest))
     own, foreign = _told_apart(storage, root, [info for info in listed if info.key not in kept])
-    old = [info for info in own if info.created < oldest]
+    foreign += [info for info in own if _is_copy(info)]
+    old = [info for info in own if info.created < oldest and not _is_copy(info)]
     deleted = [
         info
         for info, is_deleted in map_in_order(storage, lambda i: _delete(storage, i), old)
@@ -170,6 +176,11 @@ def _told_apart(
         proven = {info.key for info in old_names}
     own += [info for info in others if info.key in proven]
     return own, [info for info in others if info.key not in proven]
+
+
+def _is_copy(info: ObjectInfo) -> bool:
+    is_named = _OWN_NAME.fullmatch(_name(info)) or _OLD_NAME.fullmatch(_name(info))
+    return bool(is_named) and not _PLACE.fullmatch(info.key)
 
 
 def _removed_paths(storage: Storage, root: str, since: datetime) -> set[str]:

@@ -37,7 +37,9 @@ def statistics_of(texts: pa.ChunkedArray) -> pa.Table:
             statistics = read_lines(whole, _STATISTICS, "statistics")
             for name in ("minValues", "maxValues"):
                 pc.struct_field(statistics[name], "date").cast(pa.date32())
-            if statistics.num_rows == len(texts):
+            rows = pc.fill_null(statistics["numRecords"], 0)
+            are_counts = pc.and_(pc.greater_equal(rows, 0), pc.less(rows, _MOST_ROWS))
+            if statistics.num_rows == len(texts) and pc.all(are_counts).as_py():
                 return statistics
     return pa.Table.from_pylist([_readable(text) for text in texts.to_pylist()], _STATISTICS)
 

@@ -1,10 +1,12 @@
-"""The names of a log's objects, and the JSON lines in them as Arrow arrays."""
+"""The names of a log's objects, and the JSON lines and paths in them as Arrow arrays."""
 
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json
 
 from ray_job.bucket.errors import CorruptError
@@ -42,3 +44,22 @@ def read_lines(data: bytes | pa.Buffer, schema: pa.Schema, key: str) -> pa.Table
         )
     except pa.ArrowException as error:
         raise CorruptError(f"{key}: {str(error).splitlines()[0]}{way_out}") from error
+
+
+def unquoted(paths: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The paths of files. The log has them as parts of a URL."""
+    if not pc.any(pc.match_substring(paths, "%")).as_py():
+        return paths
+    return pa.chunked_array([pa.array([unquote(path) for path in paths.to_pylist()], pa.string())])
+
+
+def decoded_paths(adds: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The actions with `unquoted` paths."""
+    paths = pc.struct_field(adds, "path")
+    if not pc.any(pc.match_substring(paths, "%")).as_py():
+        return adds
+    whole = adds.combine_chunks()
+    names = [each.name for each in whole.type]
+    columns = [whole.field(name) for name in names]
+    columns[names.index("path")] = unquoted(paths).combine_chunks()
+    return pa.chunked_array([pa.StructArray.from_arrays(columns, names)])

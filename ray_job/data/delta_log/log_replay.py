@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +24,14 @@ from deltalake.exceptions import DeltaError
 from ray_job.bucket.errors import CorruptError, NotFoundError
 from ray_job.bucket.storage import Storage
 from ray_job.data.delta_log.file_statistics import statistics_of
-from ray_job.data.delta_log.json_lines import CHECKPOINT, COMMIT, WAY_OUT, read_lines
+from ray_job.data.delta_log.json_lines import (
+    CHECKPOINT,
+    COMMIT,
+    WAY_OUT,
+    decoded_paths,
+    read_lines,
+    unquoted,
+)
 from ray_job.data.delta_log.table_features import (
     NewestHeader,
     TableFeatures,
@@ -43,9 +49,11 @@ FILES_SCHEMA = pa.schema(
         ("last_date", pa.date32()),
         ("first_item", pa.string()),
         ("last_item", pa.string()),
+        ("modified", pa.int64()),
     ]
 )
-"""One row for each file. `path` is relative to the table's root: `store_id=7/….parquet`."""
+"""One row for each file. `path` is relative to the table's root: `store_id=7/….parquet`. `modified`
+is the time in ms that the log has."""
 
 _CHECKPOINT_ROWS = 100_000
 
@@ -58,6 +66,7 @@ _ACTIONS = pa.schema(
                     ("path", pa.string()),
                     ("partitionValues", pa.struct([("store_id", pa.string())])),
                     ("size", pa.int64()),
+                    ("modificationTime", pa.int64()),
                     ("stats", pa.string()),
                     ("deletionVector", pa.struct([("storageType", pa.string())])),
                 ]
@@ -170,7 +179,7 @@ class _Replay:
         adds = present(actions, "add")
         if len(adds):
             self._check_fields(version, adds, ("path", "size"))
-            adds = _decoded_paths(adds)
+            adds = decoded_paths(adds)
         if len(adds) and self.removed:
             paths = pa.chunked_array([chunk for array in self.removed for chunk in array.chunks])
             is_removed = pc.is_in(pc.struct_field(adds, "path"), paths)
@@ -181,7 +190,7 @@ class _Replay:
         removes = present(actions, "remove")
         if len(removes):
             self._check_fields(version, removes, ("path",))
-            self.removed.append(_unquoted(pc.struct_field(removes, "path")))
+            self.removed.append(unquoted(pc.struct_field(removes, "path")))
 
     def snapshot(self, version: int) -> TableSnapshot:
         features = self.header.features()
@@ -231,24 +240,6 @@ def _newest_of_each(files: pa.Table) -> pa.Table:
     return files.drop_columns(["version"])
 
 
-def _unquoted(paths: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The paths of files. The log has them as parts of a URL."""
-    if not pc.any(pc.match_substring(paths, "%")).as_py():
-        return paths
-    return pa.chunked_array([pa.array([unquote(path) for path in paths.to_pylist()], pa.string())])
-
-
-def _decoded_paths(adds: pa.ChunkedArray) -> pa.ChunkedArray:
-    paths = pc.struct_field(adds, "path")
-    if not pc.any(pc.match_substring(paths, "%")).as_py():
-        return adds
-    whole = adds.combine_chunks()
-    names = [each.name for each in whole.type]
-    columns = [whole.field(name) for name in names]
-    columns[names.index("path")] = _unquoted(paths).combine_chunks()
-    return pa.chunked_array([pa.StructArray.from_arrays(columns, names)])
-
-
 def read_commit(storage: Storage, key: str) -> pa.Table:
     """The actions of a commit, one row each. Raises CorruptError."""
     return read_lines(storage.read(key), _ACTIONS, key)
@@ -284,10 +275,14 @@ def _checkpoint(storage: Storage, key: str) -> Iterator[pa.Table]:
     """The actions of a checkpoint's file, in the columns of _ACTIONS without `remove`."""
     try:
         with pq.ParquetFile(pa.BufferReader(storage.read(key))) as file:
+            if "sidecar" in file.schema_arrow.names:
+                # Its files may be in objects of their own, whichever name the checkpoint has.
+                raise UnsupportedLogError(f"{key}: a checkpoint of version 2")
             if "stats" not in {child.name for child in file.schema_arrow.field("add").type}:
                 raise UnsupportedLogError(f"{key}: statistics only in columns of their own")
-            fields = ("path", "partitionValues", "size", "stats", "deletionVector.storageType")
-            columns = [*(f"add.{name}" for name in fields), "metaData", "protocol", "txn"]
+            fields = ("path", "partitionValues", "size", "modificationTime", "stats")
+            names = (*fields, "deletionVector.storageType")
+            columns = [*(f"add.{name}" for name in names), "metaData", "protocol", "txn"]
             for batch in file.iter_batches(_CHECKPOINT_ROWS, columns=columns, use_threads=False):
                 yield pa.table(batch)
     except (pa.ArrowException, KeyError, TypeError, OSError) as error:
@@ -321,6 +316,7 @@ def _files(adds: pa.ChunkedArray, version: int) -> pa.Table:
             pc.struct_field(largest, "date").cast(pa.date32()),
             pc.struct_field(smallest, "item_id"),
             pc.struct_field(largest, "item_id"),
+            pc.struct_field(adds, "modificationTime"),
             pa.repeat(pa.scalar(version), len(adds)),
         ],
         schema=FILES_SCHEMA.append(_VERSION),

@@ -20,6 +20,7 @@ from ray_job.bucket.errors import CorruptError, InputError
 from ray_job.data import partition
 from ray_job.data.histories import open_histories
 from ray_job.data.observations import observations
+from ray_job.operations.clean_up import clean_up
 from ray_job.plan import ItemRange
 from ray_job.settings import Settings
 
@@ -101,13 +102,17 @@ def add(size, path="store_id=1/x.parquet", stats=None, **changes):
         '{"minValues":{"item_id":5},"maxValues":{"item_id":7}}',
         '{"numRecords":1,\n"minValues":{"date":"2026-05-02"},\n"maxValues":{"date":"2026-05-02"}}',
         '{"minValues":{"date":"2026-05-02"}}',
+        '{"numRecords":-5}',
+        '{"numRecords":9007199254740993}',
     ],
 )
 def test_statistics_of_any_kind_are_hints(table, stats):
     """Those that Arrow's reader cannot parse, one of which ends the process, hide no row."""
     table.commit(add(table.add_file(), stats=stats))
     assert table.sold() == WITH_FOREIGN
-    assert open_histories(table.storage).newest_sales == NEXT
+    histories = open_histories(table.storage)
+    assert histories.newest_sales == NEXT
+    assert all(rows in (None, 1) for rows in histories.files["rows"].to_pylist())
     table.deliver("1,2026-05-02,55\n", replace=True)
     assert table.sold() == OWN | {("1", NEXT): 55.0}
 
@@ -275,3 +280,104 @@ def test_a_range_of_items_is_found_behind_columns_of_lists(table):
         ItemRange("b", "d"),
     )
     assert [each for rows in read for each in rows.whole()["sales"].to_pylist()] == [2.0, 3.0]
+
+
+def test_the_newest_sales_may_be_in_a_file_without_dates(table):
+    """Among files that say theirs, and behind more such files than are read: the newest first."""
+    old = foreign_rows(date=pa.array([FIRST - dt.timedelta(days=30)]))
+    for number in range(70):
+        size = table.add_file(f"store_id=1/{number:03d}.parquet", old)
+        table.commit(add(size, f"store_id=1/{number:03d}.parquet", modificationTime=number))
+    dates = {"date": str(FIRST)}
+    stats = json.dumps({"numRecords": 1, "minValues": dates, "maxValues": dates})
+    dated = table.add_file("store_id=1/y.parquet", foreign_rows(date=pa.array([FIRST])))
+    table.commit(
+        add(dated, "store_id=1/y.parquet", stats), add(table.add_file(), modificationTime=99)
+    )
+    assert open_histories(table.storage).newest_sales == NEXT
+
+
+_MAP = pa.map_(pa.string(), pa.string())
+_CHECKPOINT = pa.schema(
+    {
+        "txn": pa.struct({"appId": pa.string(), "version": pa.int64()}),
+        "add": pa.struct(
+            {
+                "path": pa.string(),
+                "partitionValues": _MAP,
+                "size": pa.int64(),
+                "modificationTime": pa.int64(),
+                "dataChange": pa.bool_(),
+                "stats": pa.string(),
+            }
+        ),
+        "remove": pa.struct({"path": pa.string()}),
+        "metaData": pa.struct(
+            {
+                "id": pa.string(),
+                "format": pa.struct({"provider": pa.string(), "options": _MAP}),
+                "schemaString": pa.string(),
+                "partitionColumns": pa.list_(pa.string()),
+                "createdTime": pa.int64(),
+                "configuration": _MAP,
+            }
+        ),
+        "protocol": pa.struct(
+            {
+                "minReaderVersion": pa.int32(),
+                "minWriterVersion": pa.int32(),
+                "readerFeatures": pa.list_(pa.string()),
+                "writerFeatures": pa.list_(pa.string()),
+            }
+        ),
+        "checkpointMetadata": pa.struct({"version": pa.int64()}),
+        "sidecar": pa.struct(
+            {"path": pa.string(), "sizeInBytes": pa.int64(), "modificationTime": pa.int64()}
+        ),
+    }
+)
+
+
+def write_checkpoint_of_version_2(table, name, *, has_sidecar):
+    """A checkpoint of the newest version, in place of all commits before it."""
+    features = ["v2Checkpoint"]
+    protocol = {
+        "minReaderVersion": 3,
+        "minWriterVersion": 7,
+        "readerFeatures": features,
+        "writerFeatures": features,
+    }
+    table.commit({"protocol": protocol})
+    *earlier, newest = sorted(table.log.glob("*.json"))
+    actions = [json.loads(line) for path in earlier for line in path.read_text().splitlines()]
+    files = [{"add": line["add"]} for line in actions if "add" in line]
+    described = [line["metaData"] for line in actions if "metaData" in line][-1]
+    top = [
+        {"checkpointMetadata": {"version": int(newest.stem)}},
+        {"protocol": protocol},
+        {"metaData": described},
+        *({"txn": line["txn"]} for line in actions if "txn" in line),
+    ]
+    if has_sidecar:
+        sidecar = table.log / "_sidecars/one.parquet"
+        sidecar.parent.mkdir()
+        schema = pa.schema([_CHECKPOINT.field("add"), _CHECKPOINT.field("remove")])
+        pq.write_table(pa.Table.from_pylist(files, schema), sidecar)
+        size = sidecar.stat().st_size
+        files = [{"sidecar": {"path": sidecar.name, "sizeInBytes": size, "modificationTime": 0}}]
+    rows = pa.Table.from_pylist([*top, *files], _CHECKPOINT)
+    pq.write_table(rows, table.log / f"{newest.stem}.{name}.parquet")
+    for path in earlier:
+        path.unlink()
+
+
+@pytest.mark.parametrize("has_sidecar", [False, True])
+@pytest.mark.parametrize("name", ["checkpoint", "checkpoint.3a0d65cd-4056-49b8-937b-95f9e3ee90e5"])
+def test_a_checkpoint_of_version_2_is_read_whole(table, name, has_sidecar):
+    """Its files may be named in objects beside it, whichever of its two names it has."""
+    write_checkpoint_of_version_2(table, name, has_sidecar=has_sidecar)
+    assert table.sold() == OWN
+    clean_up(table.storage, dt.datetime.now(dt.UTC) + dt.timedelta(days=100))
+    assert table.sold() == OWN
+    table.deliver("1,2026-05-02,55\n", replace=True)
+    assert table.sold() == OWN | {("1", NEXT): 55.0}

@@ -158,3 +158,31 @@ def test_a_removed_file_stays_for_readers_of_older_snapshots(shop):
     soon = datetime.now(UTC) + timedelta(days=6.9)
     assert clean_up(shop.storage, soon).table_files == 0
     assert clean_up(shop.storage, MUCH_LATER).table_files == len(removed)
+
+
+def test_copies_of_our_files_in_other_folders_stay(shop):
+    """Somebody's backup below batch_data/ or context/ has our names."""
+    shop.deliver([{"store_id": "s001", "region": "BE"}], name="stores", kind="stores")
+    history = open_histories(shop.storage).files["path"][0].as_py()
+    context = next(
+        info.key for info in shop.storage.list("context/stores/") if info.key.endswith(".parquet")
+    )
+    name, store = history.rpartition("/")[2], history.split("/")[1]
+    copies = {
+        f"{keys.BATCH_DATA}/backup/{store}/{name}": history,
+        f"{keys.BATCH_DATA}/{store} (Kopie)/{name}": history,
+        f"{keys.BATCH_DATA}/{store}/old/{name}": history,
+        f"{keys.BATCH_DATA}/{name}": history,
+        f"context/stores/backup/{context.rpartition('/')[2]}": context,
+    }
+    content = {copy: shop.storage.read(key) for copy, key in copies.items()}
+    for copy, data in content.items():
+        shop.storage.create(copy, data)
+    before = rows(shop.storage)
+    report = clean_up(shop.storage, MUCH_LATER)
+    assert report.foreign_files >= len(copies)
+    assert {copy: shop.storage.read(copy) for copy in copies} == content
+    # They are no deliveries either: their rows are in the histories.
+    assert open_histories(shop.storage).foreign_files.count == 0
+    assert bring_in(shop.storage, from_batch_data=True).files == 0
+    assert rows(shop.storage) == before
