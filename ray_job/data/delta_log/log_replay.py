@@ -275,16 +275,18 @@ def _checkpoint(storage: Storage, key: str) -> Iterator[pa.Table]:
     """The actions of a checkpoint's file, in the columns of _ACTIONS without `remove`."""
     try:
         with pq.ParquetFile(pa.BufferReader(storage.read(key))) as file:
-            if "sidecar" in file.schema_arrow.names:
-                # Its files may be in objects of their own, whichever name the checkpoint has.
-                raise UnsupportedLogError(f"{key}: a checkpoint of version 2")
             if "stats" not in {child.name for child in file.schema_arrow.field("add").type}:
                 raise UnsupportedLogError(f"{key}: statistics only in columns of their own")
             fields = ("path", "partitionValues", "size", "modificationTime", "stats")
             names = (*fields, "deletionVector.storageType")
             columns = [*(f"add.{name}" for name in names), "metaData", "protocol", "txn"]
+            columns.append("sidecar.path")
             for batch in file.iter_batches(_CHECKPOINT_ROWS, columns=columns, use_threads=False):
-                yield pa.table(batch)
+                actions = pa.table(batch)
+                if "sidecar" in actions.column_names and len(actions["sidecar"].drop_null()):
+                    # It names its files in objects of their own, whichever name it has itself.
+                    raise UnsupportedLogError(f"{key}: a checkpoint of version 2")
+                yield actions
     except (pa.ArrowException, KeyError, TypeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise CorruptError(f"{key}: the checkpoint cannot be read: {reason}{WAY_OUT}") from error

@@ -64,6 +64,7 @@ def test_files_are_listed_with_their_statistics_by_store(local_storage, table):
         "last_date": DAY,
         "first_item": 'é"',
         "last_item": 'é"',
+        "modified": NOW.timestamp() * 1000,
     }
     assert paths(reopened(local_storage)) == [
         f"store_id={name}.parquet" for name in ("10/y", "10/z", "2/x")
