@@ -28,6 +28,7 @@ from ray_job.bucket.storage.patience import PATIENCE
 from ray_job.bucket.storage.refusals import ended_early, sentence_of, storage_error
 from ray_job.data.delta_log import log_replay
 from ray_job.data.delta_log.damage import has_commits, raise_damage
+from ray_job.data.delta_log.file_statistics import column_of
 from ray_job.data.delta_log.log_replay import FILES_SCHEMA, TableSnapshot, UnsupportedLogError
 from ray_job.data.delta_log.table_features import deletion_vector_error, features_of
 
@@ -71,6 +72,7 @@ class DataFile:
 
 @contextmanager
 def _translated_errors(root: str) -> Iterator[None]:
+    """Raise errors of delta-rs as errors of this project."""
     with PATIENCE.call(root, _USUAL_SECONDS):
         try:
             yield
@@ -254,20 +256,21 @@ def open_snapshot(storage: Storage, root: str) -> TableSnapshot | None:
     if "deletionVectors" in features.reader_features:
         # The list of files of delta-rs does not say which of them have one.
         raise deletion_vector_error(root, "a file")
-    transactions, files = {APP_ID: transaction_version(table, APP_ID)}, list_files(table)
+    transactions = {APP_ID: transaction_version(table, APP_ID)}
+    files = list_files(table)
     paths = pa.array([unquote(path) for path in files["path"].to_pylist()], pa.string())
     files = files.set_column(files.column_names.index("path"), "path", paths)
     return TableSnapshot(table.version(), arrow_schema(table), transactions, files, features)
 
 
-def check_table(storage: Storage, table: DeltaTable) -> None:
-    """Raise InputError, which names the feature, if the histories cannot be read or written."""
+def check_table(storage: Storage, table: DeltaTable, root: str) -> None:
+    """Raise InputError, which names the feature, if the table cannot be read or written."""
     features = features_of(table)
-    features.check_readable(keys.BATCH_DATA)
-    features.check_writable(keys.BATCH_DATA)
+    features.check_readable(root)
+    features.check_writable(root)
     if "deletionVectors" in features.reader_features:
         # This refuses the table if a file has one.
-        open_snapshot(storage, keys.BATCH_DATA)
+        open_snapshot(storage, root)
 
 
 def list_files(table: DeltaTable) -> pa.Table:
@@ -287,13 +290,7 @@ def list_files(table: DeltaTable) -> pa.Table:
         "last_item": "max.item_id",
         "modified": "modification_time",
     }
-    arrays = []
-    for field in FILES_SCHEMA:
-        name = columns[field.name]
-        is_present = name in actions.column_names
-        arrays.append(
-            actions[name].cast(field.type) if is_present else pa.nulls(actions.num_rows, field.type)
-        )
+    arrays = [column_of(actions, columns[field.name], field.type) for field in FILES_SCHEMA]
     order = [("store_id", "ascending"), ("path", "ascending")]
     return pa.table(arrays, schema=FILES_SCHEMA).sort_by(order)
 

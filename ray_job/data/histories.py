@@ -15,9 +15,10 @@ from ray_job.bucket import keys
 from ray_job.bucket.errors import CorruptError, InputError, NotFoundError
 from ray_job.bucket.freshness import Schedule
 from ray_job.bucket.storage import Storage
-from ray_job.data import delta, manifest, partition
+from ray_job.data import delta, manifest
 from ray_job.data.delta_log.log_replay import TableSnapshot
 from ray_job.data.store_days import read_store_days
+from ray_job.data.table_columns import check_histories
 from ray_job.data.table_files import (
     MOST_LISTED,
     NO_FOREIGN_FILES,
@@ -68,9 +69,7 @@ def open_histories(storage: Storage) -> Histories:
             + (foreign or "`storecast ingest` brings them in")
         )
     _check_stores(table)
-    for name in partition.REQUIRED:
-        if name not in table.columns.names:
-            raise InputError(f"{storage.url}/{keys.BATCH_DATA}: the table has no column {name!r}")
+    check_histories(table.columns, f"{storage.url}/{keys.BATCH_DATA}")
     listed = table.files
     paths = delta.partition_keys(listed["path"])
     files = pa.table(

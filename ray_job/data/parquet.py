@@ -190,7 +190,7 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(
         [
             rounding_cast(batch.column(field.name), field.type)
-            if field.name in present
+            if field.name in present and batch.column(field.name).null_count < batch.num_rows
             else pa.nulls(batch.num_rows, field.type)
             for field in schema
         ],

@@ -38,6 +38,7 @@ from ray_job.data.manifest import (
     write_manifest,
 )
 from ray_job.data.packs.writing import PackWriter
+from ray_job.data.table_columns import check_histories
 from ray_job.data.table_files import ForeignFiles, foreign_files, new_file_name
 from ray_job.ingest.ingest_report import IngestReport
 from ray_job.ingest.new_files import find_new_files
@@ -178,11 +179,14 @@ class IngestAttempt:
         tables = {SALES: table} | {
             kind: open_table(self.storage, keys.context(kind)) for kind in keys.CONTEXT_KINDS
         }
-        return {
+        schemas = {
             kind: arrow_schema(kind_table)
             for kind, kind_table in tables.items()
             if kind_table is not None
         }
+        if SALES in schemas:
+            check_histories(schemas[SALES])
+        return schemas
 
     def _upload(self, batch: RawBatch, repeated: Sequence[RawFile]) -> StoredBatch:
         """Copy the files that are not in raw_data yet. `repeated` are files without a new row."""
@@ -242,7 +246,7 @@ class IngestAttempt:
         Raises LostRaceError if it is another one.
         """
         table = open_or_create(self.storage, keys.BATCH_DATA, SALES_SCHEMA, [STORE])
-        check_table(self.storage, table)
+        check_table(self.storage, table, keys.BATCH_DATA)
         if become_text := batch.become_text.get(SALES):
             with self.progress.stage("make text", unit="files") as stage:
                 make_text(self.storage, self.settings, become_text, stage, self.now)

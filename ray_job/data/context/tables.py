@@ -6,14 +6,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.bucket import keys
+from ray_job.bucket.errors import InputError
 from ray_job.bucket.storage import Storage
 from ray_job.data import delta
 from ray_job.data.context import Context
-from ray_job.data.parquet import read_table
+from ray_job.data.parquet import conform, first_line, read_table
+from ray_job.data.partition import OLDEST
+from ray_job.data.table_columns import CONTEXT_KEYS, check_context, check_context_rows
 
 CLOSED_FOR_GOOD = "closed_for_good"
 """The column of the stores table that marks stores which nobody expects any more."""
@@ -89,11 +93,41 @@ def _context_table(storage: Storage, kind: str) -> pa.Table | None:
     snapshot = delta.open_snapshot(storage, root)
     if snapshot is None:
         return None
-    pieces = []
+    check_context(kind, snapshot.columns, snapshot.features.partition_columns)
+    batches: list[pa.RecordBatch] = []
+    schema = _with_days(snapshot.columns)
     for file in snapshot.files.select(["path", "size"]).to_pylist():
-        piece = read_table(storage, f"{root}/{file['path']}", file["size"])
-        pieces.append(piece.drop_columns(["delivered_at"]))
-    return pa.concat_tables(pieces, promote_options="default") if pieces else None
+        key = f"{root}/{file['path']}"
+        try:
+            rows = read_table(storage, key, file["size"]).to_batches()
+            batches += [conform(batch, schema) for batch in rows]
+        except pa.ArrowException as error:
+            raise InputError(f"{key}: {first_line(error)}") from error
+    if not batches:
+        return None
+    table = pa.Table.from_batches(batches, schema)
+    check_context_rows(kind, table)
+    return _newest(kind, table)
+
+
+def _with_days(columns: pa.Schema) -> pa.Schema:
+    """Others may write a day as a timestamp, or as text."""
+    place = columns.get_field_index("date")
+    return columns if place < 0 else columns.set(place, pa.field("date", pa.date32()))
+
+
+def _newest(kind: str, rows: pa.Table) -> pa.Table:
+    """Of each key the row that was delivered last: others may append one that corrects another."""
+    if "delivered_at" not in rows.column_names:
+        return rows
+    key = CONTEXT_KEYS[kind]
+    if len(rows.group_by(key).aggregate([])) < len(rows):
+        times = rows["delivered_at"].cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+        order = np.argsort(pc.fill_null(times, OLDEST).to_numpy(), kind="stable")
+        identities = list(zip(*(rows[name].to_pylist() for name in key), strict=True))
+        newest = {identities[place]: place for place in order.tolist()}
+        rows = rows.take(sorted(newest.values()))
+    return rows.drop_columns(["delivered_at"])
 
 
 def _by_store(stores: pa.Table | None) -> dict[str, dict[str, object]]:

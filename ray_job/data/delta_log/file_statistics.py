@@ -44,6 +44,14 @@ def statistics_of(texts: pa.ChunkedArray) -> pa.Table:
     return pa.Table.from_pylist([_readable(text) for text in texts.to_pylist()], _STATISTICS)
 
 
+def column_of(actions: pa.Table, name: str, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
+    """A column of the list of delta-rs; null where there is none, or one that cannot be meant."""
+    if name in actions.column_names:
+        with suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return actions[name].cast(kind)
+    return pa.nulls(actions.num_rows, kind)
+
+
 def _readable(text: str) -> dict[str, Any]:
     """What can be used of a file's statistics. An extent is used as a whole, or not at all."""
     try:

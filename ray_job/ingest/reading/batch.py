@@ -8,6 +8,7 @@ from datetime import date
 
 import pyarrow as pa
 
+from ray_job.data.context.columns import is_text
 from ray_job.ingest.reading.column_types import expected_types, settle_types, typed_value
 from ray_job.ingest.reading.duplicates import resolve_duplicates
 from ray_job.ingest.reading.groups import FILE, FileGroup, group_files
@@ -93,6 +94,7 @@ def read_batch(
     for group in group_files(workspace, settings, files, today):
         columns = tables[group.kind.name]
         try:
+            _check_table_types(group, schemas.get(group.kind.name))
             loaded, group_rows = _load_group(workspace, group, columns, stage)
         except BadFilesError as error:
             problems |= error.problems
@@ -118,6 +120,24 @@ def read_batch(
     new_columns = {kind_name: columns.new for kind_name, columns in tables.items() if columns.new}
     sorted_texts = {kind_name: sorted(names) for kind_name, names in become_text.items()}
     return RawBatch(groups, new_columns, rows, sorted_texts)
+
+
+def _check_table_types(group: FileGroup, schema: pa.Schema | None) -> None:
+    """Raise BadFilesError for columns whose type in the table is not one that an ingest writes.
+
+    Another program has made such a table.
+    """
+    for column in group.further_columns():
+        place = -1 if schema is None else schema.get_field_index(column.name)
+        kind = pa.float64() if schema is None or place < 0 else schema.field(place).type
+        if not (pa.types.is_floating(kind) or is_text(kind)):
+            way_out = f", or list the column under ignore of [{group.kind.name}] in the settings"
+            problem = (
+                f"the column {column.header} is of type {kind} in the table, where an ingest writes"
+                " numbers as double and the rest as text: write the table anew with that type"
+                f"{'' if column.name in group.kind.types else way_out}"
+            )
+            raise BadFilesError({file.name: problem for file in group.files})
 
 
 def _load_group(

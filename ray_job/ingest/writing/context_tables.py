@@ -15,13 +15,14 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from ray_job.bucket import keys
-from ray_job.bucket.errors import ConflictError
+from ray_job.bucket.errors import ConflictError, InputError
 from ray_job.bucket.storage import Storage
 from ray_job.data.delta import (
     APP_ID,
     DataFile,
     add_columns,
     arrow_schema,
+    check_table,
     commit,
     list_files,
     open_or_create,
@@ -29,7 +30,8 @@ from ray_job.data.delta import (
     replace_all_files,
     transaction_version,
 )
-from ray_job.data.parquet import conform, read_table
+from ray_job.data.parquet import conform, first_line, read_table
+from ray_job.data.table_columns import check_context, check_context_rows
 from ray_job.data.table_files import new_file_name
 from ray_job.ingest.reading.batch import LoadedGroup
 from ray_job.ingest.reading.groups import FILE
@@ -57,9 +59,12 @@ def merge_context(
     root = keys.context(kind_name)
     for _ in range(_ATTEMPTS):
         table = open_or_create(storage, root, kind_of(kind_name).schema())
+        check_table(storage, table, root)
+        check_context(kind_name, arrow_schema(table), table.metadata().partition_columns)
         texts = {name for group in groups for name, kind in group.types.items() if kind == "text"}
         present = set(arrow_schema(table).names)
-        missing = [column for column in new_columns if column.name not in present]
+        needed = [*kind_of(kind_name).schema(), *new_columns]
+        missing = [column for column in needed if column.name not in present]
         try:
             if _make_text(storage, root, table, texts, now):
                 table = open_or_create(storage, root, kind_of(kind_name).schema())
@@ -85,7 +90,8 @@ def _merge(
     kind = groups[0].files.kind
     root = keys.context(kind.name)
     before = read_context_table(storage, root, table)
-    merged = _newest_rows(workspace, kind.key, before, groups)
+    check_context_rows(kind.name, before)
+    merged = _newest_rows(workspace, root, kind.key, before, groups)
     if merged.equals(before):
         return False
     path, size = _write_file(storage, root, merged)
@@ -155,6 +161,7 @@ def read_context_table(storage: Storage, root: str, table: DeltaTable) -> pa.Tab
 
 def _newest_rows(
     workspace: Workspace,
+    root: str,
     key: Sequence[str],
     before: pa.Table,
     groups: Sequence[LoadedGroup],
@@ -181,4 +188,9 @@ def _newest_rows(
         ).to_arrow_table()
     finally:
         workspace.connection.unregister("before")
-    return merged.cast(before.schema)
+    try:
+        return merged.cast(before.schema)
+    except pa.ArrowInvalid as error:  # a column of another program's table, such as days as text
+        raise InputError(
+            f"{root}: the table cannot be merged with the new rows: {first_line(error)}"
+        ) from error
