@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_job.bucket.widths import CALIBRATED
-from ray_job.model.adaptive import DayOfScores, after_day, by_days_ahead, widen
+from ray_job.model.adaptive import DayOfScores, adapted, after_day, of_series
 from ray_job.model.intervals import Calibration
 
 _AS_OF_AFTER_TARGET = 1
@@ -25,6 +25,7 @@ def with_adapted_intervals(
     names = ("actual", "predicted", "lower", "upper")
     actual, predicted, lower, upper = (rows[name].to_numpy() for name in names)
     served = np.stack([lower, upper])
+    unrounded = calibration.before_rounding(lower, upper, predicted)
     if adapt and len(actual):
         ahead = rows["days_ahead"].to_numpy().astype(np.int64)
         as_of = rows["as_of"].to_numpy().astype("datetime64[D]").astype(np.int64)
@@ -38,15 +39,16 @@ def with_adapted_intervals(
                     ahead[of_day],
                     actual[of_day],
                     predicted[of_day],
-                    lower[of_day],
-                    upper[of_day],
+                    unrounded[0][of_day],
+                    unrounded[1][of_day],
                     np.zeros(int(of_day.sum()), dtype=np.bool_),
                 )
                 widths = after_day(widths, day, horizon)
             made = as_of == night
-            factors = by_days_ahead(widths.series, horizon)[:, ahead[made] - 1]
-            low, high = widen(predicted[made], lower[made], upper[made], factors)
-            served[:, made] = calibration.as_counts(low, high, predicted[made])
+            factors = of_series(predicted[made], widths, ahead[made])
+            served[:, made] = adapted(
+                predicted[made], lower[made], upper[made], factors, calibration
+            )
     for name, bound in zip(("lower", "upper"), served, strict=True):
         rows = rows.append_column(f"calibrated_{name}", rows[name].combine_chunks())
         rows = rows.set_column(rows.schema.get_field_index(name), name, pa.array(bound))

@@ -16,6 +16,12 @@ from ray_job.bucket.errors import ConflictError, CorruptError, NotFoundError
 from ray_job.bucket.records import Record
 from ray_job.bucket.storage import Storage
 
+SMALL = 1.6
+"""A single series' forecast below this is small: see `IntervalWidths`.
+
+Of counts with this mean a fifth is 0 (Poisson): such a series would be intermittent.
+"""
+
 
 class SideFactors(Record):
     """Factors of the distances from a forecast to its bounds, by days ahead from 1.
@@ -36,22 +42,26 @@ class SideFactors(Record):
 class IntervalWidths(Record):
     """`series` are for single series, and for stores with one; `totals` for sums over items.
 
-    `days` is the number of scored days that moved them, from the first night of the model on.
+    `small` are for the small forecasts of single series, whose bounds move by whole counts. None:
+    they have those of `series`, as in an earlier version. `days` is the number of scored days that
+    moved them, from the first night of the model on.
     """
 
     series: SideFactors = SideFactors()
+    small: SideFactors | None = None
     totals: SideFactors = SideFactors()
     days: int = 0
 
     @property
     def is_neutral(self) -> bool:
         """Whether all factors are 1: the intervals are as they were calibrated."""
-        sides = (self.series, self.totals)
+        sides = (self.series, self.of_small, self.totals)
         return all(factor == 1.0 for side in sides for factor in (*side.lower, *side.upper))
 
-    def of(self, items: int) -> SideFactors:
-        """The factors of the total of a store with so many items."""
-        return self.totals if items > 1 else self.series
+    @property
+    def of_small(self) -> SideFactors:
+        """The factors of small forecasts of single series."""
+        return self.series if self.small is None else self.small
 
 
 CALIBRATED = IntervalWidths()

@@ -170,7 +170,11 @@ def _print_widths(receipt: Receipt) -> None:
     if receipt.intervals is None:
         return
     widths, days = receipt.intervals.widths, counted(receipt.intervals.counted, "scored day")
-    for name, factors in (("series", widths.series), ("store totals", widths.totals)):
+    for name, factors in (
+        ("series", widths.series),
+        ("small forecasts", widths.of_small),
+        ("store totals", widths.totals),
+    ):
         lower, upper = factors.at(1)
         if factors.lower:
             print_line(

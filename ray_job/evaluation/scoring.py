@@ -32,7 +32,7 @@ from ray_job.bucket.errors import AccessRefusedError, CorruptError, NotFoundErro
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.scores import SCORES_SCHEMA, decode, encode
 from ray_job.bucket.storage import Storage
-from ray_job.bucket.widths import CALIBRATED, IntervalWidths
+from ray_job.bucket.widths import CALIBRATED, SMALL, IntervalWidths
 from ray_job.data.arrays import Floats, matrix
 from ray_job.evaluation.sales import LAST_WEEK, SalesTotals, TargetSales, places_among
 
@@ -239,7 +239,8 @@ def _score_target(
         run_ids.append(release.run_ids.take(pa.array(rows)))
         items.append(release.items[rows])
         models.append(release.models[rows])
-        factors.append(_factors(entry.as_of, ahead, items[-1], models[-1], widths))
+        predicted = release.bounds[0][rows, ahead - 1]
+        factors.append(_factors(entry.as_of, ahead, items[-1], predicted, models[-1], widths))
         for values, bound in zip(bounds, release.bounds, strict=True):
             values.append(bound[rows, ahead - 1])
     if not places:
@@ -268,6 +269,7 @@ def _factors(
     as_of: date,
     ahead: int,
     items: Ints,
+    predicted: Floats,
     models: npt.NDArray[np.object_],
     widths: WidthsOf,
 ) -> Floats:
@@ -275,9 +277,13 @@ def _factors(
     factors = np.ones((2, len(items)))
     for model in sorted(set(models)):
         of_model = widths(as_of, model)
-        for is_total in (False, True):
-            rows = (models == model) & ((items > 1) == is_total)
-            factors[:, rows] = np.array(of_model.of(1 + is_total).at(ahead))[:, None]
+        is_total, is_small = items > 1, predicted < SMALL
+        for sides, chosen in (
+            (of_model.totals, is_total),
+            (of_model.series, ~is_total & ~is_small),
+            (of_model.of_small, ~is_total & is_small),
+        ):
+            factors[:, chosen & (models == model)] = np.array(sides.at(ahead))[:, None]
     return factors
 
 

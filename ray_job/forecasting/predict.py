@@ -23,7 +23,7 @@ from ray_job.forecasting.similar import (
     is_new,
     new_items,
 )
-from ray_job.model.adaptive import by_days_ahead, widen
+from ray_job.model.adaptive import adapted, of_series
 from ray_job.model.intervals import Calibration
 from ray_job.model.model import Model
 from ray_job.settings import Settings
@@ -155,9 +155,8 @@ def widened(made: Predictions, widths: IntervalWidths, calibration: Calibration)
     """
     if widths.is_neutral:
         return made
-    factors = by_days_ahead(widths.series, len(made.target_dates))[:, None, :]
-    lower, upper = widen(made.predicted, made.lower, made.upper, factors)
-    lower, upper = calibration.as_counts(lower, upper, made.predicted)
+    factors = of_series(made.predicted, widths, np.arange(1, len(made.target_dates) + 1))
+    lower, upper = adapted(made.predicted, made.lower, made.upper, factors, calibration)
     return replace(made, lower=lower, upper=upper)
 
 

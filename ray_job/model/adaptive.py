@@ -20,9 +20,11 @@ A step uses all forecasts of a day, and the bound is computed anew with the fact
 forecast that was made a week ago, with another factor, counts without delay. A day with few
 forecasts moves the factors less.
 
-The two sides have factors of their own, for each number of days ahead. The target of a side is half
-of the misses that an 80 % interval has. A lower bound of 0 cannot be missed: its half belongs to
-the upper side. So does, to the other side, what a side misses too little at its narrowest.
+The two sides have factors of their own, for each number of days ahead. So have small forecasts
+(0124): where sales are counts, their bounds move in large steps, and mostly hold more days than
+they should, for which the factors of all others would have to make up. The target of a side is
+half of the misses that an 80 % interval has. A lower bound of 0 cannot be missed: its half belongs
+to the upper side. So does, to the other side, what a side misses too little at its narrowest.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ray_job.bucket.widths import IntervalWidths, SideFactors
+from ray_job.bucket.widths import SMALL, IntervalWidths, SideFactors
 from ray_job.data.panel import Flags, Floats
-from ray_job.model.intervals import COVERED
+from ray_job.model.intervals import COVERED, Calibration
 
 Ints = npt.NDArray[np.int64]
 
@@ -60,8 +62,9 @@ _DIGITS = 6
 class DayOfScores:
     """The m forecasts of a target date that was scored; all arrays are (m,).
 
-    `lower` and `upper` are the bounds as they were calibrated, with factors of 1. `is_total` tells
-    totals of several items from single series.
+    `lower` and `upper` are the bounds as they were calibrated, with factors of 1, and before they
+    were rounded (`Calibration.before_rounding`). `is_total` tells totals of several items from
+    single series.
     """
 
     days_ahead: Ints
@@ -110,11 +113,20 @@ def widen(
     return _moved(predicted, lower, factors[0]), _moved(predicted, upper, factors[1])
 
 
-def calibrated_bounds(
-    predicted: Floats, lower: Floats, upper: Floats, factors: Floats
+def adapted(
+    predicted: Floats, lower: Floats, upper: Floats, factors: Floats, calibration: Calibration
 ) -> tuple[Floats, Floats]:
-    """The bounds before `widen` made `lower` and `upper` of them with these factors."""
-    return widen(predicted, lower, upper, 1.0 / factors)
+    """The calibrated bounds with these factors, see `widen`. Bounds of counts are counts again."""
+    unrounded = calibration.before_rounding(lower, upper, predicted)
+    return calibration.as_counts(*widen(predicted, *unrounded, factors), predicted)
+
+
+def calibrated_bounds(
+    predicted: Floats, lower: Floats, upper: Floats, factors: Floats, calibration: Calibration
+) -> tuple[Floats, Floats]:
+    """The bounds of which `adapted` made `lower` and `upper` with these factors, not rounded."""
+    unrounded = calibration.before_rounding(lower, upper, predicted)
+    return widen(predicted, *unrounded, 1.0 / factors)
 
 
 def by_days_ahead(factors: SideFactors, horizon: int) -> Floats:
@@ -123,15 +135,29 @@ def by_days_ahead(factors: SideFactors, horizon: int) -> Floats:
     return np.array(pairs, dtype=np.float64).T
 
 
-def of_totals(sum_ps: Floats, sum_ps2: Floats, widths: IntervalWidths) -> Floats:
+def of_series(predicted: Floats, widths: IntervalWidths, days_ahead: Ints) -> Floats:
+    """(2, …): the factors of single series, for forecasts (…) of so many days ahead.
+
+    `days_ahead`, from 1, has the last axes of `predicted`.
+    """
+    horizon = int(days_ahead.max(initial=1))
+    shape = (2, *(1,) * (predicted.ndim - days_ahead.ndim), *days_ahead.shape)
+    others, small = (
+        by_days_ahead(side, horizon)[:, days_ahead - 1].reshape(shape)
+        for side in (widths.series, widths.of_small)
+    )
+    return np.where(predicted < SMALL, small, others)
+
+
+def of_totals(predicted: Floats, sum_ps: Floats, sum_ps2: Floats, widths: IntervalWidths) -> Floats:
     """(2, stores, days): the factors of totals, from the sums of `intervals.interval_terms`.
 
     The total of one item gets the factors of this item, so that both have the same interval.
     """
     days = sum_ps.shape[1]
     single = sum_ps2 >= sum_ps * sum_ps
-    series, totals = (by_days_ahead(side, days) for side in (widths.series, widths.totals))
-    return np.where(single, series[:, None, :], totals[:, None, :])
+    series = of_series(predicted, widths, np.arange(1, days + 1))
+    return np.where(single, series, by_days_ahead(widths.totals, days)[:, None, :])
 
 
 def after_day(widths: IntervalWidths, day: DayOfScores, horizon: int) -> IntervalWidths:
@@ -144,8 +170,11 @@ def after_day(widths: IntervalWidths, day: DayOfScores, horizon: int) -> Interva
     if not len(counted.actual):
         return widths
     step = max(_STEP, _FIRST_STEP / (widths.days + 1))
+    small = ~counted.is_total & (counted.predicted < SMALL)
+    others = ~counted.is_total & ~small
     return IntervalWidths(
-        series=_after(widths.series, counted.at(~counted.is_total), horizon, step),
+        series=_after(widths.series, counted.at(others), horizon, step),
+        small=_after(widths.of_small, counted.at(small), horizon, step),
         totals=_after(widths.totals, counted.at(counted.is_total), horizon, step),
         days=widths.days + 1,
     )

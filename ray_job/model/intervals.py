@@ -30,6 +30,7 @@ _LARGEST_CORRECTED = 64.0
 _COUNTED_UP_TO = 1000.0
 """Bounds above this are not rounded."""
 _EXACT = 1e-9
+_HALF = 0.5
 RANGE = 4.0
 """A scale is at most so many times the usual one, and at least one over this; so are factors."""
 
@@ -122,6 +123,23 @@ class Calibration(Record):
         )
         rounded = upper <= _COUNTED_UP_TO
         return np.where(rounded, low, lower), np.where(rounded, high, upper)
+
+    def before_rounding(
+        self, lower: Floats, upper: Floats, predicted: Floats
+    ) -> tuple[Floats, Floats]:
+        """The middle of the bounds that `as_counts` rounds to these: half a count further out.
+
+        A bound that is moved from here loses its count after half a step, and not at once. Bounds
+        that are not rounded stay as they are, and so do a lower bound of 0 and those of a forecast
+        of 0.
+        """
+        if not self.counts:
+            return lower, upper
+        rounded = (upper <= _COUNTED_UP_TO - _HALF) & (predicted > 0)
+        return (
+            np.where(rounded & (lower > 0), lower - _HALF, lower),
+            np.where(rounded, upper + _HALF, upper),
+        )
 
 
 def series_spread(recent: Floats, whole: Floats) -> Floats:

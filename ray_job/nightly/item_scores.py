@@ -24,7 +24,8 @@ from ray_job.data.panel_builder import panels
 from ray_job.data.partition import Columns, read_store
 from ray_job.data.store_days import RowMeaning
 from ray_job.evaluation.scoring import WidthsOf, live_releases
-from ray_job.model.adaptive import DayOfScores, by_days_ahead, calibrated_bounds
+from ray_job.model.adaptive import DayOfScores, calibrated_bounds, of_series
+from ray_job.model.intervals import Calibration
 
 _STORES = 4
 _PARTS = 2
@@ -39,7 +40,10 @@ _COLUMNS = ("store_id", "as_of", "model_version", "parts")
 
 @dataclass(frozen=True, slots=True)
 class ItemScores:
-    """What scores of items are made from. `files` are of plan.FILES_SCHEMA."""
+    """What scores of items are made from.
+
+    `files` are of plan.FILES_SCHEMA. `calibration` is that of the night's model.
+    """
 
     storage: Storage
     current: Pointer
@@ -47,6 +51,7 @@ class ItemScores:
     columns: Columns
     reading: RowMeaning
     widths: WidthsOf
+    calibration: Calibration
     horizon: int
     zone: ZoneInfo
 
@@ -61,12 +66,13 @@ class ItemScores:
         entries = live_releases(self.current, target, self.horizon, self.zone) if sample else ()
         for entry in entries:
             ahead = (target - entry.as_of).days
-            factors = by_days_ahead(self.widths(entry.as_of, model_version).series, ahead)[:, -1:]
+            widths = self.widths(entry.as_of, model_version)
             table = releases.load_columns(self.storage, entry.release, entry.sha256, _COLUMNS)
             for row in _of_night(table, sample, entry.as_of, model_version):
                 forecast = self._forecast(row, target)
                 predicted, lower, upper = (forecast[name].to_numpy() for name in _NUMBERS)
-                bounds = calibrated_bounds(predicted, lower, upper, factors)
+                factors = of_series(predicted, widths, np.full(len(predicted), ahead))
+                bounds = calibrated_bounds(predicted, lower, upper, factors, self.calibration)
                 actual = sold[str(row["store_id"])]
                 for item, *bounds_of_item in zip(
                     forecast["item_id"].to_pylist(), predicted, *bounds, strict=True

@@ -140,6 +140,7 @@ def prepare(
             columns=columns,
             reading=reading,
             widths=published_widths(storage),
+            calibration=model.intervals,
             horizon=settings.horizon,
             zone=settings.zone,
         )

@@ -32,7 +32,7 @@ from ray_job.evaluation.sales import SalesTotals
 from ray_job.execution import execute
 from ray_job.execution.executor import Executor
 from ray_job.forecasting.task import ChunkResult, part_without_data
-from ray_job.model.adaptive import of_totals, widen
+from ray_job.model.adaptive import adapted, of_totals
 from ray_job.model.intervals import total_interval
 from ray_job.nightly.prepare import RunPlan, is_hindsight, nothing, prepare
 from ray_job.nightly.receipt import BAD_INPUT, DONE, UNEXPECTED, make_receipt, receipt_without_plan
@@ -227,8 +227,8 @@ def _rows(run_plan: RunPlan, results: Sequence[ChunkResult], request: RunRequest
         lower, upper = total_interval(total, spread, squared, days, calibration)
         if widths.is_neutral:
             return lower, upper
-        lower, upper = widen(total, lower, upper, of_totals(spread, squared, widths))
-        return calibration.as_counts(lower, upper, total)
+        factors = of_totals(total, spread, squared, widths)
+        return adapted(total, lower, upper, factors, calibration)
 
     descriptions = run_plan.tables.descriptions
     return _StoreRows(combined, release_rows.release_rows(combined, origin, interval, descriptions))

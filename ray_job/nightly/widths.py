@@ -24,6 +24,7 @@ from ray_job.bucket.storage import Storage
 from ray_job.bucket.widths import CALIBRATED, IntervalWidths, KeptWidths
 from ray_job.evaluation import scoring
 from ray_job.model.adaptive import NOTHING_SCORED, DayOfScores, after_day, calibrated_bounds
+from ray_job.model.intervals import Calibration
 from ray_job.nightly.item_scores import ItemScores
 
 _log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def _continued(
             _log.warning("the widths do not count the scores of %s: %s", target, error)
             continue
         counted.add(target)
-        day = _scored_day(scores, before.model_version)
+        day = _scored_day(scores, before.model_version, items.calibration)
         day = day.and_also(_item_scores(items, target, scores, before.model_version))
         widths = after_day(widths, day, items.horizon)
     return KeptWidths(
@@ -140,7 +141,7 @@ def _item_scores(
         return NOTHING_SCORED
 
 
-def _scored_day(scores: pa.Table, model_version: str) -> DayOfScores:
+def _scored_day(scores: pa.Table, model_version: str, calibration: Calibration) -> DayOfScores:
     """The scores of this model's forecasts, with the bounds that the calibration alone gives."""
     rows = scores.filter(pc.equal(scores["model_version"], model_version))
     predicted, actual, lower, upper, narrow, wide = (
@@ -154,7 +155,8 @@ def _scored_day(scores: pa.Table, model_version: str) -> DayOfScores:
             "upper_factor",
         )
     )
-    lower, upper = calibrated_bounds(predicted, lower, upper, np.stack([narrow, wide]))
+    factors = np.stack([narrow, wide])
+    lower, upper = calibrated_bounds(predicted, lower, upper, factors, calibration)
     return DayOfScores(
         days_ahead=rows["days_ahead"].to_numpy().astype(np.int64),
         actual=actual,

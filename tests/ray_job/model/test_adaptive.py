@@ -7,22 +7,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_job.bucket.widths import CALIBRATED, IntervalWidths, SideFactors
+from ray_job.bucket.widths import CALIBRATED, SMALL, IntervalWidths, SideFactors
 from ray_job.model.adaptive import (
     NARROWEST,
     WIDEST,
     DayOfScores,
+    adapted,
     after_day,
     by_days_ahead,
     calibrated_bounds,
+    of_series,
     of_totals,
     widen,
 )
-from ray_job.model.intervals import interval_terms
+from ray_job.model.intervals import Calibration, interval_terms
 
 HORIZON = 3
 NORMAL = 1.2816
 """80 % of a normal distribution lie within so many standard deviations."""
+MONEY, COUNTS = Calibration(), Calibration(counts=True)
+ROUNDED_UP_TO = 1000
 sizes = st.floats(0, 1e6)
 factors = st.floats(NARROWEST, WIDEST)
 
@@ -50,7 +54,7 @@ def joined(*days):
 
 
 def coverage(widths, day):
-    side = by_days_ahead(widths.series, HORIZON)[:, day.days_ahead - 1]
+    side = of_series(day.predicted, widths, day.days_ahead)
     low, high = widen(day.predicted, day.lower, day.upper, side)
     return float(((day.actual >= low) & (day.actual <= high)).mean())
 
@@ -92,7 +96,8 @@ def test_the_calibrated_bounds_come_back(size, spread, low_factor, high_factor):
     log = np.log1p(size)
     bounds = array(np.expm1(log - spread)), array(np.expm1(log + spread))
     sides = array([low_factor], [high_factor])
-    back = calibrated_bounds(array(size), *widen(array(size), *bounds, sides), sides)
+    served = adapted(array(size), *bounds, sides, MONEY)
+    back = calibrated_bounds(array(size), *served, sides, MONEY)
     assert back[0] == pytest.approx(bounds[0], rel=1e-9)
     assert back[1] == pytest.approx(bounds[1], rel=1e-9)
 
@@ -198,7 +203,8 @@ def test_a_lower_bound_of_zero_leaves_its_misses_to_the_upper_side():
         )
     widths, covered = track(days)
     assert np.mean(covered[20:]) == pytest.approx(0.8, abs=0.1)
-    assert widths.series.lower == (1.0,) * HORIZON
+    assert widths.of_small.lower == (1.0,) * HORIZON
+    assert widths.series == CALIBRATED.series
 
 
 def test_the_total_of_a_single_item_has_its_factors():
@@ -208,6 +214,66 @@ def test_the_total_of_a_single_item_has_its_factors():
     )
     _, wide, squared = interval_terms(array([5.0, 5.0], [5.0, 5.0]), array([0.3, 0.3], [0.3, 0.3]))
     sums = np.stack([wide[0], wide[0] + wide[1]]), np.stack([squared[0], squared[0] + squared[1]])
-    lower, upper = of_totals(*sums, widths)
+    lower, upper = of_totals(array([5.0, 5.0], [10.0, 10.0]), *sums, widths)
     assert lower.tolist() == [[0.9, 0.8], [2.0, 2.0]]
     assert upper.tolist() == [[1.1, 1.2], [3.0, 3.0]]
+
+
+@given(st.floats(0.01, 100), st.integers(0, 100), st.integers(0, 50), factors)
+def test_bounds_of_counts_widen_step_by_step(size, below, above, factor):
+    bounds = array(max(0.0, np.floor(size) - below)), array(np.ceil(size) + above)
+    assert adapted(array(size), *bounds, np.ones((2, 1)), COUNTS) == bounds
+    low, high = adapted(array(size), *bounds, np.full((2, 1), factor), COUNTS)
+    if high[0] <= ROUNDED_UP_TO:
+        assert (low[0], high[0]) == (np.round(low[0]), np.round(high[0]))
+    if factor >= 1:
+        assert low[0] <= bounds[0][0]
+        assert high[0] >= bounds[1][0]
+    else:
+        assert low[0] >= bounds[0][0]
+        assert high[0] <= bounds[1][0]
+
+
+def test_a_factor_just_below_1_takes_no_count_away():
+    bounds = array(2.0, 8.0), array(4.0, 14.0)
+    low, high = adapted(array(3.0, 11.0), *bounds, np.full((2, 1), 0.99), COUNTS)
+    assert low.tolist() == [2.0, 8.0]
+    assert high.tolist() == [4.0, 14.0]
+    # The wide one gets narrower by a count on each side, the narrow one stays.
+    low, high = adapted(array(3.0, 11.0), *bounds, np.full((2, 1), 0.75), COUNTS)
+    assert (low.tolist(), high.tolist()) == ([2.0, 9.0], [4.0, 13.0])
+
+
+def test_what_is_forecast_as_nothing_keeps_its_bounds():
+    bounds = array(0.0), array(0.0)
+    assert adapted(array(0.0), *bounds, np.full((2, 1), 3.0), COUNTS) == bounds
+
+
+def test_small_forecasts_do_not_move_the_widths_of_others():
+    rng = np.random.default_rng(9)
+    plain = [scored_day(rng) for _ in range(20)]
+    small = DayOfScores(
+        np.ones(900, dtype=np.int64),
+        np.zeros(900),
+        np.full(900, 0.2),
+        np.zeros(900),
+        np.full(900, 1.5),
+        np.zeros(900, dtype=np.bool_),
+    )
+    alone, _ = track(plain)
+    beside, _ = track([joined(day, small) for day in plain])
+    assert beside.series == alone.series
+    assert beside.of_small.upper[0] < 0.9
+    assert of_series(array(SMALL, 0.2), beside, np.ones(2, dtype=np.int64))[1].tolist() == [
+        beside.series.upper[0],
+        beside.of_small.upper[0],
+    ]
+
+
+def test_small_forecasts_go_on_from_the_widths_of_an_earlier_version():
+    rng = np.random.default_rng(10)
+    earlier = IntervalWidths(series=SideFactors(lower=(0.9,), upper=(1.3,)), days=9)
+    assert earlier.of_small == earlier.series
+    assert of_series(array(0.2), earlier, np.ones(1, dtype=np.int64)).tolist() == [[0.9], [1.3]]
+    after = after_day(earlier, scored_day(rng), HORIZON)
+    assert after.small == earlier.series

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from ray_job.backtest import trial
 from ray_job.bucket import keys, parts, receipts, widths
-from ray_job.bucket.widths import CALIBRATED, IntervalWidths, KeptWidths, SideFactors
+from ray_job.bucket.widths import CALIBRATED, SMALL, IntervalWidths, KeptWidths, SideFactors
 from ray_job.data.histories import open_histories
 from ray_job.data.partition import Columns
 from ray_job.data.store_days import READING
@@ -104,7 +105,8 @@ def test_the_published_intervals_have_these_widths(played):
                 assert bounds[0] == bounds[1] == 0
                 continue
             logs = np.log1p(bounds) - np.log1p(predicted)
-            assert logs[0] == pytest.approx(factors.series.at(ahead)[1] * logs[1])
+            of_size = factors.of_small if predicted < SMALL else factors.series
+            assert logs[0] == pytest.approx(of_size.at(ahead)[1] * logs[1])
     assert plain
 
 
@@ -120,7 +122,9 @@ def test_scores_say_how_wide_the_intervals_were(played):
     table = scoring.read(played.storage, played.pointer.accuracy[LAST])
     rows = {(row["store_id"], row["as_of"]): row for row in table.to_pylist()}
     for (store, as_of), row in rows.items():
-        factors = kept(played, as_of).widths.of(row["items"])
+        of_night = kept(played, as_of).widths
+        of_series = of_night.of_small if row["predicted"] < SMALL else of_night.series
+        factors = of_night.totals if row["items"] > 1 else of_series
         assert (row["lower_factor"], row["upper_factor"]) == factors.at(row["days_ahead"])
         assert row["model_version"] == MODEL
         assert (row["items"] > 1) == (store == BIG)
@@ -190,6 +194,7 @@ def item_scores(shop: Shop) -> ItemScores:
         columns=Columns(("open",)),
         reading=READING,
         widths=published_widths(shop.storage),
+        calibration=trial.load(shop.storage).description.intervals,
         horizon=7,
         zone=shop.settings.zone,
     )
