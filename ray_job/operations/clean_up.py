@@ -42,6 +42,8 @@ _FOLDERS = (
     keys.WIDTHS,
     keys.PACKS_OF_FORMAT,
 )
+_CLOCK_STEP = 86_400.0
+"""Seconds by which the clock may have been set meanwhile."""
 _TABLES = (keys.BATCH_DATA, *(keys.context(kind) for kind in keys.CONTEXT_KINDS))
 
 
@@ -150,27 +152,42 @@ def reachable(storage: Storage, current: Pointer) -> Reached:
 def _remove_folders(before: datetime) -> int:
     """Delete the working folders that killed commands left on this machine; their number.
 
-    Their names end with the id of their process, which must have ended.
+    Their names end with the id of their process, which must have ended. The system gives ids again:
+    a process that began after the folder was last changed is another one.
     """
     removed = 0
     for path in Path(tempfile.gettempdir()).glob(f"{WORKING_FOLDER}*"):
         process = path.name.rpartition("-")[2]
-        if process.isdecimal() and not _is_alive(int(process)):
-            with suppress(OSError):
-                if path.stat().st_mtime < before.timestamp():
-                    shutil.rmtree(path)
-                    removed += 1
+        with suppress(OSError):
+            changed = path.stat().st_mtime
+            is_old = changed < before.timestamp()
+            if process.isdecimal() and is_old and not _is_alive(int(process), changed):
+                shutil.rmtree(path)
+                removed += 1
     return removed
 
 
-def _is_alive(process: int) -> bool:
+def _is_alive(process: int, since: float) -> bool:
+    """Whether the process that ran at this time does so still."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
+    except OSError:  # it is another user's
+        pass
+    began = _beginning(process)
+    return began is None or began < since + _CLOCK_STEP
+
+
+def _beginning(process: int) -> float | None:
+    """When a process began, in seconds since 1970; None where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        lines = Path("/proc/stat").read_text().splitlines()
     except OSError:
-        return True
-    return True
+        return None
+    boot = next((int(line.split()[1]) for line in lines if line.startswith("btime ")), None)
+    return None if boot is None else boot + int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def _parts(column: object) -> Iterator[str]:

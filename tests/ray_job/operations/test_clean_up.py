@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -166,6 +167,19 @@ def test_temporary_files_of_killed_commands_go_once_they_are_old(shop, tmp_path,
     assert clean_up(shop.storage, LATER).leftovers == len(left)
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in stay)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the beginning of a process is in /proc")
+def test_a_working_folder_is_not_kept_by_another_process_of_its_id(shop, tmp_path, monkeypatch):
+    """This process began after the folder was last changed."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = tmp_path / f"storecast-work-x-{os.getpid()}"
+    folder.mkdir()
+    assert clean_up(shop.storage, LATER).leftovers == 0
+    old = time.time() - timedelta(days=40).total_seconds()
+    os.utime(folder, (old, old))
+    assert clean_up(shop.storage, LATER).leftovers == 1
+    assert not folder.exists()
 
 
 def test_the_artifact_of_a_training_that_was_killed_goes_once_it_is_old(shop):
