@@ -19,6 +19,9 @@ from tests.cluster.project import MANAGER
 from tests.fake_gcs import FakeGcs
 from tests.k8s.support.nights import YESTERDAY
 
+EARLIER = YESTERDAY - timedelta(days=2)
+"""The night that was published before those of the tests."""
+
 
 def pytest_collection_modifyitems(items):
     """A night on a busy machine takes minutes."""
@@ -94,9 +97,8 @@ def published_bucket():
 @pytest.fixture
 def served(clean_night, storage_server, published_bucket, ask):
     """An earlier night was published, and the API answers with it: the path of a forecast."""
-    as_of = YESTERDAY - timedelta(days=2)
     if not published_bucket:
-        night = nightly_job.finish(nightly_job.start(as_of=as_of))
+        night = nightly_job.finish(nightly_job.start(as_of=EARLIER))
         assert night.exit_codes == [0], night.log
         published_bucket.update(storage_server.snapshot(BUCKET))
         nightly_job.clean()
@@ -105,11 +107,14 @@ def served(clean_night, storage_server, published_bucket, ask):
     path = "/v1/stores/s002/forecast"
 
     def answers():
-        """It may still serve what an earlier test had in the bucket."""
-        answer = ask(path)
-        return answer.status_code == httpx.codes.OK and answer.json()["as_of"] == str(as_of)
+        """Each of its pods may still serve what an earlier test had in the bucket."""
+        said = [ask(path) for _ in range(8)]
+        return all(
+            answer.status_code == httpx.codes.OK and answer.json()["as_of"] == str(EARLIER)
+            for answer in said
+        )
 
-    processes.wait_until(120, "the earlier night's answer", answers, 1)
+    processes.wait_until(120, "the earlier night's answers", answers, 1)
     return path
 
 
