@@ -52,6 +52,17 @@ def test_the_parser_refuses_what_is_none(parse_gcloud):
     assert [answer["code"] for answer in parse_gcloud(lines)] == [2, 2, 2]
 
 
+def test_no_collector_of_logs_is_put_into_ray_pods(parse_gcloud):
+    """GKE's option adds a container to each; the level `restricted` does not let it in."""
+    option = "--enable-ray-cluster-logging"
+    (answer,) = parse_gcloud([["container", "clusters", "create-auto", "x", option]])
+    assert answer["code"] == 1, "gcloud calls it otherwise now"
+    its_name = re.compile("ray-?cluster-?logging", re.IGNORECASE)
+    files = [path for path in K8S.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert GCP / "setup" in files
+    assert [path for path in files if its_name.search(path.read_text())] == []
+
+
 def test_a_dry_run_leaves_nothing_behind():
     before = sorted(GCP.rglob("*"))
     dry_run("setup")

@@ -1,10 +1,12 @@
 """What KubeRay's operator refuses or changes, although the schema allows it."""
 
 import re
+from copy import deepcopy
 
 import pytest
 
 from ray_job.submit import rayjob
+from tests.k8s.support.kuberay import RELEASES, problems
 from tests.k8s.support.manifests import OVERLAYS, built, of_kind
 from tests.k8s.support.pods import ray_clusters
 
@@ -109,3 +111,13 @@ def test_workers_are_spot_with_one_on_demand(overlay):
     spot = groups["spot"]["template"]["spec"]
     assert spot["nodeSelector"] == {"cloud.google.com/gke-spot": "true"}
     assert spot["terminationGracePeriodSeconds"] <= 25
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_groups_have_a_priority_from_1_7_on(release):
+    """What decision 0046 says of KubeRay: with 1.5 and 1.6 the field would refuse the template."""
+    template = deepcopy(of_kind("prod", "RayJob")[rayjob.TEMPLATE])
+    assert problems(template, release) == []
+    for group in template["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
+        group["priority"] = 1
+    assert bool(problems(template, release)) == (release < "v1.7")
