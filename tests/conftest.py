@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from ray_job.bucket.storage import Storage, open_bucket
 from tests.fake_gcs import FakeGcs
@@ -19,6 +21,12 @@ from tests.support.shop import Shop, filled, objects
 
 for _name, _value in RAY_IN_TESTS.items():
     os.environ.setdefault(_name, _value)
+
+# A busy machine takes seconds for what takes milliseconds; no test asserts how long anything takes.
+hypothesis_settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("any-machine")
 
 BUCKET = "chain"
 REAL_BUCKET = "STORECAST_TEST_BUCKET"
