@@ -75,7 +75,8 @@ class ForeignFiles:
         return (
             f"{self.count:,} files in {keys.BATCH_DATA}/ are in no ingest and in no log"
             f" ({', '.join(self.examples)}{more}): they are not part of the histories;"
-            " `storecast ingest --from-batch-data` brings them in"
+            " `storecast ingest --from-batch-data` brings in those whose names end in .csv, .csv.gz"
+            " or .parquet"
         )
 
 

@@ -24,10 +24,17 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from ray_job.bucket import keys, pointer, releases
-from ray_job.bucket.errors import ConflictError, CorruptError, InputError, NotFoundError
+from ray_job.bucket.errors import (
+    AccessRefusedError,
+    ConflictError,
+    CorruptError,
+    InputError,
+    NotFoundError,
+)
 from ray_job.bucket.lost_pointer import refuse_lost_pointer
 from ray_job.bucket.pointer import Pointer, Published
 from ray_job.bucket.storage import ObjectInfo, Storage
+from ray_job.bucket.widths import KeptWidths
 from ray_job.data.packs.index import read_index
 from ray_job.data.requests import WORKING_FOLDER
 from ray_job.data.table_files import ForeignFiles, vacuum
@@ -89,11 +96,10 @@ def clean_up(storage: Storage, now: datetime, older_than: timedelta = FLOOR) -> 
     reached = reachable(storage, current)
     kept = reached.keys | _named_packs(storage)
     old += [info for info in _half_models(storage) if now - info.created > older_than]
-    deleted = [
-        info
-        for info in old
-        if info.key not in kept and not reached.may_be_named(info.key) and _delete(storage, info)
-    ]
+    orphans = [info for info in old if info.key not in kept and not reached.may_be_named(info.key)]
+    unlike = [info for info in orphans if not _is_what_its_name_says(storage, info.key)]
+    foreign += unlike
+    deleted = [info for info in orphans if info not in unlike and _delete(storage, info)]
     vacuums = [vacuum(storage, root, now, older_than) for root in _TABLES]
     foreign += [info for table in vacuums for info in table.foreign]
     return CleanUp(
@@ -192,6 +198,17 @@ def _beginning(process: int) -> float | None:
 
 def _parts(column: object) -> Iterator[str]:
     yield from pc.unique(pc.struct_field(pc.list_flatten(column), "part")).to_pylist()
+
+
+def _is_what_its_name_says(storage: Storage, key: str) -> bool:
+    """False for an object among the widths that is none of ours: a model may have any name."""
+    if not key.startswith(keys.WIDTHS):
+        return True
+    try:
+        widths = KeptWidths.from_bytes(storage.read(key), key)
+    except (CorruptError, NotFoundError, AccessRefusedError):
+        return False
+    return keys.widths(widths.as_of, widths.model_version) == key
 
 
 def _half_models(storage: Storage) -> Iterator[ObjectInfo]:

@@ -10,6 +10,7 @@ import pytest
 from ray_job import ingest
 from ray_job.bucket import keys
 from ray_job.bucket.errors import InputError
+from ray_job.bucket.widths import KeptWidths, keep
 from ray_job.data.histories import open_histories
 from ray_job.data.table_files import new_file_name
 from ray_job.nightly.prepare import prepare
@@ -120,11 +121,18 @@ def test_nothing_foreign_below_context_and_results_is_deleted(shop):
         f"{keys.RELEASES}export-1.parquet",
         f"{keys.RECEIPTS}readme.json",
         f"{keys.ACCURACY}summary.parquet",
+        f"{keys.WIDTHS}as_of={LAST}/notes.json",
     ]
+    orphan = KeptWidths(as_of=LAST, model_version="gone")
+    keep(shop.storage, orphan)
+    copy = f"{keys.WIDTHS}as_of={LAST}/copy.json"
+    shop.storage.create(copy, orphan.to_bytes())
     for key in foreign:
         shop.storage.create(key, b"x")
     report = clean_up(shop.storage, MUCH_LATER)
-    assert report.foreign_files == len(foreign)
+    assert report.foreign_files == len(foreign) + 1
+    assert shop.storage.stat(copy)
+    assert shop.storage.stat(keys.widths(LAST, "gone")) is None
     assert all(shop.storage.stat(key) for key in foreign)
     shop.check()
 
