@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from ray_job.ingest.reading.groups import FILE, MOMENT, FileGroup
 from ray_job.ingest.reading.kinds import SALES
 from ray_job.ingest.reading.raw_files import BadFilesError
-from ray_job.ingest.reading.workspace import Workspace
+from ray_job.ingest.reading.workspace import Workspace, united
 
 
 def resolve_duplicates(
@@ -32,10 +32,8 @@ def resolve_duplicates(
     key = ", ".join(kind.key)
     # The memory of a sort does not grow with the number of rows, that of GROUP BY does. Rows whose
     # hashes collide are compared below.
-    hashes = " UNION ALL ".join(
-        f"SELECT hash({key}) AS hash FROM {group.table}" for group in groups
-    )
-    sorted_hashes = workspace.stream(f"{hashes} ORDER BY hash")
+    hashes = united([f"SELECT hash({key}) AS hash FROM {group.table}" for group in groups])
+    sorted_hashes = workspace.stream(f"SELECT hash FROM {hashes} ORDER BY hash")
     repeated = repeated_values(batch.column("hash") for batch in sorted_hashes)
     hashes_table = pa.table({"h": pa.chunked_array(repeated, pa.uint64())})
     workspace.connection.register("repeated_stream", hashes_table)

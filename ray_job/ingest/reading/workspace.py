@@ -148,6 +148,18 @@ def shortage(folder: Path, error: Exception) -> StorageError | None:
     return None
 
 
+def united(selects: Sequence[str]) -> str:
+    """SQL of a subquery with the rows of all queries, columns by name.
+
+    A sort of DuckDB (2.0) decides by the first query whether it writes to disk, and fails where the
+    others have more rows than its memory holds. So it gets one query, whose rows are kept first.
+    """
+    if len(selects) == 1:
+        return f"({selects[0]})"
+    rows = " UNION ALL BY NAME ".join(f"({select})" for select in selects)
+    return f"(WITH united AS MATERIALIZED ({rows}) SELECT * FROM united)"  # noqa: S608
+
+
 def quote_name(name: str) -> str:
     """A name, such as that of a column, in SQL."""
     return '"' + name.replace('"', '""') + '"'

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ray_job.ingest.reading.batch import LoadedGroup
 from ray_job.ingest.reading.groups import FILE, value_column
-from ray_job.ingest.reading.workspace import Workspace, quote_name
+from ray_job.ingest.reading.workspace import Workspace, quote_name, united
 from ray_job.settings import Settings
 
 _KEY = "store_id, item_id, date"
@@ -31,8 +31,8 @@ def sorted_sales(
     date).
     """
     is_transactions = settings.sales.rows == "transactions"
-    rows = " UNION ALL BY NAME ".join(
-        _daily_sums(group) if is_transactions else _daily_rows(group) for group in groups
+    rows = united(
+        [_daily_sums(group) if is_transactions else _daily_rows(group) for group in groups]
     )
     delivered_columns = {column for group in groups for column in group.types} | set(
         _KEY.split(", ")
@@ -52,7 +52,7 @@ def sorted_sales(
     )
     return workspace.stream(
         f"SELECT {', '.join(columns)}"
-        f" FROM ({rows}) r JOIN deliveries USING ({FILE})"
+        f" FROM {rows} r JOIN deliveries USING ({FILE})"
         f" JOIN store_order ON store_order.store_id = r.store_id {_without_replaced(groups)}"
         " ORDER BY store_order.place, r.item_id, r.date, deliveries.__delivered"
     )
@@ -111,7 +111,7 @@ def _column(field: pa.Field, is_delivered: bool) -> str:
 
 def _daily_rows(group: LoadedGroup) -> str:
     further = "".join(f", {sql} AS {value_column(column)}" for column, sql in group.values.items())
-    return f"(SELECT {FILE}, {_KEY}{further} FROM {group.files.table})"
+    return f"SELECT {FILE}, {_KEY}{further} FROM {group.files.table}"
 
 
 def _daily_sums(group: LoadedGroup) -> str:
@@ -125,7 +125,7 @@ def _daily_sums(group: LoadedGroup) -> str:
         else f", arg_max({sql}, rowid) AS {value_column(column)}"
         for column, sql in group.values.items()
     )
-    return f"(SELECT {FILE}, {_KEY}{further} FROM {group.files.table} GROUP BY {FILE}, {_KEY})"
+    return f"SELECT {FILE}, {_KEY}{further} FROM {group.files.table} GROUP BY {FILE}, {_KEY}"
 
 
 def _without_replaced(groups: Sequence[LoadedGroup]) -> str:

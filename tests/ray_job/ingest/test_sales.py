@@ -168,6 +168,26 @@ def test_more_rows_than_the_memory_limit_holds_are_checked_and_sorted(bucket):
     assert (report.rows, report.stores) == (stores * days, stores)
 
 
+def test_more_rows_than_the_memory_limit_holds_of_files_with_other_columns(bucket):
+    """Seven formats in one ingest, the smallest one first."""
+    bucket = bucket.with_settings(ingest=Ingest(memory_limit="120MB"))
+    stores = 50
+    sizes = [20, *[7_000] * 6]
+    for number, (days, end) in enumerate(zip(sizes, np.cumsum(sizes), strict=True)):
+        numbers = np.arange(stores * days)
+        delivered = parquet(
+            store_id=pa.array((numbers % stores).astype(str)),
+            item_id=pa.array(np.full(stores * days, "an item with a long name")),
+            date=pa.array((numbers // stores + 20_000 - int(end)).astype("datetime64[D]")),
+            sales=pa.array(numbers.astype(float)),
+            **{f"column_{number}": pa.array(numbers.astype(float))},
+        )
+        bucket.drop(f"{number}.parquet", delivered)
+    report = bucket.ingest()
+    assert (report.rows, report.stores) == (stores * sum(sizes), stores)
+    assert bucket.history().num_rows == report.rows
+
+
 def test_a_correction_is_stored_beside_what_it_corrects_in_order_of_delivery(bucket):
     bucket.drop("b.csv", "store_id,date,sales\n1,2026-01-01,5\n", minute=1)
     bucket.ingest()
