@@ -20,10 +20,11 @@ from pydantic import Field
 from ray_job.bucket.records import Record
 from ray_job.data.panel import Flags, Floats
 from ray_job.features.kinds import INTERMITTENT, KINDS
-from ray_job.model.boosters import LAGS, LOGS, MEANS
+from ray_job.model.boosters import BOOSTERS, LAGS, LOGS, MEANS
 from ray_job.model.sum_factors import FEW_ROWS, by_days, sum_factors, weeks_of
 
 Ints = npt.NDArray[np.int64]
+Shares = tuple[float, float, float]
 
 _STEPS = 4
 SHARES = tuple(
@@ -32,6 +33,9 @@ SHARES = tuple(
     for logs in range(_STEPS + 1 - lags)
 )
 """The shares of the boosters of logs, of means and of lags that are tried."""
+_ENOUGH_EXAMPLES = 20_000
+"""Boosters that learnt from fewer examples get shares nearer to equal ones: as far as their errors
+are chance, they differ on the days to come, and a mean of boosters has less of them."""
 POWERS = (0.0, 0.05, 0.1, 0.15, 0.2)
 """The powers that are tried for intermittent series."""
 _LEAST_OF_SOLD = 0.95
@@ -70,7 +74,7 @@ class KindBlend(Record):
     """Of the best naive rule."""
 
     @property
-    def shares(self) -> tuple[float, float, float]:
+    def shares(self) -> Shares:
         """Of the boosters of logs, of means and of lags."""
         return self.log_share, 1.0 - self.log_share - self.lag_share, self.lag_share
 
@@ -162,18 +166,22 @@ class HeldOut:
         )
 
 
-def choose(held: HeldOut) -> Blend:
-    """The blend with the least errors on held-out days, by kind of series."""
+def choose(held: HeldOut, examples: int = _ENOUGH_EXAMPLES) -> Blend:
+    """The blend with the least errors on held-out days, by kind of series.
+
+    `examples`: how many the boosters learnt from whose forecasts these are.
+    """
+    weight = min(examples / _ENOUGH_EXAMPLES, 1.0)
     sizes, factors = _small(held.actual, held.predicted[:, LOGS])
     blend = Blend(small_sizes=sizes, small_factors=factors)
-    of_all = _choose_kind(held, blend, POWERS[:1])
+    of_all = _choose_kind(held, blend, weight, POWERS[:1])
     fewest_weeks = min(_FEW_WEEKS, weeks_of(held.target))
     kinds = {}
     for place, name in enumerate(KINDS):
         rows = held.kinds == place
         few = rows.sum() < FEW_ROWS or weeks_of(held.target[rows]) < fewest_weeks
         powers = POWERS if place == INTERMITTENT else POWERS[:1]
-        kinds[name] = of_all if few else _choose_kind(held.at(rows), blend, powers)
+        kinds[name] = of_all if few else _choose_kind(held.at(rows), blend, weight, powers)
     return blend.model_copy(update={"kinds": kinds})
 
 
@@ -214,27 +222,47 @@ def _least_of_sold(actual: Floats, predicted: Floats) -> float:
     )
 
 
-def _choose_kind(held: HeldOut, blend: Blend, powers: Sequence[float]) -> KindBlend:
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    blend: KindBlend
+    predicted: Floats
+    factors: tuple[float, ...]
+
+
+def _drawn_to_equal(shares: Shares, weight: float) -> Shares:
+    equal = (1.0 - weight) / len(BOOSTERS)
+    logs, means, lags = (weight * share + equal for share in shares)
+    return logs, means, lags
+
+
+def _choose_kind(held: HeldOut, blend: Blend, weight: float, powers: Sequence[float]) -> KindBlend:
     of_logs = blend.of_logs(held.predicted[:, LOGS])
     of_means = held.predicted[:, MEANS]
-    candidates = []
-    for shares, power in itertools.product(SHARES, powers):
+
+    def candidate(shares: Shares, power: float) -> _Candidate:
         mixed, pivot, scale = _drawn_to_same_sum(mix(shares, of_logs, held.predicted), power)
         made = KindBlend(
             log_share=shares[LOGS], lag_share=shares[LAGS], power=power, pivot=pivot, scale=scale
         )
-        unbiased = _unbiased(held, mixed)
-        if not power or _least_of_sold(held.actual, unbiased[0]) >= _LEAST_OF_SOLD:
-            candidates.append((made, unbiased))
+        return _Candidate(made, *_unbiased(held, mixed))
+
+    candidates = [
+        made
+        for made in itertools.starmap(candidate, itertools.product(SHARES, powers))
+        if not made.blend.power or _least_of_sold(held.actual, made.predicted) >= _LEAST_OF_SOLD
+    ]
     rules = {}
     for name, values in held.rules.items():
         known = np.where(np.isnan(values), of_means, values)
         rules[name] = _unbiased(held, known)
     plain_wapes = [wape(held.actual, values) for values in held.rules.values()]
-    everything = [*(made for _, made in candidates), *rules.values()]
+    everything = [
+        *(made.predicted for made in candidates),
+        *(predicted for predicted, _ in rules.values()),
+    ]
     units = (
-        min(wape(held.actual, predicted) for predicted, _ in everything),
-        min(_scaled_error(held, predicted) for predicted, _ in everything),
+        min(wape(held.actual, predicted) for predicted in everything),
+        min(_scaled_error(held, predicted) for predicted in everything),
     )
 
     def loss(predicted: Floats) -> float:
@@ -242,15 +270,17 @@ def _choose_kind(held: HeldOut, blend: Blend, powers: Sequence[float]) -> KindBl
             held, predicted
         ) / max(units[1], 1e-9)
 
-    best, (predicted, factors) = min(candidates, key=lambda candidate: loss(candidate[1][0]))
+    best = min(candidates, key=lambda made: loss(made.predicted))
+    if weight < 1.0:
+        best = candidate(_drawn_to_equal(best.blend.shares, weight), best.blend.power)
     best_rule = min(rules, key=lambda name: loss(rules[name][0]))
-    is_rule = loss(rules[best_rule][0]) < loss(predicted)
-    return best.model_copy(
+    is_rule = loss(rules[best_rule][0]) < loss(best.predicted)
+    return best.blend.model_copy(
         update={
-            "factors": rules[best_rule][1] if is_rule else factors,
+            "factors": rules[best_rule][1] if is_rule else best.factors,
             "rule": best_rule if is_rule else None,
             "rows": len(held.actual),
-            "wape": wape(held.actual, predicted),
+            "wape": wape(held.actual, best.predicted),
             "rule_wape": min(plain_wapes),
         }
     )

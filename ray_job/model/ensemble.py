@@ -3,6 +3,7 @@ forecast of theirs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,10 @@ _PENALTY = 10.0
 """L2 penalty of leaves, in rows of mean weight: few rows move a leaf of logs of means less."""
 _STEP = 10
 """The number of trees is chosen among multiples of this."""
+_LEAST_LEARNT = 0.975
+"""Each tree has the learning rate's share of the errors that are left. With fewer trees than this
+share of them takes, forecasts lie between the mean of all series and what was learnt. Where there
+is little to learn from before the held-out days, early stopping would choose so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +197,11 @@ def _stopped(
     features: Floats32,
     loss: Callable[[Floats], float],
 ) -> _Judged:
-    """The booster with the number of trees that has the least loss."""
+    """The booster with the number of trees that has the least loss, of those that learn enough."""
+    least = math.log(1.0 - _LEAST_LEARNT) / math.log(1.0 - min(budget.learning_rate, 0.99))
     best = None
     for trees, predicted in enumerate(booster.staged_predict(features), start=1):
-        if trees % _STEP and trees < budget.trees:
+        if (trees % _STEP or trees < least) and trees < budget.trees:
             continue
         now = loss(predicted)
         if best is None or now < best.loss:

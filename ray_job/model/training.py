@@ -119,7 +119,8 @@ def fit(
             held.days_ahead,
             held.target,
             _unit(held),
-        )
+        ),
+        len(thinned),
     )
     since = np.clip(held.column("days_since_sales"), 1, inputs.horizon)
     predicted = served(blend, forecasts, kinds, since.astype(np.float64), held.rules)

@@ -69,6 +69,23 @@ def test_boosters_of_equal_errors_are_averaged_and_a_worse_one_is_left_out():
         assert choose(held_out(rng, noise=noise)).kinds["smooth"].shares == shares
 
 
+@pytest.mark.parametrize(
+    ("examples", "shares"),
+    [
+        (0, (1 / 3, 1 / 3, 1 / 3)),
+        (5_000, (0.5, 0.25, 0.25)),
+        (20_000, (1, 0, 0)),
+        (10**7, (1, 0, 0)),
+    ],
+)
+def test_boosters_that_learnt_from_few_examples_get_shares_nearer_to_equal(examples, shares):
+    held = held_out(np.random.default_rng(1), noise=(0.05, 0.5, 0.5), logs=0.9)
+    blend = choose(held, examples)
+    assert blend.kinds["smooth"].shares == pytest.approx(shares)
+    # The factors are those of the shares that are served.
+    assert blended(blend, held).sum() == pytest.approx(held.actual.sum(), rel=0.01)
+
+
 @pytest.mark.parametrize(("logs", "means"), [(0.9, 1.0), (1.1, 1.1), (0.85, 0.9)])
 @pytest.mark.parametrize("level", [2.0, 40.0, 4000.0])
 def test_what_is_served_has_the_sum_of_what_was_sold(logs, means, level):
