@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -96,6 +97,9 @@ def local_ray(gcs_server: FakeGcs) -> Iterator[None]:
     """A local Ray with two CPUs, started once. Its workers use the fake storage."""
     import ray  # noqa: PLC0415 - only tests with this fixture load Ray
 
+    # A shell's background job ignores this signal, and so would Ray's workers, whose tasks Ray
+    # cancels by it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ray.init(
         address="local",
         runtime_env={"env_vars": {"STORAGE_EMULATOR_HOST": gcs_server.url}},
