@@ -20,6 +20,8 @@ from ray_job.bucket.errors import RayUnavailableError
 from ray_job.datasets.local_ray import LocalRay
 
 _WARM_UP_IMPORTS = ("ray_job.datasets.worker", "ray.data", "sklearn.ensemble")
+_ABSENT = "no node has this"
+"""A resource of Ray."""
 _REACH_SECONDS = 20.0
 _CONNECT_SECONDS = 30.0
 """Ray itself tries for minutes. A try of its own takes 41 s and cannot be interrupted."""
@@ -41,6 +43,9 @@ def cluster(local: LocalRay | None = None) -> Iterator[None]:
     on_sigterm = signal.getsignal(signal.SIGTERM) if in_main_thread else None
     # By default Ray Data starts an actor in each cluster that counts what its users do.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # By default a thread fetches what a finished task says of its block, and Ray Data's loop starts
+    # the next task a step of 0.1 s later.
+    os.environ.setdefault("RAY_DATA_METADATA_PREFETCH_ON_THREAD", "0")
     named = os.environ.get("RAY_ADDRESS")
     with ExitStack() as until_end:
         if local is None and not named:
@@ -130,7 +135,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _warm_up() -> None:
-    """Let every worker import what blocks need while the driver makes the Dataset.
+    """Let every process of a local Ray import what it needs while the driver plans.
 
     The function is nested so that Ray sends its code. For a function of the module a worker would
     import the whole module first, with the garbage collector on, which takes a sixth longer.
@@ -148,3 +153,34 @@ def _warm_up() -> None:
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for _ in range(int(resources.get("CPU", 1))):
         load.remote()
+    _prepare_ray_data()
+
+
+def _prepare_ray_data() -> None:
+    """Make the actors of Ray Data, which otherwise makes them when a Dataset begins.
+
+    Until the coordinator answers, Ray Data runs one task at a time, and it imports as long as a
+    plan takes. The other one shows statistics on Ray's dashboard, which a local Ray does not have:
+    in its place stands an actor that never begins, so that no process imports Ray Data for it.
+    """
+    # Imported once the workers have begun.
+    from ray.data._internal import stats  # noqa: PLC0415
+    from ray.data._internal.cluster_autoscaler import (  # noqa: PLC0415
+        get_or_create_autoscaling_coordinator,
+    )
+
+    get_or_create_autoscaling_coordinator()  # type: ignore[no-untyped-call]
+
+    class NoStatistics:
+        def register_dataset(self, *_: object) -> None: ...
+
+        def update_execution_metrics(self, *_: object) -> None: ...
+
+        def update_iteration_metrics(self, *_: object) -> None: ...
+
+    ray.remote(num_cpus=0)(NoStatistics).options(
+        name=stats.STATS_ACTOR_NAME,
+        namespace=stats.STATS_ACTOR_NAMESPACE,
+        lifetime="detached",
+        resources={_ABSENT: 1},
+    ).remote()

@@ -78,7 +78,7 @@ def _run_job(
             now=now,
             clock=clock,
             progress=progress,
-            expect_work=executor.start,
+            expect_work=executor.connect,
             work_done=executor.end,
         )
     emit_run_finished(receipt)

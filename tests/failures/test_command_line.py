@@ -137,6 +137,21 @@ def test_no_ray_is_started_for_nothing(shop, arguments, code):
         assert json.loads(process.stdout)["run_id"] == earlier.run_id
 
 
+@pytest.mark.parametrize("last", ["registered", "a thread\nregistered"])
+def test_the_process_waits_for_what_is_left_to_do(last):
+    """It ends without Python's own end, which waits for threads and writes what is buffered."""
+    script = (
+        "import atexit, sys, threading, time; from ray_job.__main__ import run\n"
+        "atexit.register(print, 'registered')\n"
+        "if 'thread' in sys.argv.pop():\n"
+        "    threading.Thread(target=lambda: (time.sleep(0.5), print('a thread'))).start()\n"
+        "run()\n"
+    )
+    command = [sys.executable, "-c", script, "--help", last]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.endswith(f"{last}\n")
+
+
 def events(err, name):
     entries = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
     return [entry for entry in entries if entry.get("event") == name]

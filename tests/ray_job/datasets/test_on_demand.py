@@ -104,10 +104,10 @@ def test_a_night_waits_for_the_ray_that_was_started(shop):
             now=midnight(LAST),
             clock=lambda: 0.0,
             progress=SilentProgress(),
-            expect_work=executor.start,
+            expect_work=executor.connect,
             work_done=executor.end,
         )
-        executor.start()
+        executor.connect()
     assert receipt.status == "published"
     assert ray.is_initialized(), "the Ray of somebody else was ended"
 
@@ -126,6 +126,36 @@ def test_a_start_that_fails_is_told_by_the_first_task(monkeypatch, tmp_path):
         executor.start()
         with pytest.raises(RayUnavailableError, match=r"cannot be started: .*nowhere"):
             next(executor.run([], None))
+
+
+@pytest.mark.usefixtures("no_ray")
+def test_a_start_that_fails_is_told_while_the_run_reads_its_inputs(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "nowhere"))
+    with RayOnDemand() as executor, pytest.raises(RayUnavailableError, match=r"cannot be started"):
+        executor.connect()
+
+
+def test_ray_data_begins_with_the_local_ray():
+    """Its coordinator imports as long as a plan takes, and nobody would read its statistics."""
+    code = (
+        "from ray_job.datasets.on_demand import RayOnDemand\n"
+        "with RayOnDemand() as executor:\n"
+        "    executor.connect(); executor.connect()\n"
+        "    import ray\n"
+        "    named = {actor['name'] for actor in ray.util.list_named_actors(True)}\n"
+        "    assert named == {'AutoscalingCoordinator', 'datasets_stats_actor'}, named\n"
+        "    assert ray.data.range(5).map(lambda row: row).count() == 5\n"
+        "    assert {actor['name'] for actor in ray.util.list_named_actors(True)} == named\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+        env=environment_without_ray(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.usefixtures("no_ray")
