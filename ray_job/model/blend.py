@@ -271,9 +271,11 @@ def _choose_kind(held: HeldOut, blend: Blend, weight: float, powers: Sequence[fl
         ) / max(units[1], 1e-9)
 
     best = min(candidates, key=lambda made: loss(made.predicted))
-    if weight < 1.0:
-        best = candidate(_drawn_to_equal(best.blend.shares, weight), best.blend.power)
     best_rule = min(rules, key=lambda name: loss(rules[name][0]))
+    if weight < 1.0:
+        nearer = candidate(_drawn_to_equal(best.blend.shares, weight), best.blend.power)
+        if loss(nearer.predicted) <= loss(rules[best_rule][0]):
+            best = nearer
     is_rule = loss(rules[best_rule][0]) < loss(best.predicted)
     return best.blend.model_copy(
         update={
