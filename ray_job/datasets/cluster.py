@@ -21,7 +21,7 @@ from ray_job.datasets.local_ray import LocalRay
 
 _WARM_UP_IMPORTS = ("ray_job.datasets.worker", "ray.data", "sklearn.ensemble")
 _ABSENT = "no node has this"
-"""A resource of Ray."""
+"""The name of a resource that tasks and actors of Ray may ask for."""
 _REACH_SECONDS = 20.0
 _CONNECT_SECONDS = 30.0
 """Ray itself tries for minutes. A try of its own takes 41 s and cannot be interrupted."""
@@ -159,9 +159,9 @@ def _warm_up() -> None:
 def _prepare_ray_data() -> None:
     """Make the actors of Ray Data, which otherwise makes them when a Dataset begins.
 
-    Until the coordinator answers, Ray Data runs one task at a time, and it imports as long as a
-    plan takes. The other one shows statistics on Ray's dashboard, which a local Ray does not have:
-    in its place stands an actor that never begins, so that no process imports Ray Data for it.
+    Ray Data runs one task at a time until its coordinator answers, whose imports take as long as a
+    plan. The other actor has statistics for Ray's dashboard, and a local Ray has no dashboard. In
+    its place stands an actor that never begins, so that no process imports Ray Data for it.
     """
     # Imported once the workers have begun.
     from ray.data._internal import stats  # noqa: PLC0415
