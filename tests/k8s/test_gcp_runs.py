@@ -64,6 +64,11 @@ def test_one_operator_acts_and_every_call_of_the_cluster_names_its_context(insta
     assert all("--version=1.5.1" in call for call in charts)
     assert "addon: RayOperator" not in installed.state()
     assert "helm: kuberay-operator" in installed.state()
+    back = installed("setup")
+    assert [call[1] for call in back if call[0] == "helm"] == ["uninstall"]
+    assert "addon: RayOperator" in installed.state()
+    assert "helm: kuberay-operator" not in installed.state()
+    installed("setup", *helm)
     torn_down = installed("teardown", "--yes", *helm)
     for run in (calls, torn_down):
         credentials = next(n for n, call in enumerate(run) if "get-credentials" in call)

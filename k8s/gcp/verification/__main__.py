@@ -31,8 +31,10 @@ CHECKS: tuple[tuple[str, Callable[[Live], Verdict]], ...] = (
     ("Name, address and certificate", project.certificate),
     ("Gateway", cluster.gateway),
     ("Identity-Aware Proxy", project.proxy),
+    ("Whom Identity-Aware Proxy lets in", project.let_in),
     ("Managed Prometheus", project.managed_prometheus),
     ("Logs that alerts match", project.logs),
+    ("Metrics of the logs", project.log_metrics),
     ("Alerts", project.alerts),
 )
 

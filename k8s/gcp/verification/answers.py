@@ -89,6 +89,11 @@ class Live:
         """kubectl for our cluster and namespace."""
         return ["kubectl", f"--context={self['CONTEXT']}", f"--namespace={self['NAMESPACE']}"]
 
+    def gke(self) -> Json:
+        """The cluster as GKE describes it."""
+        region = f"--region={self['REGION']}"
+        return self.gcloud("container", "clusters", "describe", self["CLUSTER"], region)
+
     def page(self, url: str, token: str = "") -> Page:
         """Raises UnansweredError where nothing answers."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}

@@ -17,8 +17,12 @@ from k8s.gcp.verification.answers import (
     value_of,
 )
 
-TEMPLATE = "storecast-template"
+TEMPLATE, ADHOC, API = "storecast-template", "storecast-adhoc", "storecast-api"
+SEEN = {"RUNNING", "SUCCEEDED", "FAILED", "STOPPED"}
+"""What the operator knows of a driver only from the head's job server."""
 SPOT = "cloud.google.com/gke-spot"
+GOOGLE_S = {"gke-managed-system", "kube-system"}
+"""The namespaces out of which the add-on may work."""
 
 
 def operator(live: Live) -> Verdict:
@@ -32,37 +36,71 @@ def operator(live: Live) -> Verdict:
     template = _template(live)
     if newer and "preRunningDeadlineSeconds" not in template:
         return failed("KubeRay is 1.6 or newer, and the template is an older one's: setup again")
+    if problem := _not_the_one(live):
+        return failed(f"{problem}: give setup again")
     age = "1.6 or newer" if newer else "1.5"
-    return passed(f"KubeRay {age}, by {live['OPERATOR']}, and the template fits it")
+    return passed(f"KubeRay {age}, by {live['OPERATOR']} alone, and the template fits it")
+
+
+def _not_the_one(live: Live) -> str:
+    """Why not exactly the operator of the settings acts on RayJobs; empty if it does."""
+    by_addon = value_of(live.gke(), "addonsConfig.rayOperatorConfig.enabled") is True
+    deployments = live.kubectl(
+        "get",
+        "deployments",
+        "--all-namespaces",
+        "--selector=app.kubernetes.io/name=kuberay-operator",
+    )["items"]
+    charts = [
+        f"the operator in namespace {deployment['metadata']['namespace']}"
+        for deployment in deployments
+        if deployment["metadata"]["namespace"] not in GOOGLE_S
+    ]
+    acting = [*(["GKE's add-on"] if by_addon else []), *charts]
+    if len(acting) != 1:
+        return f"{' and '.join(acting)} act on each RayJob" if acting else "no Ray operator runs"
+    if by_addon != (live["OPERATOR"] == "addon"):
+        return f"{acting[0]} acts, and OPERATOR is {live['OPERATOR']}"
+    return ""
 
 
 def _template(live: Live) -> Json:
     return live.kubectl("get", "rayjob", TEMPLATE)["spec"]
 
 
-def _pods(live: Live) -> dict[str, Json]:
-    """The pods that KubeRay makes from the template, by the name of their group."""
-    spec = _template(live)
-    cluster = spec["rayClusterSpec"]
-    groups = {"head": cluster["headGroupSpec"]["template"]} | {
+def _templates(live: Live) -> dict[str, Json]:
+    """The templates of all pods of ours, by their names here: Ray's first, by their groups."""
+    night = _template(live)
+    templates = _ray_templates(night["rayClusterSpec"])
+    templates["submitter"] = night["submitterPodTemplate"]
+    adhoc = live.kubectl("get", "raycluster", ADHOC)["spec"]
+    templates |= {f"adhoc-{name}": pod for name, pod in _ray_templates(adhoc).items()}
+    for cron_job in live.kubectl("get", "cronjobs")["items"]:
+        job = cron_job["spec"]["jobTemplate"]["spec"]
+        templates[cron_job["metadata"]["name"]] = job["template"]
+    api = live.kubectl("get", "deployment", API)
+    return templates | {API: api["spec"]["template"]}
+
+
+def _ray_templates(cluster: Json) -> dict[str, Json]:
+    return {"head": cluster["headGroupSpec"]["template"]} | {
         group["groupName"]: group["template"] for group in cluster["workerGroupSpecs"]
     }
-    groups["submitter"] = spec["submitterPodTemplate"]
+
+
+def _pod(name: str, template: Json) -> Json:
     return {
-        name: {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "generateName": f"verify-{name}-",
-                **{
-                    key: value
-                    for key, value in template.get("metadata", {}).items()
-                    if key in {"labels", "annotations"}
-                },
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "generateName": f"verify-{name}-",
+            **{
+                key: value
+                for key, value in template.get("metadata", {}).items()
+                if key in {"labels", "annotations"}
             },
-            "spec": template["spec"],
-        }
-        for name, template in groups.items()
+        },
+        "spec": template["spec"],
     }
 
 
@@ -74,7 +112,9 @@ def _admitted(live: Live, pod: Json) -> Json:
 
 def admission(live: Live) -> Verdict:
     changes = []
-    for name, pod in _pods(live).items():
+    templates = _templates(live)
+    for name, template in templates.items():
+        pod = _pod(name, template)
         try:
             admitted = _admitted(live, pod)
         except UnansweredError as error:
@@ -89,7 +129,7 @@ def admission(live: Live) -> Verdict:
             ]
     if changes:
         return failed("; ".join(changes) + ": change the manifests to what Autopilot gives")
-    return passed("Autopilot admits each pod with the resources that it asks for")
+    return passed(f"Autopilot admits the {len(templates)} kinds of pods with what they ask for")
 
 
 def _quantity(text: str) -> float:
@@ -102,7 +142,7 @@ def _quantity(text: str) -> float:
 
 
 def spot(live: Live) -> Verdict:
-    pod = _pods(live)["spot"]
+    pod = _pod("spot", _ray_templates(_template(live)["rayClusterSpec"])["spot"])
     try:
         admitted = _admitted(live, pod)
     except UnansweredError as error:
@@ -118,12 +158,17 @@ def head_reached(live: Live) -> Verdict:
     selector = "--selector=app.kubernetes.io/component=run"
     jobs = live.kubectl("get", "rayjobs", selector)["items"]
     jobs.sort(key=lambda job: job["metadata"]["creationTimestamp"])
-    ended = [job for job in jobs if value_of(job, "status.jobStatus") in {"SUCCEEDED", "FAILED"}]
-    if ended:
-        return passed(f"{ended[-1]['metadata']['name']}: the operator knows how its driver ended")
+    known = [job for job in jobs if value_of(job, "status.jobStatus") in SEEN]
+    if known:
+        return passed(f"{known[-1]['metadata']['name']}: the operator knows its driver")
     if not jobs:
         return not_seen("no night has run yet: run the first one, as setup prints it")
-    reason = value_of(jobs[-1], "status.reason") or value_of(jobs[-1], "status.jobDeploymentStatus")
+    state = value_of(jobs[-1], "status.jobDeploymentStatus")
+    if state not in {"Failed", "Complete"}:
+        return not_seen(
+            f"{jobs[-1]['metadata']['name']} is {state}: give verify again when it ended"
+        )
+    reason = value_of(jobs[-1], "status.reason") or state
     return failed(
         f"{jobs[-1]['metadata']['name']} is {reason} and its driver was never seen: the operator's"
         " namespace may not reach port 8265 (k8s/base/job/network.yaml)"

@@ -13,8 +13,11 @@ from k8s.gcp import stale_grants
 from k8s.gcp.verification.answers import Json, Live, Verdict, failed, not_seen, passed, value_of
 
 POLICIES = Path(__file__).parents[1] / "monitoring" / "policies"
+METRICS = Path(__file__).parents[1] / "monitoring" / "metrics"
 CPUS, SPOT_CPUS, DISK_GB = 12, 32, 500
 """What a night and the API need at once: processors on demand and on Spot, and the nodes' disks."""
+ACCESSOR = "roles/iap.httpsResourceAccessor"
+NO_BACKEND = "the load balancer has no backend yet: give setup again in ten minutes"
 CUSTOM_CLIENT = "https://cloud.google.com/iap/docs/custom-oauth-configuration"
 
 
@@ -125,7 +128,7 @@ def _grants(policy: Json) -> set[str]:
 
 
 def maintenance(live: Live) -> Verdict:
-    window = value_of(_cluster(live), "maintenancePolicy.window.recurringWindow.window")
+    window = value_of(live.gke(), "maintenancePolicy.window.recurringWindow.window")
     if not window:
         return failed("GKE may upgrade the cluster in the night: give setup again")
     zone = ZoneInfo(live["TIME_ZONE"])
@@ -144,7 +147,7 @@ def maintenance(live: Live) -> Verdict:
 
 
 def private_nodes(live: Live) -> Verdict:
-    cluster = _cluster(live)
+    cluster = live.gke()
     private = value_of(cluster, "networkConfig.defaultEnablePrivateNodes") or value_of(
         cluster, "privateClusterConfig.enablePrivateNodes"
     )
@@ -166,14 +169,14 @@ def private_nodes(live: Live) -> Verdict:
 
 def workload_pool(live: Live) -> Verdict:
     expected = f"{live['PROJECT']}.svc.id.goog"
-    pool = value_of(_cluster(live), "workloadIdentityConfig.workloadPool")
+    pool = value_of(live.gke(), "workloadIdentityConfig.workloadPool")
     if pool != expected:
         return failed(f"the workload pool is {pool}, and the grants name {expected}")
     return passed(expected)
 
 
 def logs(live: Live) -> Verdict:
-    components = value_of(_cluster(live), "loggingConfig.componentConfig.enableComponents") or []
+    components = value_of(live.gke(), "loggingConfig.componentConfig.enableComponents") or []
     missing = {"SYSTEM_COMPONENTS", "WORKLOADS"} - set(components)
     if missing:
         return failed(
@@ -182,9 +185,14 @@ def logs(live: Live) -> Verdict:
     return passed("events and containers are logged")
 
 
-def _cluster(live: Live) -> Json:
-    region = f"--region={live['REGION']}"
-    return live.gcloud("container", "clusters", "describe", live["CLUSTER"], region)
+def log_metrics(live: Live) -> Verdict:
+    """An alert on a metric that is not there stays silent."""
+    listed = live.gcloud("logging", "metrics", "list", "--filter=name~^storecast_")
+    wanted = {path.stem for path in METRICS.glob("*.yaml")}
+    missing = wanted - {metric["name"] for metric in listed}
+    if missing:
+        return failed(f"{', '.join(sorted(missing))} are missing: give setup again")
+    return passed(f"{len(wanted)} metrics")
 
 
 def alerts(live: Live) -> Verdict:
@@ -223,7 +231,7 @@ def _conditions(policy: Json) -> list[str]:
 
 
 def managed_prometheus(live: Live) -> Verdict:
-    if not value_of(_cluster(live), "monitoringConfig.managedPrometheusConfig.enabled"):
+    if not value_of(live.gke(), "monitoringConfig.managedPrometheusConfig.enabled"):
         return failed("the cluster's managed collection is off: --enable-managed-prometheus")
     token = live.run(["gcloud", "auth", "print-access-token"]).strip()
     base = f"https://monitoring.googleapis.com/v1/projects/{live['PROJECT']}/location/global"
@@ -257,12 +265,40 @@ def certificate(live: Live) -> Verdict:
     return passed(f"{live['DOMAIN']} is {expected}, and the certificate is active")
 
 
-def proxy(live: Live) -> Verdict:
+def _backend(live: Live) -> Json:
+    """The load balancer's backend of the API; None while there is none."""
     filters = ("--global", "--filter=name~^gkegw.*storecast-api")
-    backends = live.gcloud("compute", "backend-services", "list", *filters)
-    if not backends:
-        return not_seen("the load balancer has no backend yet: give setup again in ten minutes")
-    backend = backends[0]
+    return next(iter(live.gcloud("compute", "backend-services", "list", *filters)), None)
+
+
+def let_in(live: Live) -> Verdict:
+    """setup only ever adds a member: a group that MANAGERS named before stays."""
+    backend = _backend(live)
+    if backend is None:
+        return not_seen(NO_BACKEND)
+    service = ("--resource-type=backend-services", f"--service={backend['name']}")
+    policy = live.gcloud("iap", "web", "get-iam-policy", *service)
+    members = {
+        member
+        for binding in policy.get("bindings", [])
+        if binding["role"] == ACCESSOR
+        for member in binding["members"]
+    }
+    if live["MANAGERS"] not in members:
+        return failed(f"IAP does not let {live['MANAGERS']} in: give setup again")
+    if others := sorted(members - {live["MANAGERS"]}):
+        remove = " ".join(("gcloud iap web remove-iam-policy-binding", *service))
+        return failed(
+            f"IAP lets {', '.join(others)} in, too: put them into {live['MANAGERS']}, or"
+            f" {remove} --role={ACCESSOR} --member={others[0]}"
+        )
+    return passed(f"{live['MANAGERS']}, and nobody else")
+
+
+def proxy(live: Live) -> Verdict:
+    backend = _backend(live)
+    if backend is None:
+        return not_seen(NO_BACKEND)
     if not value_of(backend, "iap.enabled"):
         return failed("IAP is off, so everybody reaches the API: see the GCPBackendPolicy's status")
     audience = f"/projects/{live['NUMBER']}/global/backendServices/{backend['id']}"
@@ -272,21 +308,6 @@ def proxy(live: Live) -> Verdict:
     known = json.loads(settings["data"]["STORECAST_API_ISSUERS"])[0]["audience"]
     if known != audience:
         return failed(f"the API expects tokens for {known}, IAP signs for {audience}: setup again")
-    policy = live.gcloud(
-        "iap",
-        "web",
-        "get-iam-policy",
-        "--resource-type=backend-services",
-        f"--service={backend['name']}",
-    )
-    let_in = [
-        member
-        for binding in policy.get("bindings", [])
-        if binding["role"] == "roles/iap.httpsResourceAccessor"
-        for member in binding["members"]
-    ]
-    if live["MANAGERS"] not in let_in:
-        return failed(f"IAP does not let {live['MANAGERS']} in: give setup again")
     page = live.page(f"https://{live['DOMAIN']}/v1/stores")
     headers = {name.lower(): value for name, value in page.headers.items()}
     by_proxy = headers.get("x-goog-iap-generated-response") == "true"

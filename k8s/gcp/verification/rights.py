@@ -15,6 +15,7 @@ from k8s.gcp.verification.answers import (
     failed,
     not_seen,
     passed,
+    value_of,
 )
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -57,13 +58,33 @@ def _run(live: Live) -> dict[str, Json]:
     try:
         live.run([*live.cluster, "create", "--filename=-"], json.dumps(listed))
         ended = "--for=jsonpath={.status.phase}=Succeeded"
-        live.run([*live.cluster, "wait", ended, "--timeout=4m", *names])
+        try:
+            live.run([*live.cluster, "wait", ended, "--timeout=4m", *names])
+        except UnansweredError as error:
+            raise UnansweredError(f"{error}; {_hindered(live, names)}") from error
         return {
             name: json.loads(live.run([*live.cluster, "logs", pod]).splitlines()[-1])
             for name, pod in zip(accounts, names, strict=True)
         }
     finally:
         live.run([*live.cluster, "delete", "--ignore-not-found", "--wait=false", *names])
+
+
+def _hindered(live: Live, names: list[str]) -> str:
+    """What keeps the pods from their end: an image that is not pulled, no node, an error."""
+    reasons = []
+    for pod in live.kubectl("get", *names)["items"]:
+        state, name = pod.get("status", {}), pod["metadata"]["name"]
+        for container in state.get("containerStatuses", []):
+            waits = value_of(container, "state.waiting") or value_of(container, "state.terminated")
+            if waits and waits.get("reason") != "Completed":
+                reasons.append(f"{name}: {waits['reason']}: {waits.get('message', '')}")
+        reasons += [
+            f"{name}: {condition['reason']}: {condition.get('message', '')}"
+            for condition in state.get("conditions", [])
+            if condition["type"] == "PodScheduled" and condition["status"] == "False"
+        ]
+    return "; ".join(reasons) or "its pods give no reason"
 
 
 def _pod(service_account: str, image: str, bucket: str, prefixes: list[str]) -> Json:

@@ -55,6 +55,8 @@ def resource_command(arguments: list[str], resources: set[str]) -> int:
         group, verb = "storage buckets", "delete"
     if group == "" and arguments[:2] == [verb, "namespace"]:
         group, name = "namespace", arguments[2]
+    if group == "" and arguments[:2] == [verb, "deployment"]:
+        group, name = "helm", arguments[2]
     change(verb, f"{group}: {name or 'default'}", resources)
     save(resources)
     return answer(verb, group, name, resources)

@@ -12,7 +12,7 @@ import yaml
 
 from k8s.gcp.verification import cluster, project
 from k8s.gcp.verification.answers import Live, Page
-from tests.k8s.support.manifests import TEMPLATE
+from tests.k8s.support.manifests import TEMPLATE, of_kind
 
 POOL = "principal://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p"
 OURS = f"{POOL}.svc.id.goog/subject/ns/storecast/sa/"
@@ -113,6 +113,7 @@ ANSWERS = {
     "gcloud storage buckets get-iam-policy": {"bindings": [binding(line) for line in GRANTS]},
     "gcloud container clusters describe": {
         "autopilot": {"enabled": True},
+        "addonsConfig": {"rayOperatorConfig": {"enabled": True}},
         "networkConfig": {"defaultEnablePrivateNodes": True},
         "workloadIdentityConfig": {"workloadPool": "p-1.svc.id.goog"},
         "loggingConfig": {
@@ -136,6 +137,7 @@ ANSWERS = {
     "gcloud beta monitoring channels list": [
         {"name": "projects/p-1/notificationChannels/9", "enabled": True}
     ],
+    "gcloud logging metrics list": [{"name": path.stem} for path in project.METRICS.glob("*.yaml")],
     "gcloud auth print-access-token": "token\n",
     "gcloud certificate-manager certificates describe": {"managed": {"state": "ACTIVE"}},
     "gcloud compute addresses describe": {"address": "203.0.113.7"},
@@ -150,12 +152,29 @@ ANSWERS = {
             }
         ]
     },
-    "kubectl get deployment": {
-        "spec": {
-            "template": {
-                "spec": {"containers": [{"envFrom": [{"configMapRef": {"name": "api-abc"}}]}]}
-            }
-        }
+    "kubectl get deployment": of_kind("prod", "Deployment")["storecast-api"],
+    "kubectl get deployments": {"items": []},
+    "kubectl get cronjobs": {"items": list(of_kind("prod", "CronJob").values())},
+    "kubectl get raycluster": of_kind("prod", "RayCluster")["storecast-adhoc"],
+    "kubectl get pod/": {
+        "items": [
+            {
+                "metadata": {"name": "verify-storecast-job"},
+                "status": {
+                    "containerStatuses": [
+                        {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "403"}}}
+                    ]
+                },
+            },
+            {
+                "metadata": {"name": "verify-storecast-submitter"},
+                "status": {
+                    "conditions": [
+                        condition("PodScheduled", "False", reason="Unschedulable", message="quota")
+                    ]
+                },
+            },
+        ]
     },
     "kubectl get configmap": {
         "data": {

@@ -34,6 +34,21 @@ WINDOW = ["maintenancePolicy", "window", "recurringWindow", "window"]
 REFUSED = UnansweredError("kubectl create…: admission webhook denied the request")
 
 
+CHART = {"metadata": {"name": "kuberay-operator", "namespace": "kuberay-system"}}
+
+
+def with_the_chart(live):
+    live.settings.update(OPERATOR="helm")
+    at(live, CLUSTER, ["addonsConfig"], {})
+    at(live, "kubectl get deployments", ["items"], [CHART])
+
+
+def refuses_cron_jobs(pod):
+    if pod["metadata"]["generateName"].startswith("verify-storecast-nightly-"):
+        raise REFUSED
+    return pod
+
+
 CASES = [
     (
         project.organisation,
@@ -193,6 +208,12 @@ CASES = [
         "is an older one",
     ),
     (
+        project.log_metrics,
+        lambda live: live.answers["gcloud logging metrics list"].pop(),
+        "fail",
+        "are missing: give setup again",
+    ),
+    (
         project.managed_prometheus,
         lambda live: live.pages.update(
             {"https://monitoring.googleapis.com": Page(200, {}, '{"data": {"result": []}}')}
@@ -245,6 +266,12 @@ CASES = [
         "no backend yet",
     ),
     (
+        project.let_in,
+        lambda live: live.answers.update({"gcloud compute backend-services list": []}),
+        "open",
+        "no backend yet",
+    ),
+    (
         project.proxy,
         lambda live: live.pages.update(
             {"https://forecasts.example.com": Page(200, {}, "everybody")}
@@ -253,10 +280,21 @@ CASES = [
         "gets 200, and not from IAP",
     ),
     (
-        project.proxy,
+        project.let_in,
         lambda live: live.answers.update({"gcloud iap web get-iam-policy": {}}),
         "fail",
         "does not let group:managers@example.com in",
+    ),
+    (
+        project.let_in,
+        lambda live: at(
+            live,
+            "gcloud iap web get-iam-policy",
+            ["bindings", 0, "members"],
+            ["group:managers@example.com", "group:before@example.com"],
+        ),
+        "fail",
+        "lets group:before@example.com in, too",
     ),
     (
         cluster.operator,
@@ -284,6 +322,25 @@ CASES = [
         "the template is an older one's",
     ),
     (
+        cluster.operator,
+        lambda live: at(live, "kubectl get deployments", ["items"], [CHART]),
+        "fail",
+        "GKE's add-on and the operator in namespace kuberay-system act on each RayJob",
+    ),
+    (
+        cluster.operator,
+        lambda live: at(live, CLUSTER, ["addonsConfig"], {}),
+        "fail",
+        "no Ray operator runs",
+    ),
+    (
+        cluster.operator,
+        lambda live: live.settings.update(OPERATOR="helm"),
+        "fail",
+        "GKE's add-on acts, and OPERATOR is helm",
+    ),
+    (cluster.operator, with_the_chart, "pass", "by helm alone"),
+    (
         cluster.admission,
         lambda live: setattr(live, "admit", refuses),
         "fail",
@@ -294,6 +351,12 @@ CASES = [
         lambda live: setattr(live, "admit", gives_less),
         "fail",
         "head asks for ephemeral-storage 8Gi and gets 1Gi",
+    ),
+    (
+        cluster.admission,
+        lambda live: setattr(live, "admit", refuses_cron_jobs),
+        "fail",
+        "Autopilot refuses the pod storecast-nightly",
     ),
     (
         cluster.spot,
@@ -317,6 +380,25 @@ CASES = [
         ),
         "fail",
         "may not reach port 8265",
+    ),
+    (
+        cluster.head_reached,
+        lambda live: at(
+            live, "kubectl get rayjobs", ["items", 0, "status"], {"jobDeploymentStatus": "Running"}
+        ),
+        "open",
+        "storecast-20261127 is Running",
+    ),
+    (
+        cluster.head_reached,
+        lambda live: at(
+            live,
+            "kubectl get rayjobs",
+            ["items", 0, "status"],
+            {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"},
+        ),
+        "pass",
+        "the operator knows its driver",
     ),
     (
         cluster.gateway,
@@ -367,7 +449,7 @@ CASES = [
         rights.workload_identity,
         lambda live: live.answers.update({"kubectl wait": UnansweredError("timed out")}),
         "fail",
-        "timed out",
+        "timed out; verify-storecast-job: ImagePullBackOff: 403; verify-storecast-submitter: Unsch",
     ),
     (
         rights.create_only,
