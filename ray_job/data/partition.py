@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -108,7 +108,8 @@ class Constants:
     """The value of each column that had only one so far."""
     varying: set[str] = field(default_factory=set)
 
-    def add(self, rows: pa.RecordBatch) -> None:
+    def add(self, rows: pa.RecordBatch, varying: Collection[str] | None = None) -> None:
+        """Add the next rows. `varying` are the columns that vary in them, None if not known."""
         if not rows.num_rows:
             return
         self.rows += rows.num_rows
@@ -117,7 +118,10 @@ class Constants:
                 column = rows.column(name)
                 first = column[0]
                 value = first.value if name == DELIVERED else first.as_py()
-                same = column.null_count == 0 and pc.all(pc.equal(column, first)).as_py()
+                if varying is None:
+                    same = column.null_count == 0 and pc.all(pc.equal(column, first)).as_py()
+                else:
+                    same = name not in varying
                 if not same or self.values.setdefault(name, value) != value:
                     self.varying.add(name)
 

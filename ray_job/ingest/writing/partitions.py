@@ -148,7 +148,7 @@ class _FileSummary:
         if self.rows == 0:
             self.first_item = items[0].as_py()
         self.last_item = items[-1].as_py()
-        self.constants.add(piece.rows)
+        self.constants.add(piece.rows, piece.varying)
         self.rows += piece.rows.num_rows
         self.first_day = min(self.first_day, piece.first_day)
         self.last_day = max(self.last_day, piece.last_day)

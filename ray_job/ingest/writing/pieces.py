@@ -11,16 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ray_job.data.delta import STORE
+from ray_job.data.partition import ROW_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Consecutive rows of a store, without the column of the store. Days are counted since 1970."""
+    """Consecutive rows of a store, without the column of the store. Days are counted since 1970.
+
+    `varying` are those of ROW_COLUMNS that have several values, None if nobody has looked.
+    """
 
     store_id: str
     rows: pa.RecordBatch
     first_day: int
     last_day: int
+    varying: frozenset[str] | None = None
 
 
 def cut_by_store(batches: Iterable[pa.RecordBatch]) -> Iterator[Piece]:
@@ -37,6 +42,7 @@ def cut_by_store(batches: Iterable[pa.RecordBatch]) -> Iterator[Piece]:
         last_days = np.maximum.reduceat(days, starts).tolist()
         store_ids = stores.take(_arrow_integers(starts)).to_pylist()
         bounds = [*starts.tolist(), batch.num_rows]
+        varying = _varying(rows, bounds)
         for number, store_id in enumerate(store_ids):
             start = bounds[number]
             yield Piece(
@@ -44,7 +50,27 @@ def cut_by_store(batches: Iterable[pa.RecordBatch]) -> Iterator[Piece]:
                 rows.slice(start, bounds[number + 1] - start),
                 first_days[number],
                 last_days[number],
+                None if varying is None else varying[number],
             )
+
+
+def _varying(rows: pa.RecordBatch, bounds: list[int]) -> list[frozenset[str]] | None:
+    """`Piece.varying` of all pieces at once, None if a column has nulls.
+
+    A store after the other this takes seven times as long.
+    """
+    starts, ends = np.array(bounds[:-1]), np.array(bounds[1:])
+    names: list[list[str]] = [[] for _ in starts]
+    for name in ROW_COLUMNS:
+        column = rows.column(name)
+        if column.null_count:
+            return None
+        changes = pc.not_equal(column.slice(1), column.slice(0, len(column) - 1))
+        places = np.from_dlpack(pc.indices_nonzero(changes))  # a change to the row after it
+        inside = np.searchsorted(places, ends - 1) > np.searchsorted(places, starts)
+        for number in np.flatnonzero(inside).tolist():
+            names[number].append(name)
+    return [frozenset(each) for each in names]
 
 
 def _run_starts(stores: pa.Array) -> npt.NDArray[np.int64]:
