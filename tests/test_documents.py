@@ -174,14 +174,16 @@ def test_actions_are_pinned_to_commits(name):
 
 def test_the_cluster_s_tests_run_for_each_version_of_the_operator_that_is_built():
     document = workflow("cluster.yml")
-    (job,) = document["jobs"].values()
     built = {path.name for path in (ROOT / "tests" / "cluster" / "tools").glob("kuberay-*")}
-    assert {f"kuberay-{version}" for version in job["strategy"]["matrix"]["kuberay"]} == built
+    assert document["jobs"].keys() == {"cluster", "kind"}
+    for job in document["jobs"].values():
+        assert {f"kuberay-{version}" for version in job["strategy"]["matrix"]["kuberay"]} == built
     # YAML reads the word `on` as true.
     targets = document[True]["workflow_dispatch"]["inputs"]["target"]["options"]
     makefile = (ROOT / "Makefile").read_text()
     assert all(f"\ncluster-{target}:" in makefile for target in targets)
-    (install,) = (step["run"] for step in job["steps"] if "apt-get" in step.get("run", ""))
+    steps = document["jobs"]["cluster"]["steps"]
+    (install,) = (step["run"] for step in steps if "apt-get" in step.get("run", ""))
     named = re.findall(
         r"apt-get install ([\w-]+)", (ROOT / "tests" / "cluster" / "namespaces.py").read_text()
     )

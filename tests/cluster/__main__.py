@@ -7,6 +7,7 @@
     python -m tests.cluster restart NAME   kill a process and start it again: apiserver, proxy, …
     python -m tests.cluster down           end it, and all that runs in it
 
+With STORECAST_CLUSTER_CONTEXT, a context of KUBECONFIG, `test`, `kubectl`, `run` use its cluster.
 Where the machine lacks something, `up` and `test` say what, and end without an error.
 """
 
@@ -19,9 +20,10 @@ import sys
 import time
 from pathlib import Path
 
-from tests.cluster import build, control_plane, images, namespaces, previous, seed
+from tests.cluster import build, control_plane, given, images, namespaces, previous, seed
 from tests.cluster.places import (
     CACHE,
+    CONTEXT,
     DEFAULT_KUBERAY,
     HERE,
     KUBECONFIG,
@@ -72,26 +74,28 @@ def up(kuberay: str, *, with_previous: bool = False) -> bool:
 
 
 def test(arguments: list[str]) -> int:
-    """pytest inside the namespaces; ends the cluster that it started."""
+    """pytest inside the namespaces, or on a given cluster; ends the cluster that it started."""
+    kuberay = os.environ.get("KUBERAY", DEFAULT_KUBERAY)
     was_up = namespaces.init() is not None
     asks_for_upgrade = any(Path(name.partition("::")[0]) in _UPGRADE for name in arguments)
-    if not up(os.environ.get("KUBERAY", DEFAULT_KUBERAY), with_previous=asks_for_upgrade):
+    if CONTEXT:
+        given.prepare(kuberay, with_previous=asks_for_upgrade)
+    elif not up(kuberay, with_previous=asks_for_upgrade):
         return 0
     try:
-        code = run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments])
+        code = run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", *arguments])
         if REPORT.exists():
             say(REPORT.read_text())
         return code
     finally:
-        if not was_up:
+        if not was_up and not CONTEXT:
             namespaces.end()
 
 
 def run(command: list[str]) -> int:
+    enter = given.entered if CONTEXT else namespaces.entered
     environment = {**os.environ, "KUBECONFIG": str(KUBECONFIG)}
-    return subprocess.run(
-        namespaces.entered(*command), check=False, cwd=ROOT, env=environment
-    ).returncode
+    return subprocess.run(enter(*command), check=False, cwd=ROOT, env=environment).returncode
 
 
 def inside(*command: str) -> None:
@@ -109,6 +113,9 @@ def say(sentence: str) -> None:
 def main(arguments: list[str]) -> int:
     code = 0
     match arguments:
+        case ["up" | "restart" | "down", *_] if CONTEXT:
+            say(f"{arguments[0]} is for a cluster of our own, and {CONTEXT} is given")
+            code = 2
         case ["up"] | ["up", _]:
             if up(*(arguments[1:] or [DEFAULT_KUBERAY])):
                 inside("project")
@@ -130,4 +137,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except given.GivenError as error:
+        sys.exit(str(error))

@@ -92,7 +92,7 @@ def build() -> None:
         _build(program)
     for program in PROGRAMS:
         if program.package == _RAY_OPERATOR:
-            _copy_definitions(program.name.removeprefix("kuberay-"))
+            copy_definitions(program.name.removeprefix("kuberay-"))
 
 
 def _build(program: Program) -> None:
@@ -131,8 +131,8 @@ def _kubernetes_version(module: Path) -> str:
     raise ValueError(f"{module}/go.mod requires no k8s.io/kubernetes")
 
 
-def _copy_definitions(version: str) -> None:
-    """KubeRay's custom resource definitions, from the module's own source."""
+def copy_definitions(version: str) -> None:
+    """KubeRay's custom resource definitions, from the module's own source, to `crds-VERSION`."""
     definitions = BIN / f"crds-{version}"
     if definitions.exists():
         return
@@ -141,6 +141,7 @@ def _copy_definitions(version: str) -> None:
     if not folder:
         _go(module, "mod", "download", _RAY_OPERATOR)
         folder = _go(module, "list", "-m", "-f={{.Dir}}", _RAY_OPERATOR).strip()
+    BIN.mkdir(parents=True, exist_ok=True)
     shutil.copytree(Path(folder) / "config" / "crd" / "bases", definitions)
 
 

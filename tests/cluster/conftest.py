@@ -13,8 +13,8 @@ import pytest
 
 from ray_job.bucket import keys, receipts
 from ray_job.bucket.storage import open_bucket
-from tests.cluster import inside, nightly_job, objects, processes, project, seed
-from tests.cluster.places import BUCKET, KUBECONFIG, REPORT, STORAGE
+from tests.cluster import inside, machines, nightly_job, objects, processes, project, seed
+from tests.cluster.places import BUCKET, KUBECONFIG, REPORT, storage
 from tests.cluster.project import MANAGER
 from tests.fake_gcs import FakeGcs
 from tests.k8s.support.nights import YESTERDAY
@@ -39,9 +39,18 @@ def _inside():
 
 
 @pytest.fixture(scope="session")
+def cluster_machines(_inside):
+    """The machines under the cluster, for tests that take one of them away."""
+    current = machines.current()
+    if current is None:
+        pytest.skip(machines.REASON)
+    return current
+
+
+@pytest.fixture(scope="session")
 def storage_server(_inside):
     processes.stop("storage")
-    host, port = STORAGE
+    host, port = storage()
     with FakeGcs.serve(BUCKET, host=host, port=port) as gcs:
         os.environ["STORAGE_EMULATOR_HOST"] = gcs.url
         yield gcs

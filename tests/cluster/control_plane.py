@@ -6,7 +6,7 @@ import json
 import secrets
 import subprocess
 
-from tests.cluster.places import API_SERVER, BIN, KUBECONFIG, KUBECTL, SERVICES, STATE, STORAGE
+from tests.cluster.places import API_SERVER, BIN, KUBECONFIG, KUBECTL, SERVICES, STATE, storage
 from tests.cluster.processes import start, succeeds, wait_until
 
 _PKI = STATE / "pki"
@@ -94,12 +94,13 @@ def wait_for_api_server() -> None:
 
 
 def kubectl(*arguments: object) -> list[str]:
-    """The command line of kubectl as cluster-admin."""
-    return [str(KUBECTL), f"--kubeconfig={KUBECONFIG}", *map(str, arguments)]
+    """The command line of kubectl as cluster-admin: our own one, if it is built."""
+    program = KUBECTL if KUBECTL.exists() else "kubectl"
+    return [str(program), f"--kubeconfig={KUBECONFIG}", *map(str, arguments)]
 
 
 def _make_network() -> None:
-    addresses = [API_SERVER, STORAGE[0], "10.244.0.3"]
+    addresses = [API_SERVER, storage()[0], "10.244.0.3"]
     for command in (
         ["mount", "--make-rshared", "/"],
         ["ip", "link", "set", "lo", "up"],

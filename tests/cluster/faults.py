@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from ray_job.submit.rayjob import night_name
-from tests.cluster import control_plane, nightly_job, objects, processes
+from tests.cluster import control_plane, machines, nightly_job, objects, processes
 from tests.cluster.places import BUCKET
 from tests.fake_gcs import FakeGcs, Fault
 from tests.k8s.support.nights import YESTERDAY
@@ -23,7 +23,8 @@ RAYJOB = night_name(AS_OF)
 class Chaos:
     """A fault by name. `strike` gets the fake storage, `mend` ends it after `seconds`.
 
-    `phases`: those in which there is something to strike.
+    `phases`: those in which there is something to strike. `process`: the cluster's process that is
+    away, if it is one.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Chaos:
     mend: Callable[[], None] | None = None
     seconds: float = 0
     phases: tuple[str, ...] = PHASES
+    process: str = ""
 
 
 def _away(
@@ -39,10 +41,17 @@ def _away(
     """A process of the cluster that is away for a while."""
 
     def mend() -> None:
-        processes.start_again(process)
+        _machines().start_again(process)
         until()
 
-    return Chaos(name, lambda _: processes.stop(process), mend, seconds)
+    return Chaos(name, lambda _: _machines().stop(process), mend, seconds, process=process)
+
+
+def _machines() -> machines.Machines:
+    current = machines.current()
+    if current is None:
+        raise LookupError(machines.REASON)
+    return current
 
 
 def _killed(

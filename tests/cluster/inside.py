@@ -29,7 +29,8 @@ def start_cluster(kuberay: str, archives: list[str]) -> None:
     say(f"images are imported: {time.monotonic() - began:.0f} s")
     nodes.start_kubelet(nodes.FIRST)
     nodes.start_proxy()
-    kubectl("apply", "--server-side", "--filename", HERE / "manifests" / "system.yaml")
+    for name in ("dns.yaml", "kuberay.yaml"):
+        kubectl("apply", "--server-side", "--filename", HERE / "manifests" / name)
     wait_for_workload("kube-system", "deploy/coredns")
     wait_for_workload("kuberay", "deploy/kuberay-operator")
     _check_operator(kuberay)

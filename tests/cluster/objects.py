@@ -21,11 +21,13 @@ _GROUPS = {
     "apis/apps/v1": {"deployments"},
     "apis/batch/v1": {"jobs", "cronjobs"},
     "apis/autoscaling/v2": {"horizontalpodautoscalers"},
+    "apis/discovery.k8s.io/v1": {"endpointslices"},
+    "apis/apiregistration.k8s.io/v1": {"apiservices"},
     "apis/apiextensions.k8s.io/v1": {"customresourcedefinitions"},
     "apis/ray.io/v1": {"rayjobs", "rayclusters"},
 }
 """The kinds of each group of the API. All others are of the core."""
-_WITHOUT_NAMESPACE = {"customresourcedefinitions", "namespaces", "nodes"}
+_WITHOUT_NAMESPACE = {"apiservices", "customresourcedefinitions", "namespaces", "nodes"}
 _PATIENCE = 60
 """Seconds for which the API server may not answer a read."""
 
@@ -202,6 +204,13 @@ def api_url() -> str:
     service = get("service", "storecast-api")
     assert service is not None
     return f"http://{service['spec']['clusterIP']}"
+
+
+def api_server() -> tuple[str, int]:
+    """Where pods reach the API server: what is behind its Service."""
+    slice_ = get("endpointslice", "kubernetes", "default")
+    assert slice_ is not None
+    return slice_["endpoints"][0]["addresses"][0], slice_["ports"][0]["port"]
 
 
 def evict(pod: str) -> None:

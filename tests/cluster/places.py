@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+CONTEXT = os.environ.get("STORECAST_CLUSTER_CONTEXT", "")
+"""The context of KUBECONFIG with a cluster that is given; empty: one of our own is started."""
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "storecast-cluster"
@@ -21,8 +23,15 @@ KUBECONFIG = STATE / "admin.conf"
 KUBECTL = BIN / "kubectl"
 
 API_SERVER = "10.244.0.1"
-STORAGE = ("10.244.0.2", 443)
-"""The fake Cloud Storage. The project's policies let pods out to port 443 only."""
+"""Of our own cluster."""
+
+
+def storage() -> tuple[str, int]:
+    """Where the fake Cloud Storage listens. The policies let pods out to port 443 only."""
+    host, _, port = os.environ.get("STORECAST_CLUSTER_STORAGE", "10.244.0.2:443").rpartition(":")
+    return host, int(port)
+
+
 SERVICES = "10.96.0.0/24"
 DNS = "10.96.0.10"
 NAMESPACE = "storecast"

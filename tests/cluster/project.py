@@ -15,8 +15,18 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from tests.cluster import images
-from tests.cluster.places import BIN, BUCKET, CACHE, HERE, KUBECONFIG, NAMESPACE, ROOT, STATE
+from tests.cluster import images, objects
+from tests.cluster.places import (
+    BIN,
+    BUCKET,
+    CACHE,
+    HERE,
+    KUBECONFIG,
+    NAMESPACE,
+    ROOT,
+    STATE,
+    storage,
+)
 from tests.cluster.processes import start
 
 MANAGER = "manager@example.com"
@@ -25,6 +35,8 @@ _IAP_KEYS = "https://www.gstatic.com/iap/verify/public_key-jwk"
 _STAND_IN_KEYS = "file:///etc/iap/keys.json"
 """Where `one-node` mounts the key of the stand-in for IAP's signer."""
 _IAP_KEY = STATE / "iap.json"
+_HTTPS = 443
+"""The port to which the project's policies let pods out."""
 _GCP = ROOT / "k8s" / "gcp"
 SEED = CACHE / "bucket"
 """A bucket before its newest night, made once a day."""
@@ -46,18 +58,27 @@ def write_overlay(
     small, live = folder / "small", folder / "live"
     small.mkdir(parents=True)
     keys = {"keys": [iap_signer()[0]]}
+    host, port = storage()
+    address = [f"STORAGE_EMULATOR_HOST=http://{host}:{port}"]
     document: dict[str, Any] = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "namespace": NAMESPACE,
-        "resources": [os.path.relpath(k8s / "overlays" / overlay, small)],
+        "resources": [os.path.relpath(k8s / "overlays" / overlay, small), *_policies(small)],
         "components": [os.path.relpath(HERE / "one-node", small)],
         "configMapGenerator": [
             {
                 "name": "iap-keys",
+                # Its name follows from the key: pods with an earlier run's key are replaced.
                 "literals": [f"keys.json={json.dumps(keys)}"],
+            },
+            {
+                "name": "storecast-settings",
+                "behavior": "merge",
+                "literals": address,
                 "options": {"disableNameSuffixHash": True},
-            }
+            },
+            {"name": "storecast-api", "behavior": "merge", "literals": address},
         ],
     }
     (small / "kustomization.yaml").write_text(yaml.safe_dump(document))
@@ -89,6 +110,30 @@ def write_overlay(
         ]
     path.write_text(yaml.safe_dump(kustomization, sort_keys=False))
     return live
+
+
+def _policies(folder: Path) -> list[str]:
+    """The file, in that folder, that lets pods out to the API server's port; none if it is 443."""
+    host, port = objects.api_server()
+    if port == _HTTPS:
+        return []
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "api-server"},
+        "spec": {
+            "podSelector": {"matchLabels": {"app.kubernetes.io/part-of": "storecast"}},
+            "policyTypes": ["Egress"],
+            "egress": [
+                {
+                    "to": [{"ipBlock": {"cidr": f"{host}/32"}}],
+                    "ports": [{"protocol": "TCP", "port": port}],
+                }
+            ],
+        },
+    }
+    (folder / "api-server.yaml").write_text(yaml.safe_dump(policy))
+    return ["api-server.yaml"]
 
 
 def apply(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -136,7 +181,7 @@ def signed_in(email: str = MANAGER, *, audience: str = IAP_AUDIENCE) -> dict[str
 
 def start_storage() -> None:
     """The fake Cloud Storage with the chain, for a cluster that stays up without tests."""
-    host, port = "10.244.0.2", 443
+    host, port = storage()
     start(
         "storage",
         [

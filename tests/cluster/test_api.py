@@ -7,7 +7,7 @@ import pytest
 
 from tests.cluster import inside, nightly_job, objects, project
 from tests.cluster.callers import Callers
-from tests.cluster.places import HERE, NAMESPACE
+from tests.cluster.places import NAMESPACE
 from tests.cluster.processes import wait_until
 
 HPA = "storecast-api"
@@ -45,9 +45,9 @@ def test_a_new_audience_is_the_only_way_in_after_the_next_set_up(served, ask):
 
 
 @pytest.fixture
-def measured_load(served):
+def measured_load(cluster_machines, served):
     """metrics-server, until the autoscaler sees the API's load."""
-    manifest = HERE / "manifests" / "metrics-server.yaml"
+    manifest = cluster_machines.metrics_server()
     inside.kubectl("apply", "--server-side", "--filename", manifest)
     inside.wait_for_workload("kube-system", "deploy/metrics-server")
 

@@ -67,6 +67,20 @@ def test_an_evicted_submitter_is_no_failure_of_its_job(clean_night, published_re
     assert len(published_receipts()) == 1
 
 
+def test_a_lost_head_comes_back_in_the_same_cluster(clean_night, published_receipts):
+    """KubeRay 1.5 makes no head where the cluster was ready once: a second cluster publishes."""
+    night = nightly_job.start()
+    nightly_job.wait_for_phase("driver")
+    status = objects.get("rayjob", RAYJOB)["status"]
+    (head,) = nightly_job.head_pods(status)
+    objects.kill(head["metadata"]["name"])
+    nightly_job.finish(night)
+    assert (night.condition, night.exit_codes) == ("Complete", [0]), night.log
+    assert len(published_receipts()) == 1
+    last = objects.get("rayjob", RAYJOB)["status"]["rayClusterName"]
+    assert (last == status["rayClusterName"]) != inside.kuberay().startswith("1.5.")
+
+
 def test_the_hourly_job_of_a_fresh_installation_has_nothing_to_do(clean_night):
     hour = nightly_job.finish(nightly_job.start("hour", cron_job="storecast-hourly"))
     assert (hour.condition, hour.exit_codes) == ("Complete", [0]), hour.log

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.cluster import nightly_job, nodes, objects
+from tests.cluster import nightly_job, objects
 from tests.cluster.callers import Callers
 from tests.cluster.control_plane import kubectl
 from tests.cluster.nightly_job import RAYJOB
@@ -15,14 +15,15 @@ from tests.k8s.support.nights import YESTERDAY
 
 
 @pytest.fixture(scope="module")
-def _second_node(set_up):
-    """For both tests. The one that lets it go away comes last."""
+def nodes(cluster_machines, set_up):
+    """Two of them, for both tests. The one that lets the second one go away comes last."""
+    nodes = cluster_machines
     nodes.add_second()
-    yield
+    yield nodes
     nodes.remove_second()
     # What is left of its pods goes with the node.
-    wait_until(180, "the end of its pods", lambda: nodes.SECOND.name not in places(""), 2)
-    first = nodes.FIRST.name
+    wait_until(180, "the end of its pods", lambda: nodes.second not in places(""), 2)
+    first = nodes.first
     wait_until(60, "the first node", lambda: not objects.get("node", first)["spec"].get("taints"))
 
 
@@ -36,14 +37,14 @@ def places(selector):
 
 
 @pytest.fixture
-def second_node(_second_node, served):
-    yield
+def second_node(nodes, served):
+    yield nodes
     for node in objects.names("nodes"):
         objects.call("uncordon", node)
 
 
 @pytest.fixture
-def night_on_the_second_node(second_node, storage_server):
+def night_on_the_second_node(second_node, nodes, storage_server):
     """A night whose submitter, head, worker and driver are all on the second node.
 
     Its driver waits for the acknowledgement of a part. Later requests are answered.
@@ -54,12 +55,12 @@ def night_on_the_second_node(second_node, storage_server):
     objects.call("rollout", "restart", "deployment/storecast-api", f"--namespace={NAMESPACE}")
     objects.wait_for_rollout()
     spread = places("app.kubernetes.io/component=api")
-    assert spread == {nodes.FIRST.name, nodes.SECOND.name}, "topologySpreadConstraints"
-    objects.call("cordon", nodes.FIRST.name)
+    assert spread == {nodes.first, nodes.second}, "topologySpreadConstraints"
+    objects.call("cordon", nodes.first)
     night = nightly_job.start()
     nightly_job.wait_for_phase("driver")
-    assert places("app.kubernetes.io/component in (submitter,ray)") == {nodes.SECOND.name}
-    objects.call("uncordon", nodes.FIRST.name)
+    assert places("app.kubernetes.io/component in (submitter,ray)") == {nodes.second}
+    objects.call("uncordon", nodes.first)
     wait_until(nightly_job.PATIENCE, "a part that hangs", lambda: hang.fired)
     storage_server.faults.clear()
     return night
@@ -76,11 +77,11 @@ def publish(night, published_receipts):
 
 
 def test_a_drained_node_costs_neither_night_nor_request(
-    served, night_on_the_second_node, published_receipts, timeline
+    served, nodes, night_on_the_second_node, published_receipts, timeline
 ):
     with Callers(served, pause=0.2) as callers:
         drain = kubectl(
-            "drain", nodes.SECOND.name, "--delete-emptydir-data", "--force",
+            "drain", nodes.second, "--delete-emptydir-data", "--force",
             "--ignore-daemonsets", "--timeout=300s",
         )  # fmt: skip
         assert succeeds(*drain)
@@ -95,15 +96,15 @@ def test_a_drained_node_costs_neither_night_nor_request(
 
 
 def test_a_node_that_goes_away_costs_no_night(
-    night_on_the_second_node, published_receipts, timeline
+    nodes, night_on_the_second_node, published_receipts, timeline
 ):
     """The cluster's provider then deletes the Node, as Google's does for a machine that is gone."""
     nodes.lose_second()
     timeline("the node is away")
-    wait_until(120, "that it is missed", lambda: not is_ready(nodes.SECOND.name), 1)
+    wait_until(120, "that it is missed", lambda: not is_ready(nodes.second), 1)
     timeline("it is NotReady")
     time.sleep(10)
-    objects.call("delete", "node", nodes.SECOND.name)
+    objects.call("delete", "node", nodes.second)
     timeline("its Node is deleted")
     publish(night_on_the_second_node, published_receipts)
     timeline(f"the night is published, exit codes {night_on_the_second_node.exit_codes}")

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.cluster import inside, nightly_job, objects, project
-from tests.cluster.places import API_SERVER, NAMESPACE, STATE
+from tests.cluster.places import KUBECONFIG, NAMESPACE
 from tests.cluster.processes import wait_until
 
 TEMPLATE = "storecast-template"
@@ -186,12 +186,14 @@ def test_a_namespace_without_template_is_told(clean_night, tmp_path):
     assert "namespace default has no RayJob storecast-template" in result.stderr
 
 
-def test_a_token_that_has_expired_is_told(clean_night, tmp_path):
-    key = (STATE / "pki" / "accounts.key").read_bytes()
+def test_a_token_that_has_expired_is_told(cluster_machines, clean_night, tmp_path):
+    key = cluster_machines.accounts_key()
+    discovery = objects.call("get", "--raw=/.well-known/openid-configuration")
+    issuer = json.loads(discovery)["issuer"]
     now = int(time.time())
     claims = {
-        "iss": "https://kubernetes.default.svc",
-        "aud": ["https://kubernetes.default.svc"],
+        "iss": issuer,
+        "aud": [issuer],
         "sub": f"system:serviceaccount:{NAMESPACE}:storecast-submitter",
         "iat": now - 7200,
         "exp": now - 3600,
@@ -200,21 +202,14 @@ def test_a_token_that_has_expired_is_told(clean_night, tmp_path):
             "serviceaccount": {"name": "storecast-submitter", "uid": "x"},
         },
     }
+    (cluster,) = json.loads(KUBECONFIG.read_text())["clusters"]
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {
-                "name": "here",
-                "cluster": {
-                    "server": f"https://{API_SERVER}",
-                    "certificate-authority": str(STATE / "pki" / "apiserver.crt"),
-                },
-            }
-        ],
+        "clusters": [cluster],
         "users": [{"name": "u", "user": {"token": jwt.encode(claims, key, algorithm="RS256")}}],
-        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "u"}}],
-        "current-context": "here",
+        "contexts": [{"name": "u", "context": {"cluster": cluster["name"], "user": "u"}}],
+        "current-context": "u",
     }
     path = nightly_job.write_kubeconfig(tmp_path, config)
     result = nightly_job.submit_here("--wait", KUBECONFIG=str(path))

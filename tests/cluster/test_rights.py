@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster import nightly_job, objects
 from tests.cluster.control_plane import kubectl
-from tests.cluster.places import API_SERVER, NAMESPACE, STORAGE
+from tests.cluster.places import NAMESPACE, storage
 from tests.cluster.processes import NotReadyError, succeeds, wait_until
 from tests.fake_gcs import Fault
 
@@ -131,12 +131,14 @@ def test_policies_let_through_what_is_needed_and_nothing_else(clean_night, stora
     api = objects.listed("pods", "app.kubernetes.io/component=api")[0]
     (submitter,) = nightly_job.pods(night)
     (ray_submitter,) = objects.listed("pods", f"job-name={nightly_job.RAYJOB}")
-    storage, api_server = f"{STORAGE[0]}:{STORAGE[1]}", f"{API_SERVER}:443"
+    storage_place, api_server = (
+        f"{host}:{port}" for host, port in (storage(), objects.api_server())
+    )
     gcs_port, dashboard = f"{address(head)}:6379", f"{address(head)}:8265"
     page = f"{address(api)}:8080"
     metrics = f"{address(worker)}:8080"
-    every = (storage, api_server, gcs_port, dashboard, page, metrics)
-    outside = {storage, api_server}
+    every = (storage_place, api_server, gcs_port, dashboard, page, metrics)
+    outside = {storage_place, api_server}
     names = {
         kind: pod["metadata"]["name"]
         for kind, pod in {
@@ -147,7 +149,7 @@ def test_policies_let_through_what_is_needed_and_nothing_else(clean_night, stora
         }.items()
     }
     assert_reaches(names["worker"], outside | {gcs_port, dashboard, metrics}, *every)
-    assert_reaches(names["api"], outside, storage, api_server, gcs_port, dashboard, metrics)
+    assert_reaches(names["api"], outside, storage_place, api_server, gcs_port, dashboard, metrics)
     assert_reaches(names["submitter"], outside, *every)
     assert_reaches(names["ray"], outside | {dashboard}, *every)
     # KubeRay makes the rights of the account for each cluster, and they go with it.

@@ -6,7 +6,7 @@ import pytest
 
 from ray_job.bucket import receipts
 from ray_job.bucket.storage import open_bucket
-from tests.cluster import images, inside, nightly_job, nodes, objects, previous, project
+from tests.cluster import images, inside, nightly_job, objects, previous, project
 from tests.cluster.callers import Callers
 from tests.cluster.conftest import fill
 from tests.cluster.places import BUCKET
@@ -34,12 +34,12 @@ def plain_shell():
 
 
 @pytest.fixture
-def bucket_of_before(set_up, plain_shell, storage_server):
+def bucket_of_before(cluster_machines, set_up, plain_shell, storage_server):
     archives = previous.archives()
     if not archives:
         pytest.skip(f"there are no images of {previous.COMMIT}: make cluster-test builds them")
     for archive in archives:
-        nodes.import_image(nodes.FIRST, archive)
+        cluster_machines.import_image(archive)
     nightly_job.clean()
     fill(storage_server, previous.make_bucket())
     yield open_bucket(f"gs://{BUCKET}")
