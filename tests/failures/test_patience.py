@@ -2,13 +2,19 @@
 
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from typer.testing import CliRunner
 
 from ray_job.__main__ import app
 from ray_job.bucket import keys
-from ray_job.bucket.errors import NotFoundError, StorageError, StorecastError
+from ray_job.bucket.errors import (
+    AccessRefusedError,
+    NotFoundError,
+    StorageError,
+    StorecastError,
+)
 from ray_job.bucket.storage.patience import CALL_SECONDS, Patience
 from ray_job.bucket.storage.stalls import StalledError, StallWatch
 from ray_job.data import delta
@@ -63,6 +69,23 @@ def test_an_exhausted_limit_asks_no_more():
             raise AssertionError("it was asked")
     with patience.call("k"):
         pass  # what comes after the run has no limit
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"), [(StorageError("no answer"), 6), (AccessRefusedError("no"), 20)]
+)
+def test_calls_that_have_little_time_left_use_it_up(monkeypatch, error, calls):
+    """Each was tried for the half second that was left, which counted for nothing, and for ever."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    patience, asked = Patience(), 0
+    with patience.limited(4.0):
+        for _ in range(20):
+            with suppress(StorageError), patience.call("k"):
+                asked += 1
+                now[0] += 1.5 if asked <= 2 else 0.25
+                raise error
+    assert asked == calls
 
 
 def test_a_limit_within_a_limit_is_that_of_the_whole():

@@ -158,6 +158,9 @@ class InDriver(InlineExecutor):
     def start(self) -> None:
         pass
 
+    def connect(self) -> None:
+        pass
+
     def end(self) -> None:
         pass
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-from ray_job.bucket.errors import NotFoundError, StorageError
+from ray_job.bucket.errors import AccessRefusedError, NotFoundError, StorageError
 
 CALL_SECONDS = 40.0
 """So long a call is tried again."""
@@ -87,18 +87,24 @@ class Patience:
         began = time.monotonic()
         try:
             yield
-        except (StorageError, NotFoundError) as error:
-            is_answer = isinstance(error, NotFoundError)
-            self._note(began, _QUICK_SECONDS if not is_answer else usual_seconds, not is_answer)
+        except NotFoundError:
+            self._note(began, usual_seconds)
             raise
-        self._note(began, usual_seconds, failed=False)
+        except StorageError as error:
+            # A refusal that came at once was no waiting. Any other failure was tried again for as
+            # long as was left, however short that is.
+            quick = _QUICK_SECONDS if isinstance(error, AccessRefusedError) else 0.0
+            self._note(began, quick, failed=True)
+            raise
+        self._note(began, usual_seconds)
 
-    def _note(self, began: float, usual_seconds: float, failed: bool) -> None:
-        """A refusal that came at once was no waiting, and does not shorten later tries."""
+    def _note(self, began: float, usual_seconds: float, *, failed: bool = False) -> None:
+        """A failure that came at once does not shorten later tries."""
         ended = time.monotonic()
         is_late = ended - began > usual_seconds
         with self._lock:
-            self.failures = self.failures + 1 if failed and is_late else 0
+            is_long_failure = failed and ended - began > _QUICK_SECONDS
+            self.failures = self.failures + 1 if is_long_failure else 0
             if is_late:
                 self.waited += max(0.0, ended - max(began, self._last_end))
                 self._last_end = max(ended, self._last_end)
