@@ -260,7 +260,7 @@ def main() -> int:
     parser.add_argument("--at-most", type=int, help="kills of each command; default: all")
     parser.add_argument("--from", type=int, default=1, dest="first", help="the first change")
     parser.add_argument("--to", type=int, default=sys.maxsize, dest="last", help="the last change")
-    parser.add_argument("--log", type=argparse.FileType("w"), help="a file: a line for each kill")
+    parser.add_argument("--log", type=argparse.FileType("a"), help="a file: a line for each kill")
     options = parser.parse_args()
     among = range(options.first, options.last + 1)
     failed = 0
