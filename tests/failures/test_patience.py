@@ -88,6 +88,18 @@ def test_calls_that_have_little_time_left_use_it_up(monkeypatch, error, calls):
     assert asked == calls
 
 
+def test_a_stream_that_is_given_up_was_waiting(monkeypatch):
+    """It counted for nothing, and the other client had the whole limit once more."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    patience = Patience()
+    with patience.limited(4.0):
+        with suppress(StalledError), patience.call("k"):
+            now[0] += 1.5
+            raise StalledError
+        assert (patience.waited, patience.call_seconds()) == (1.5, 2.5)
+
+
 def test_a_limit_within_a_limit_is_that_of_the_whole():
     """An ingest, a run and packing are one command: each had the whole setting for itself."""
     patience = Patience()

@@ -159,7 +159,8 @@ class GcsStorage:
 
         if key.startswith(_MANY):
             with suppress(StalledError), _translated_errors(key):
-                seconds = min(_STALL_SECONDS, PATIENCE.call_seconds())
+                # Half of what is left is the other client's.
+                seconds = min(_STALL_SECONDS, PATIENCE.call_seconds() / 2)
                 return _read_repeatedly(lambda: _STALLS.call(stream, seconds))
         # Also where a stream has stalled: on a connection of the other client.
         return self.read_versioned(key).data

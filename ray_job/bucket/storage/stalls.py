@@ -11,11 +11,13 @@ import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from ray_job.bucket.errors import StorageError
+
 _Answer = tuple[bytes | None, BaseException | None]
 
 
-class StalledError(Exception):
-    """The call did not end in time."""
+class StalledError(StorageError):
+    """The call did not end in time. What it took is waiting, as of each request that failed."""
 
 
 class _Caller:
