@@ -8,12 +8,13 @@ import pytest
 from k8s.gcp.verification import cluster, project
 from k8s.gcp.verification.__main__ import CHECKS, main, verdict
 from k8s.gcp.verification.answers import UnansweredError
+from tests.k8s.support import unsound_clusters, unsound_projects
 from tests.k8s.support.manifests import K8S, of_kind
 from tests.k8s.support.sound_project import (
     SETTINGS,
     SoundProject,
 )
-from tests.k8s.support.unsound_projects import CASES, refuses
+from tests.k8s.support.unsound_clusters import refuses
 
 
 @pytest.fixture
@@ -41,6 +42,9 @@ def test_every_call_of_the_cluster_names_its_context_and_the_pods_go(live):
     assert all(f"--context={SETTINGS['CONTEXT']}" in call for call in calls)
     (deleted,) = [call for call in calls if "delete" in call]
     assert {"pod/verify-storecast-job", "pod/verify-storecast-submitter"} <= set(deleted)
+
+
+CASES = [*unsound_projects.CASES, *unsound_clusters.CASES]
 
 
 @pytest.mark.parametrize(("check", "change", "mark", "reason"), CASES)

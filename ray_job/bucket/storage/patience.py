@@ -23,6 +23,7 @@ _SHORT_SECONDS = 5.0
 _FAILURES = 3
 """After so many failed calls in a row the next one is tried for a short time only."""
 _QUICK_SECONDS = 1.0
+"""A failure within this time came at once."""
 _USUAL_SECONDS = 3.0
 """A call that took longer was kept waiting."""
 

@@ -18,7 +18,7 @@ from ray_job.data.partition import ROW_COLUMNS
 class Piece:
     """Consecutive rows of a store, without the column of the store. Days are counted since 1970.
 
-    `varying` are those of ROW_COLUMNS that have several values, None if nobody has looked.
+    `varying` are those of ROW_COLUMNS that have several values, None if that is not known.
     """
 
     store_id: str
@@ -55,10 +55,7 @@ def cut_by_store(batches: Iterable[pa.RecordBatch]) -> Iterator[Piece]:
 
 
 def _varying(rows: pa.RecordBatch, bounds: list[int]) -> list[frozenset[str]] | None:
-    """`Piece.varying` of all pieces at once, None if a column has nulls.
-
-    A store after the other this takes seven times as long.
-    """
+    """`Piece.varying` of all pieces at once, None if a column has nulls."""
     starts, ends = np.array(bounds[:-1]), np.array(bounds[1:])
     names: list[list[str]] = [[] for _ in starts]
     for name in ROW_COLUMNS:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ray_job.bucket.storage import open_bucket
 from ray_job.data.delta import SALES_SCHEMA, partition_key, stored_schema
 from ray_job.data.parquet import open_parquet
-from ray_job.data.partition import Columns, read_store
+from ray_job.data.partition import ROW_COLUMNS, Columns, read_store
 from ray_job.ingest.writing.partitions import PartitionWriter
 from ray_job.ingest.writing.pieces import cut_by_store
 from ray_job.progress import SilentProgress
@@ -42,7 +42,7 @@ def rows(stores, days, items=None):
 def test_cutting_keeps_every_row_with_its_store(stores, cuts, random):
     names = [f"s{store}" for store in stores]
     days = [random.randrange(100) for _ in names]
-    whole = rows(names, days)
+    whole = rows(names, days, [random.choice(["", "a"]) for _ in names])
     bounds = sorted({0, len(names), *(cut for cut in cuts if cut < len(names))})
     batches = [whole.slice(start, end - start) for start, end in pairwise(bounds)]
     pieces = list(cut_by_store([*batches, whole.slice(0, 0)]))
@@ -54,7 +54,15 @@ def test_cutting_keeps_every_row_with_its_store(stores, cuts, random):
     for piece in pieces:
         piece_days = days[start : start + piece.rows.num_rows]
         assert (piece.first_day, piece.last_day) == (min(piece_days), max(piece_days))
+        columns = {name: piece.rows[name] for name in ROW_COLUMNS}
+        assert piece.varying == {name for name in columns if len(columns[name].unique()) > 1}
         start += piece.rows.num_rows
+
+
+def test_a_batch_with_nulls_leaves_open_what_varies():
+    """Another writer's rows may have no value; nobody may take them for constant."""
+    whole = rows(["1", "1", "2"], [1, 2, 1], ["a", None, "a"])
+    assert [piece.varying for piece in cut_by_store([whole])] == [None, None]
 
 
 @pytest.fixture
