@@ -19,7 +19,7 @@ from tests.cluster.faults import FAULTS, PHASES
 from tests.k8s.support.nights import YESTERDAY
 
 _SINGLE = [((chaos,), phase) for chaos, phase in product(FAULTS, PHASES) if phase in chaos.phases]
-_SAMPLE = 3
+_SAMPLE = 2
 
 
 def pairs(phase):

@@ -44,6 +44,14 @@ def second_node(nodes, served):
 
 
 @pytest.fixture
+def api_on_both_nodes(second_node, nodes):
+    objects.call("rollout", "restart", "deployment/storecast-api", f"--namespace={NAMESPACE}")
+    objects.wait_for_rollout()
+    spread = places("app.kubernetes.io/component=api")
+    assert spread == {nodes.first, nodes.second}, "topologySpreadConstraints"
+
+
+@pytest.fixture
 def night_on_the_second_node(second_node, nodes, storage_server):
     """A night whose submitter, head, worker and driver are all on the second node.
 
@@ -52,10 +60,6 @@ def night_on_the_second_node(second_node, nodes, storage_server):
     hang = storage_server.faults.add(
         Fault("stall", op="insert", key="results/parts/*", seconds=3000, times=None)
     )
-    objects.call("rollout", "restart", "deployment/storecast-api", f"--namespace={NAMESPACE}")
-    objects.wait_for_rollout()
-    spread = places("app.kubernetes.io/component=api")
-    assert spread == {nodes.first, nodes.second}, "topologySpreadConstraints"
     objects.call("cordon", nodes.first)
     night = nightly_job.start()
     nightly_job.wait_for_phase("driver")
@@ -77,7 +81,7 @@ def publish(night, published_receipts):
 
 
 def test_a_drained_node_costs_neither_night_nor_request(
-    served, nodes, night_on_the_second_node, published_receipts, timeline
+    served, nodes, api_on_both_nodes, night_on_the_second_node, published_receipts, timeline
 ):
     with Callers(served, pause=0.2) as callers:
         drain = kubectl(
