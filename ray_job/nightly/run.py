@@ -35,6 +35,7 @@ from ray_job.forecasting.task import ChunkResult, part_without_data
 from ray_job.model.adaptive import adapted, of_totals
 from ray_job.model.intervals import total_interval
 from ray_job.nightly.prepare import RunPlan, is_hindsight, nothing, prepare
+from ray_job.nightly.rare_collections import rare_collections
 from ray_job.nightly.receipt import BAD_INPUT, DONE, UNEXPECTED, make_receipt, receipt_without_plan
 from ray_job.nightly.request import RunRequest
 from ray_job.nightly.widths import published_widths
@@ -86,7 +87,7 @@ def run(
     began = clock()
     try:
         # The workers may wait for the other half; see `forecasting.chunk`.
-        with PATIENCE.limited(settings.run.driver_wait_seconds):
+        with PATIENCE.limited(settings.run.driver_wait_seconds), rare_collections():
             return _run(
                 storage,
                 settings,

@@ -1,0 +1,21 @@
+"""Thresholds of the garbage collector during a run."""
+
+import gc
+
+import pytest
+
+from ray_job.nightly.rare_collections import rare_collections
+
+
+@pytest.mark.parametrize("error", [None, LookupError])
+def test_collections_are_rare_inside_and_as_before_afterwards(error):
+    before = gc.get_threshold()
+    try:
+        with rare_collections():
+            assert gc.get_threshold()[0] > before[0]
+            assert gc.isenabled()
+            if error:
+                raise error
+    except LookupError:
+        pass
+    assert gc.get_threshold() == before
