@@ -24,7 +24,7 @@ _HOLIDAY_REACH = 28
 _WEATHER_BEFORE = 7
 """Days before the target date with whose mean its weather is compared."""
 
-_OF_OPEN = (
+OF_OPEN = (
     "closed_days_before",
     "closed_days_after",
     "days_since_closed",
@@ -49,7 +49,7 @@ def ahead_names(columns: Sequence[str]) -> list[str]:
     names: list[str] = []
     for column in columns:
         if column == "open":
-            names += _OF_OPEN
+            names += OF_OPEN
         else:
             names += [
                 column,

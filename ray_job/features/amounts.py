@@ -21,6 +21,8 @@ MEAN_OF_WEEKDAY = (4, 12)
 """Numbers of last days of the target's weekday that count, for means of sales."""
 LAGS = (0, 1, 2, 3, 4, 5, 6, 13, 20, 27)
 """Days before the as-of whose sales are features by themselves."""
+LAGS_OF_WEEKDAY = (1, 2, 3, 4)
+"""Days of the target's weekday, counted back from the as-of, whose sales are features as well."""
 
 RECENT_DAYS = 210
 _ZERO_DAYS = 28
@@ -33,7 +35,10 @@ AMOUNTS = (
     "variation",
     *(f"lag_{k}" for k in LAGS),
 )
-AMOUNTS_OF_WEEKDAY = tuple(f"mean_same_weekday_{k}" for k in MEAN_OF_WEEKDAY)
+AMOUNTS_OF_WEEKDAY = (
+    *(f"mean_same_weekday_{k}" for k in MEAN_OF_WEEKDAY),
+    *(f"lag_weekday_{k}" for k in LAGS_OF_WEEKDAY),
+)
 
 
 def amounts(values: Floats, counted: Flags, rank: Ranks) -> dict[str, Floats]:
@@ -89,4 +94,10 @@ def amounts_of_weekday(of_weekday: Floats32, recent: Floats) -> dict[str, Floats
     counted = ~np.isnan(of_weekday)
     values = np.where(counted, of_weekday, 0.0).astype(np.float64)
     means = means_of_last(values, counted, {f"mean_same_weekday_{k}": k for k in MEAN_OF_WEEKDAY})
-    return {name: np.log1p(mean) - recent for name, mean in means.items()}
+    unknown = np.full(len(of_weekday), np.nan)
+    return {name: np.log1p(mean) - recent for name, mean in means.items()} | {
+        f"lag_weekday_{k}": (
+            np.log1p(of_weekday[:, -k].astype(np.float64)) if k <= of_weekday.shape[1] else unknown
+        )
+        for k in LAGS_OF_WEEKDAY
+    }

@@ -14,10 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ray_job.features.amounts import LAGS, MEAN_OF_LAST, MEAN_OF_WEEKDAY
+from ray_job.features.amounts import LAGS, LAGS_OF_WEEKDAY, MEAN_OF_LAST, MEAN_OF_WEEKDAY
 from ray_job.features.inputs import Inputs, code_names
 from ray_job.features.past import SAME_KIND, SAME_WEEKDAY
-from ray_job.features.recent import HALF_LIVES, LAST
+from ray_job.features.recent import HALF_LIVES, LAST, LAST_DAYS
 
 NEVER = "never"
 """`nan_when` of a feature that is never NaN."""
@@ -33,6 +33,8 @@ _NUMBERS: dict[str, tuple[int, ...]] = {
     "mean_of_last": MEAN_OF_LAST,
     "mean_of_weekday": MEAN_OF_WEEKDAY,
     "lag": LAGS,
+    "lag_weekday": LAGS_OF_WEEKDAY,
+    "lag_residual": LAST_DAYS,
 }
 _COLUMNS: dict[str, Callable[[Inputs], Sequence[str]]] = {
     "open": lambda inputs: [name for name in inputs.known_ahead if name == "open"],

@@ -40,7 +40,7 @@ from ray_job.features.day_statistics import (
     rank_from_end,
     spread_of,
 )
-from ray_job.features.recent import HALF_LIVES, LAST, recent_residuals
+from ray_job.features.recent import HALF_LIVES, LAST, LAST_DAYS, recent_residuals
 
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -77,6 +77,7 @@ PER_AS_OF = (
     "residual_year",
     "residual_year_ago_level",
     *AMOUNTS,
+    *(f"lag_residual_{k}" for k in LAST_DAYS),
 )
 PER_TARGET = (
     "baseline",

@@ -15,6 +15,9 @@ LAST = (1, 3, 6, 12, 25, 50, 100)
 HALF_LIVES = (5, 15, 40)
 """In days, for weighted means of residuals."""
 
+LAST_DAYS = (0, 1, 2, 3, 4, 5, 6)
+"""Days before the as-of whose residuals are features by themselves."""
+
 _SPREAD_DAYS = 50
 _EXTREME_DAYS = 12
 
@@ -39,6 +42,13 @@ def recent_residuals(
         known = total > 0
         columns[f"residual_half_life_{half_life}"] = np.where(
             known, (values * weights).sum(axis=1) / np.where(known, total, 1.0), np.nan
+        )
+    for k in LAST_DAYS:
+        day = values.shape[1] - 1 - k
+        columns[f"lag_residual_{k}"] = (
+            np.where(counted[:, day], residuals[:, day], np.nan)
+            if day >= 0
+            else np.full(len(values), np.nan)
         )
     before_last = np.where(counted & (rank == 2), values, 0.0).sum(axis=1)  # noqa: PLR2004
     columns["residual_before_last"] = np.where(rank[:, 0] > 1, before_last, np.nan)

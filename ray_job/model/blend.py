@@ -1,7 +1,8 @@
 """Blends: how the boosters' forecasts become one, for each kind of series, on held-out days.
 
-The weights minimise the error on held-out days that no booster was fitted on, and the factors make
-the sum of a kind's forecasts the sum of what was sold, since managers order by sums. Of
+The weights minimise the error on held-out days that no booster was fitted on, the booster of lags
+having one as far as weeks agree on it. The factors make the sum of a kind's forecasts the sum of
+what was sold, since managers order by sums. Of
 intermittent series, small forecasts that are too high are drawn down, within the same sum. Where a
 naive rule has the smaller error, the rule is served instead. Rules are compared as they are served,
 with factors of their own: a rule that is far too low in sum is no alternative.
@@ -20,8 +21,9 @@ from pydantic import Field
 from ray_job.bucket.records import Record
 from ray_job.data.panel import Flags, Floats
 from ray_job.features.kinds import INTERMITTENT, KINDS
-from ray_job.model.boosters import BOOSTERS, LAGS, LOGS, MEANS
-from ray_job.model.sum_factors import FEW_ROWS, by_days, sum_factors, weeks_of
+from ray_job.model.boosters import LAGS, LOGS, MEANS
+from ray_job.model.sum_factors import FEW_ROWS, by_days, size_factors, sum_factors
+from ray_job.model.week_agreement import kept_of_gain, weeks_of
 
 Ints = npt.NDArray[np.int64]
 Shares = tuple[float, float, float]
@@ -33,9 +35,10 @@ SHARES = tuple(
     for logs in range(_STEPS + 1 - lags)
 )
 """The shares of the boosters of logs, of means and of lags that are tried."""
-_ENOUGH_EXAMPLES = 20_000
+_EQUAL = (1 / 3, 1 / 3, 1 / 3)
+_ENOUGH_EXAMPLES = 100_000
 """Boosters that learnt from fewer examples get shares nearer to equal ones: as far as their errors
-are chance, they differ on the days to come, and a mean of boosters has less of them."""
+are chance, they differ on the days to come, and a mean of boosters has less of them. See 0129."""
 POWERS = (0.0, 0.05, 0.1, 0.15, 0.2)
 """The powers that are tried for intermittent series."""
 _LEAST_OF_SOLD = 0.95
@@ -46,7 +49,6 @@ _FEW_WEEKS = 6
 """A kind with fewer held-out rows than FEW_ROWS gets the blend of all rows. So does a kind that
 exists in fewer weeks, while others exist in more: in a chain of eight months series are long enough
 to be smooth in the last weeks only, and what these share is no bias."""
-_FEW_ROWS_OF_SIZE = 200
 _LARGEST_CORRECTED = 64.0
 
 
@@ -172,7 +174,7 @@ def choose(held: HeldOut, examples: int = _ENOUGH_EXAMPLES) -> Blend:
     `examples`: how many the boosters learnt from whose forecasts these are.
     """
     weight = min(examples / _ENOUGH_EXAMPLES, 1.0)
-    sizes, factors = _small(held.actual, held.predicted[:, LOGS])
+    sizes, factors = size_factors(held.actual, held.predicted[:, LOGS])
     blend = Blend(small_sizes=sizes, small_factors=factors)
     of_all = _choose_kind(held, blend, weight, POWERS[:1])
     fewest_weeks = min(_FEW_WEEKS, weeks_of(held.target))
@@ -229,9 +231,10 @@ class _Candidate:
     factors: tuple[float, ...]
 
 
-def _drawn_to_equal(shares: Shares, weight: float) -> Shares:
-    equal = (1.0 - weight) / len(BOOSTERS)
-    logs, means, lags = (weight * share + equal for share in shares)
+def _between(first: Shares, second: Shares, weight: float) -> Shares:
+    """The first shares for a weight of 0, the second ones for a weight of 1."""
+    pairs = zip(first, second, strict=True)
+    logs, means, lags = ((1.0 - weight) * low + weight * high for low, high in pairs)
     return logs, means, lags
 
 
@@ -272,10 +275,13 @@ def _choose_kind(held: HeldOut, blend: Blend, weight: float, powers: Sequence[fl
 
     best = min(candidates, key=lambda made: loss(made.predicted))
     best_rule = min(rules, key=lambda name: loss(rules[name][0]))
-    if weight < 1.0:
-        nearer = candidate(_drawn_to_equal(best.blend.shares, weight), best.blend.power)
-        if loss(nearer.predicted) <= loss(rules[best_rule][0]):
-            best = nearer
+    others = [made for made in candidates if not made.blend.lag_share]
+    without = min(others, key=lambda made: loss(made.predicted))
+    agreed = kept_of_gain(_gains(held, without.predicted, best.predicted, units), held.target)
+    shares = _between(without.blend.shares, best.blend.shares, agreed)
+    nearer = candidate(_between(_EQUAL, shares, weight), best.blend.power)
+    if loss(nearer.predicted) <= loss(rules[best_rule][0]):
+        best = nearer
     is_rule = loss(rules[best_rule][0]) < loss(best.predicted)
     return best.blend.model_copy(
         update={
@@ -300,21 +306,19 @@ def _scaled_error(held: HeldOut, predicted: Floats) -> float:
     return float(np.sqrt(np.mean(ratios * ratios)))
 
 
+def _gains(held: HeldOut, worse: Floats, better: Floats, units: tuple[float, float]) -> Floats:
+    """How much smaller each row's part of the loss is: (m,), whose mean is the losses' difference.
+
+    `units` are those of the WAPE and of the scaled error.
+    """
+    total = _scaled_error(held, worse) + _scaled_error(held, better)
+    of_worse, of_better = held.actual - worse, held.actual - better
+    absolute = (np.abs(of_worse) - np.abs(of_better)) / (units[0] * held.actual.mean() + 1e-9)
+    squared = (of_worse**2 - of_better**2) / held.unit**2 / (units[1] * total + 1e-9)
+    return np.asarray(absolute + squared)
+
+
 def _unbiased(held: HeldOut, predicted: Floats) -> tuple[Floats, tuple[float, ...]]:
     """The forecasts times the factors by days ahead, and these factors."""
     factors = sum_factors(held.actual, predicted, held.days_ahead, held.target)
     return predicted * by_days(factors, held.days_ahead.astype(np.float64)), factors
-
-
-def _small(actual: Floats, predicted: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The mean sizes of small forecasts, and the factors by which mean sales differ from them."""
-    sizes, factors = [], []
-    edges = [0.0, *(2.0**power for power in range(-2, 7))]
-    for low, high in itertools.pairwise(edges):
-        inside = (predicted >= low) & (predicted < high)
-        if inside.sum() >= _FEW_ROWS_OF_SIZE:
-            mean = float(predicted[inside].mean())
-            sizes.append(mean)
-            sold = float(actual[inside].mean())
-            factors.append(float(np.clip(sold / max(mean, 1e-9), 0.5, 2.0)))
-    return tuple(sizes), tuple(factors)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_job.data.panel import Floats, Floats32
+from ray_job.features.ahead import CALENDAR, OF_OPEN
 
 Ints = npt.NDArray[np.int64]
 
@@ -45,10 +46,8 @@ _PLAIN = (
     "days_since_sales",
     "item_code",
     "store_code",
-    "weekday",
-    "day_of_month",
-    "day_of_year",
-    "holiday_today",
+    *OF_OPEN,
+    *CALENDAR,
 )
 _LAG = "lag_"
 _LESS_RECENT = ("mean_last_", "mean_same_weekday_")

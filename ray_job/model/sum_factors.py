@@ -6,12 +6,14 @@ and would be an error in the next ones.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from ray_job.data.panel import Floats
+from ray_job.model.week_agreement import kept, places_of_weeks, squared_error_of_mean
 
 Ints = npt.NDArray[np.int64]
 
@@ -19,9 +21,7 @@ FEW_ROWS = 1_000
 """A number of days ahead with fewer held-out rows counts as all of them together."""
 _MOST = 1.25
 """A factor is at most this, and at least one over it."""
-_WEEK = 7
-_WEEKS_TOGETHER = 3
-"""Errors of weeks that are further apart are taken as independent."""
+_FEW_ROWS_OF_SIZE = 200
 
 
 def sum_factors(
@@ -40,9 +40,9 @@ def sum_factors(
         enough = rows.sum() >= FEW_ROWS
         logs.append(_log_factor(actual[rows], predicted[rows], target[rows]) if enough else of_all)
     means, errors = np.array(logs).T
-    kept = max(0.0, 1.0 - float(errors.mean()) / max(float(np.mean(means**2)), 1e-12))
+    share = kept(float(np.mean(means**2)), float(errors.mean()))
     most = np.log(_MOST)
-    return tuple(np.exp(np.clip(kept * means, -most, most)).tolist())
+    return tuple(np.exp(np.clip(share * means, -most, most)).tolist())
 
 
 def by_days(values: Sequence[float], days: Floats) -> Floats:
@@ -52,33 +52,26 @@ def by_days(values: Sequence[float], days: Floats) -> Floats:
     return np.asarray(values, dtype=np.float64)[places]
 
 
-def weeks_of(target: Ints) -> int:
-    """The number of weeks with a day among the target dates (m,)."""
-    return len(np.unique(target // _WEEK))
+def size_factors(actual: Floats, predicted: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean sizes of small forecasts, and the factors by which mean sales differ from them."""
+    sizes, factors = [], []
+    edges = [0.0, *(2.0**power for power in range(-2, 7))]
+    for low, high in itertools.pairwise(edges):
+        inside = (predicted >= low) & (predicted < high)
+        if inside.sum() >= _FEW_ROWS_OF_SIZE:
+            mean = float(predicted[inside].mean())
+            sizes.append(mean)
+            sold = float(actual[inside].mean())
+            factors.append(float(np.clip(sold / max(mean, 1e-9), 0.5, 2.0)))
+    return tuple(sizes), tuple(factors)
 
 
 def _log_factor(actual: Floats, predicted: Floats, target: Ints) -> tuple[float, float]:
     """The log factor that makes the sum right, and its squared standard error by the weeks."""
-    _, week = np.unique(target // _WEEK, return_inverse=True)
+    week = places_of_weeks(target)
     sold, forecast = np.bincount(week, weights=actual), np.bincount(week, weights=predicted)
     known = (sold > 0) & (forecast > 0)
     if known.sum() < 2:  # noqa: PLR2004 - a single week has no standard error
         return 0.0, 0.0
     mean = float(np.log(sold[known].sum() / forecast[known].sum()))
-    return mean, _squared_error_of_mean(np.log(sold[known] / forecast[known]))
-
-
-def _squared_error_of_mean(values: Floats) -> float:
-    """The squared standard error of the mean of values that follow each other in time.
-
-    Weeks that follow each other are wrong together: their autocovariances count (Newey and West,
-    1987).
-    """
-    deviation = values - values.mean()
-    number = len(values)
-    variance = float(deviation @ deviation) / number
-    together = variance
-    for lag in range(1, min(_WEEKS_TOGETHER, number - 1) + 1):
-        weight = 1.0 - lag / (_WEEKS_TOGETHER + 1)
-        together += 2.0 * weight * float(deviation[lag:] @ deviation[:-lag]) / number
-    return max(together, variance) / (number - 1)
+    return mean, squared_error_of_mean(np.log(sold[known] / forecast[known]))

@@ -223,6 +223,21 @@ def test_means_of_sales_are_means_and_not_of_logs():
     )
 
 
+def test_single_days_are_features_by_amount_and_by_residual():
+    sales = 10.0 + np.arange(60) % 13
+    sales[60 - 14] = sales[57] = np.nan
+    panel = one_series(sales)
+    residuals = summarise(panel, CONTEXT, INPUTS).sales.residuals[0]
+    for ahead in (1, 7):
+        matrix = matrix_of(panel, AS_OF + timedelta(days=ahead))
+        newest = 59 if ahead == 7 else 60 - 7
+        for k in (1, 2, 3, 4):
+            expected = np.log1p(sales[newest - 7 * (k - 1)])
+            assert value(matrix, f"lag_weekday_{k}") == pytest.approx(expected, nan_ok=True)
+        of_days = [value(matrix, f"lag_residual_{k}") for k in range(7)]
+        assert of_days == pytest.approx(residuals[:-8:-1].tolist(), nan_ok=True)
+
+
 def test_what_a_plan_has_meant_before():
     rng = np.random.default_rng(0)
     promo = (rng.random(74) < 0.3).astype(np.float32)

@@ -8,6 +8,7 @@ import pytest
 from ray_job.features.kinds import INTERMITTENT, KINDS, SHORT, SMOOTH, kinds_of
 from ray_job.model.blend import Blend, HeldOut, KindBlend, choose
 from ray_job.model.sum_factors import sum_factors
+from ray_job.model.week_agreement import kept_of_gain
 
 ROWS = 28_000
 """As many of each number of days ahead on each of 84 days."""
@@ -66,15 +67,55 @@ def test_boosters_of_equal_errors_are_averaged_and_a_worse_one_is_left_out():
         ((0.5, 0.05, 0.5), (0.0, 1.0, 0.0)),
         ((0.5, 0.5, 0.05), (0.0, 0.0, 1.0)),
     ):
-        assert choose(held_out(rng, noise=noise)).kinds["smooth"].shares == shares
+        chosen = choose(held_out(rng, noise=noise)).kinds["smooth"].shares
+        assert chosen == pytest.approx(shares, abs=0.03)
+        assert sum(chosen) == pytest.approx(1.0)
+
+
+def test_the_booster_of_lags_has_a_share_as_far_as_weeks_agree():
+    """It is better in each week, or in the first three weeks only, and worse in the others."""
+    rng = np.random.default_rng(7)
+    held = held_out(rng, noise=(0.1, 0.1, 0.1))
+    good_weeks = held.target // 7 < 3
+    shares = []
+    for spread in (np.full(ROWS, 0.04), np.where(good_weeks, 0.001, 0.16)):
+        lags = held.actual * np.exp(rng.normal(0, spread))
+        predicted = np.column_stack([held.predicted[:, :2], lags])
+        shares.append(choose(replace(held, predicted=predicted)).kinds["smooth"].shares)
+    in_each, in_some = shares
+    assert in_each[2] == pytest.approx(0.75, abs=0.05)
+    assert 0.0 < in_some[2] < 0.24  # less than a quarter, the least share that is tried
+
+
+@pytest.mark.parametrize(
+    ("weeks", "least", "most"),
+    [
+        ([1.0] * 12, 1.0, 1.0),
+        ([1.2, 0.8] * 6, 0.98, 1.0),
+        ([3.0, -1.0] * 6, 0.6, 0.8),
+        ([4.0] + [0.0] * 11, 0.0, 1e-9),
+        ([2.0] * 4 + [0.5] * 4 + [-1.0] * 4, 0.0, 0.1),
+        ([-1.0] * 12, 0.0, 0.0),
+        ([0.0] * 12, 0.0, 0.0),
+        ([5.0], 0.0, 0.0),
+    ],
+)
+def test_a_choice_is_kept_as_far_as_weeks_agree_that_it_is_better(weeks, least, most):
+    target = np.repeat(np.arange(len(weeks)) * 7 + 7, 5)
+    gains = np.array(weeks)[target // 7 - 1]
+    kept = kept_of_gain(gains, target)
+    assert least <= kept <= most
+    # Neither the unit of the gains nor the order of the rows matters.
+    order = np.random.default_rng(1).permutation(len(target))
+    assert kept_of_gain(1000.0 * gains[order], target[order]) == pytest.approx(kept)
 
 
 @pytest.mark.parametrize(
     ("examples", "shares"),
     [
         (0, (1 / 3, 1 / 3, 1 / 3)),
-        (5_000, (0.5, 0.25, 0.25)),
-        (20_000, (1, 0, 0)),
+        (25_000, (0.5, 0.25, 0.25)),
+        (100_000, (1, 0, 0)),
         (10**7, (1, 0, 0)),
     ],
 )

@@ -197,11 +197,13 @@ def test_an_artifact_of_two_boosters_predicts_as_before():
     assert np.array_equal(before.predict(rows.features), now.predict(rows.features)[:, :2])
 
 
-def test_the_booster_of_lags_takes_amounts_and_plans_and_the_others_all_but_lags():
-    names = [*NAMES, "lag_0", "mean_last_7", "residual_year_ago_day", "price", "price_before"]
+def test_the_booster_of_lags_takes_amounts_plans_and_closures_and_the_others_all_but_lags():
+    lags = ["lag_0", "lag_weekday_1", "lag_residual_0"]
+    others = ["mean_last_7", "residual_year_ago_day", "price", "price_before"]
+    names = [*NAMES, *lags, *others, "days_until_holiday", "closed_days_before"]
     layout = Layout.of(names, ["price"])
-    features = np.arange(10.0, dtype=np.float32)[None, :]
+    features = np.arange(14.0, dtype=np.float32)[None, :]
     assert layout.inputs(0, features).tolist() == layout.inputs(1, features).tolist()
-    assert layout.inputs(0, features).tolist() == [[0, 1, 2, 3, 4, 6, 7, 8, 9]]
-    as_they_are, mean, year_ago = [2, 3, 5, 8], 6 + 3, 7 + 2
+    assert layout.inputs(0, features).tolist() == [[0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13]]
+    as_they_are, mean, year_ago = [2, 3, 5, 6, 7, 10, 12, 13], 8 + 3, 9 + 2
     assert layout.inputs(2, features).tolist() == [[*as_they_are, mean, year_ago]]
