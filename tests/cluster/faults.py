@@ -68,7 +68,7 @@ def _killed(
 
         processes.wait_until(30, f"pods {selector}", find)
         for pod in doomed:
-            objects.delete("pod", pod, "--grace-period=0", "--force", namespace=namespace)
+            objects.kill(pod, namespace)
 
     return Chaos(name, strike, phases=phases)
 

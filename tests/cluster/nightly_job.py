@@ -91,7 +91,6 @@ def finish(night: NightlyJob, seconds: float = PATIENCE) -> NightlyJob:
     """Wait for the end of the Job, and read its pods."""
 
     def ended() -> bool:
-        collect(night)
         job = objects.get("job", night.name)
         assert job is not None
         for condition in (job.get("status") or {}).get("conditions") or []:
@@ -101,7 +100,7 @@ def finish(night: NightlyJob, seconds: float = PATIENCE) -> NightlyJob:
                 return True
         return False
 
-    wait_until(seconds, f"the end of Job {night.name}", ended, 1)
+    wait_until(seconds, f"the end of Job {night.name}", ended)
     collect(night)
     return night
 
@@ -122,11 +121,7 @@ def collect(night: NightlyJob) -> None:
             if ended is not None:
                 codes.append(ended["exitCode"])
         if objects.phase(pod) in {"Running", "Succeeded", "Failed"}:
-            name = pod["metadata"]["name"]
-            try:
-                logs.append(objects.call("logs", f"--namespace={NAMESPACE}", name))
-            except objects.KubectlError as error:
-                logs.append(f"no log of {name}: {error}")
+            logs.append(objects.log(pod["metadata"]["name"]))
     night.exit_codes, night.logs = codes, logs
 
 

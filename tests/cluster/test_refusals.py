@@ -124,7 +124,7 @@ def wait_for_end(night):
         return night.exit_codes
 
     wait_until(300, f"the end of {night.name}", ended, 1)
-    objects.delete("job", night.name)
+    objects.delete("jobs", night.name)
 
 
 def test_a_template_that_the_operator_refuses_is_bad_input(template):

@@ -155,7 +155,7 @@ def test_policies_let_through_what_is_needed_and_nothing_else(clean_night, stora
     # KubeRay makes the rights of the account for each cluster, and they go with it.
     head_rules = rules_of(token_of("storecast-job"), NAMESPACE)
     assert head_rules - BY_VERSION == AUTOSCALER
-    objects.delete("rayjob", nightly_job.RAYJOB)
+    objects.delete("rayjobs", nightly_job.RAYJOB)
     nightly_job.finish(night)
     storage_server.faults.clear()
     assert night.outcomes == [("deleted", 1)]
