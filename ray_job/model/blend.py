@@ -1,11 +1,11 @@
 """Blends: how the boosters' forecasts become one, for each kind of series, on held-out days.
 
-The weights minimise the error on held-out days that no booster was fitted on, the booster of lags
-having one as far as weeks agree on it. The factors make the sum of a kind's forecasts the sum of
-what was sold, since managers order by sums. Of
-intermittent series, small forecasts that are too high are drawn down, within the same sum. Where a
-naive rule has the smaller error, the rule is served instead. Rules are compared as they are served,
-with factors of their own: a rule that is far too low in sum is no alternative.
+The weights minimise the error on held-out days that no booster was fitted on. The booster of lags
+has a weight as far as weeks agree that it is better. The factors make the sum of a kind's forecasts
+the sum of what was sold, since managers order by sums. Of intermittent series, small forecasts that
+are too high are drawn down, within the same sum. Where a naive rule has the smaller error, the rule
+is served instead. Rules are compared as they are served, with factors of their own: a rule that is
+far too low in sum is no alternative.
 """
 
 from __future__ import annotations
@@ -249,11 +249,13 @@ def _choose_kind(held: HeldOut, blend: Blend, weight: float, powers: Sequence[fl
         )
         return _Candidate(made, *_unbiased(held, mixed))
 
-    candidates = [
-        made
-        for made in itertools.starmap(candidate, itertools.product(SHARES, powers))
-        if not made.blend.power or _least_of_sold(held.actual, made.predicted) >= _LEAST_OF_SOLD
-    ]
+    def leaves_enough(made: _Candidate) -> bool:
+        return not made.blend.power or (
+            _least_of_sold(held.actual, made.predicted) >= _LEAST_OF_SOLD
+        )
+
+    tried = itertools.starmap(candidate, itertools.product(SHARES, powers))
+    candidates = [made for made in tried if leaves_enough(made)]
     rules = {}
     for name, values in held.rules.items():
         known = np.where(np.isnan(values), of_means, values)
@@ -279,7 +281,10 @@ def _choose_kind(held: HeldOut, blend: Blend, weight: float, powers: Sequence[fl
     without = min(others, key=lambda made: loss(made.predicted))
     agreed = kept_of_gain(_gains(held, without.predicted, best.predicted, units), held.target)
     shares = _between(without.blend.shares, best.blend.shares, agreed)
-    nearer = candidate(_between(_EQUAL, shares, weight), best.blend.power)
+    shares = _between(_EQUAL, shares, weight)
+    nearer = candidate(shares, best.blend.power)
+    if not leaves_enough(nearer):  # the power was chosen with other shares
+        nearer = candidate(shares, 0.0)
     if loss(nearer.predicted) <= loss(rules[best_rule][0]):
         best = nearer
     is_rule = loss(rules[best_rule][0]) < loss(best.predicted)

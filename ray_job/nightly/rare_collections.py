@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 _THRESHOLDS = (50_000, 20, 100)
 """New objects until a collection of the youngest generation, and collections of a generation until
-one of the next. By default the first one is 700."""
+one of the next. In Python 3.11 the first one is 700."""
 
 
 @contextmanager
