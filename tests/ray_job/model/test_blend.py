@@ -299,6 +299,19 @@ def test_forecasts_that_are_means_stay_means(spread):
     assert min(of_sold(held, served)) > 0.93
 
 
+@pytest.mark.parametrize(
+    ("examples", "is_drawn_down"), [(0, False), (50_000, False), (10**6, True)]
+)
+def test_a_power_is_left_out_where_other_shares_make_it_too_low(examples, is_drawn_down):
+    """The booster that is too even is the best one; equal shares are uneven enough already."""
+    held = counts_of(INTERMITTENT, too_even=0.85)
+    even = held.predicted[:, 0]
+    uneven = even**1.4 * np.exp(np.random.default_rng(3).normal(0, 0.6, ROWS))
+    held = replace(held, predicted=np.stack([even, uneven, uneven], axis=1))
+    kind = choose(held, examples).kinds["intermittent"]
+    assert (kind.power > 0) == is_drawn_down
+
+
 @pytest.mark.parametrize("kind", [SMOOTH, SHORT])
 def test_other_series_are_not_drawn_down(kind):
     assert choose(counts_of(kind)).kinds[KINDS[kind]].power == 0.0
