@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 
-from tests.api.fixtures.bucket import Bucket, StoreSpec
-from tests.api.fixtures.processes import is_ready, start
+from tests.api.fixtures.processes import is_ready, publish_yesterday, start
 from tests.api.fixtures.serving import wait_until
 
 REQUEST = b"GET /v1/stores/1/forecast HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -72,7 +71,7 @@ def send_requests(port: int, answers: Answers, until: threading.Event, requests:
 
 @pytest.mark.parametrize("requests", [1, 1_000_000])
 def test_requests_on_busy_and_on_new_connections_are_all_answered(tmp_path, requests):
-    Bucket.make(tmp_path).publish([StoreSpec("1")])
+    publish_yesterday(tmp_path)
     process, url = start(tmp_path, STORECAST_API_DRAIN_SECONDS=str(DRAIN_SECONDS))
     port = int(url.rpartition(":")[2])
     answers, until = Answers(), threading.Event()
@@ -103,7 +102,7 @@ def test_requests_on_busy_and_on_new_connections_are_all_answered(tmp_path, requ
 
 def test_connections_end_only_after_what_was_sent_on_them_is_answered(tmp_path):
     """Idle, half a request, several requests at once, a body that is not complete."""
-    Bucket.make(tmp_path).publish([StoreSpec("1")])
+    publish_yesterday(tmp_path)
     process, url = start(tmp_path, STORECAST_API_DRAIN_SECONDS="1")
     port = int(url.rpartition(":")[2])
     try:

@@ -8,13 +8,12 @@ import time
 
 import httpx
 
-from tests.api.fixtures.bucket import Bucket, StoreSpec
-from tests.api.fixtures.processes import is_ready, start
+from tests.api.fixtures.processes import is_ready, publish_yesterday, start
 from tests.api.fixtures.serving import wait_until
 
 
 def test_after_sigterm_the_service_is_unready_and_drops_no_request(tmp_path):
-    Bucket.make(tmp_path).publish([StoreSpec("1")])
+    publish_yesterday(tmp_path)
     process, url = start(tmp_path, STORECAST_API_DRAIN_SECONDS="1.5")
     try:
         wait_until(lambda: is_ready(url))
