@@ -78,8 +78,10 @@ class Refresher:
             await self.refresh()
             gap = min(_GAP_SECONDS, every_seconds)
             await asyncio.sleep(gap)
+            # `asyncio.wait_for` of Python 3.11 loses a cancellation that comes with the event.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), every_seconds - gap)
+                async with asyncio.timeout(every_seconds - gap):
+                    await self._wanted.wait()
             self._wanted.clear()
 
     async def refresh_soon(self, seconds: float = 2.0) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from datetime import timedelta
 
 import pytest
@@ -117,3 +119,25 @@ def test_no_release_can_be_verified(tmp_path):
         page = api.get("/")
         assert page.status_code == 503
         assert "cannot be verified" in page.text
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_the_task_ends_also_if_a_refresh_is_wanted_while_it_is_cancelled(tmp_path, turns):
+    """Or the service would not stop: it waits for this task, and it cancels it once."""
+    Bucket.make(tmp_path).publish([StoreSpec("1")])
+
+    async def cancel_while_wanted() -> None:
+        task = api.service.refresh_task
+        wanted = asyncio.create_task(api.service.refresher.refresh_soon(0.1))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await wanted
+        await asyncio.wait({task}, timeout=2)
+        assert task.cancelled()
+
+    with serve(str(tmp_path)) as api:
+        # Behind the pause between two refreshes it waits for the next one that is wanted.
+        api.refresh()
+        time.sleep(0.3)
+        asyncio.run_coroutine_threadsafe(cancel_while_wanted(), api.loop).result(10)
