@@ -77,6 +77,7 @@ def up() -> None:
             f"--root-ca-file={_PKI / 'apiserver.crt'}",
             "--leader-elect=false",
             "--node-monitor-grace-period=20s",  # a node that goes away is seen sooner
+            "--horizontal-pod-autoscaler-sync-period=5s",
         ],
     )
     start(
@@ -104,7 +105,9 @@ def _make_network() -> None:
     for command in (
         ["mount", "--make-rshared", "/"],
         ["ip", "link", "set", "lo", "up"],
-        ["ip", "link", "add", "cni0", "type", "bridge"],
+        # Else it has the least address of its ports, which changes when a pod goes. The others then
+        # send to the old one until they ask again, after half a minute.
+        ["ip", "link", "add", "cni0", "address", "0a:58:0a:f4:00:01", "type", "bridge"],
         *(["ip", "address", "add", f"{address}/24", "dev", "cni0"] for address in addresses),
         ["ip", "link", "set", "cni0", "up"],
         ["ip", "route", "add", "default", "via", API_SERVER, "dev", "cni0"],
