@@ -12,8 +12,10 @@ REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 # The environment has its modules compiled at set-up; a worker that may not write them would compile
 # them again at every start of Ray.
 unexport PYTHONDONTWRITEBYTECODE
-# Threads of OpenMP that wait by spinning take the processors from those that compute.
+# Threads of OpenMP that wait by spinning take the processors from those that compute; some
+# microseconds of it are less than the kernel's sleep.
 export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: help setup demo serve test coverage check fix bench kills soak bench-api image k8s-check cluster cluster-smoke cluster-test cluster-faults clean
 

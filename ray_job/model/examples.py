@@ -187,6 +187,13 @@ def calibration_set(
     return _make_examples(panel, samples, context, inputs, settings, progress, with_rules=True)
 
 
+def evenly_spaced(rows: Ints, most: int) -> Ints:
+    """The rows (n,), or `most` of them at equal distances, so that no season is left out."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.arange(most) * len(rows) // most]
+
+
 def rows_within(settings: Settings, inputs: Inputs) -> int:
     """The number of examples of a training set: the setting, or what the memory is enough for."""
     size = len(feature_names(inputs)) * _BYTES_PER_VALUE + _BYTES_PER_ROW

@@ -24,6 +24,7 @@ from ray_job.model.examples import (
     Examples,
     calibration_days,
     calibration_set,
+    evenly_spaced,
     scored,
     training_set,
 )
@@ -49,8 +50,7 @@ _LEAVES_OF_MEANS = 4
 """The booster of means has one leaf where the other has so many: noisy sales need less detail."""
 _FEATURES_OF_MEANS = 0.5
 _FEW_ROWS = 300_000
-"""With fewer rows, boosters with an eighth and a quarter of the leaves are tried as well. Of the
-booster of lags they always are: it has few features, and is needed where sales are noisy."""
+"""With fewer rows, boosters with an eighth and a quarter of the leaves are tried as well."""
 _LEAST_LEAVES = 4
 
 
@@ -105,7 +105,7 @@ def fit(
             f"there is nothing to calibrate on: the {days} days up to {as_of}, or those before"
             " them, have no sales to learn from"
         )
-    thinned = before[:: max(1, len(before) // _EARLY_ROWS)]
+    thinned = evenly_spaced(before, _EARLY_ROWS)
     with progress.stage("fit the boosters that are judged", 1, "fits") as stage:
         budgets, forecasts = _fit_early(examples.at(thinned), held, inputs, settings)
         stage.advance()
@@ -208,10 +208,7 @@ def _fit_early(
         _rows(examples, known, inputs),
         _rows(held, known, inputs),
         sample,
-        [
-            tried if few or booster == LAGS else tried[:1]
-            for booster, tried in enumerate(_budgets(settings, trees))
-        ],
+        [tried if few else tried[:1] for tried in _budgets(settings, trees)],
     )
     final = [
         replace(budget, trees=training.trees) if budget.trees >= _ALL * trees else budget

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -16,11 +15,9 @@ from ray_job.bucket.storage import open_bucket
 from tests.cluster import inside, machines, nightly_job, objects, processes, project, seed
 from tests.cluster.places import BUCKET, KUBECONFIG, REPORT, storage
 from tests.cluster.project import MANAGER
+from tests.cluster.seed import EARLIER
 from tests.fake_gcs import FakeGcs
 from tests.k8s.support.nights import YESTERDAY
-
-EARLIER = YESTERDAY - timedelta(days=2)
-"""The night that was published before those of the tests."""
 
 
 def pytest_collection_modifyitems(items):
@@ -97,21 +94,10 @@ def clean_night(set_up, bucket):
     nightly_job.clean()
 
 
-@pytest.fixture(scope="session")
-def published_bucket():
-    """Every object of the bucket after an earlier night, once one has run for `served`."""
-    return {}
-
-
 @pytest.fixture
-def served(clean_night, storage_server, published_bucket, ask):
+def served(clean_night, storage_server, ask):
     """An earlier night was published, and the API answers with it: the path of a forecast."""
-    if not published_bucket:
-        night = nightly_job.finish(nightly_job.start(as_of=EARLIER))
-        assert night.exit_codes == [0], night.log
-        published_bucket.update(storage_server.snapshot(BUCKET))
-        nightly_job.clean()
-    for key, body in published_bucket.items():
+    for key, body in seed.objects(seed.PUBLISHED).items():
         storage_server.put(BUCKET, key, body)
     path = "/v1/stores/s002/forecast"
 

@@ -14,8 +14,8 @@ import pytest
 
 from ray_job.bucket import receipts
 from tests.cluster import faults, machines, nightly_job, objects
-from tests.cluster.conftest import EARLIER
 from tests.cluster.faults import FAULTS, PHASES
+from tests.cluster.seed import EARLIER
 from tests.k8s.support.nights import YESTERDAY
 
 _SINGLE = [((chaos,), phase) for chaos, phase in product(FAULTS, PHASES) if phase in chaos.phases]

@@ -12,7 +12,13 @@ from ray_job.bucket.errors import InputError
 from ray_job.features import features
 from ray_job.model.boosters import BOOSTERS, BoosterRows, Layout
 from ray_job.model.ensemble import Budget, Ensemble, fit_ensemble, fit_judged
-from ray_job.model.examples import calibration_days, calibration_set, scored, training_set
+from ray_job.model.examples import (
+    calibration_days,
+    calibration_set,
+    evenly_spaced,
+    scored,
+    training_set,
+)
 from ray_job.model.training import fit
 from ray_job.model.training_data import days_of_training
 from ray_job.settings import Settings
@@ -68,6 +74,20 @@ def test_more_rows_than_there_are_take_each_sale_once():
     of_day = [examples.days_ahead[examples.target == day] for day in np.unique(examples.target)]
     assert np.mean([len(set(aheads)) > 2 for aheads in of_day]) > 0.9
     assert 0.35 < np.mean(examples.days_ahead == 1) < 0.55
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "expected"),
+    [
+        (4, 6, [0, 1, 2, 3]),
+        (6, 6, [0, 1, 2, 3, 4, 5]),
+        (9, 6, [0, 1, 3, 4, 6, 7]),
+        (13, 6, [0, 2, 4, 6, 8, 10]),
+        (0, 6, []),
+    ],
+)
+def test_rows_are_left_out_at_equal_distances(rows, most, expected):
+    assert evenly_spaced(np.arange(rows), most).tolist() == expected
 
 
 def test_days_that_cannot_be_judged_are_left_out():
