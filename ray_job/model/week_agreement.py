@@ -46,10 +46,13 @@ def kept_of_gain(gains: Floats, target: Ints) -> float:
 
 
 def squared_error_of_mean(values: Floats) -> float:
-    """The squared standard error of the mean of values that follow each other in time.
+    """The squared standard error of the mean of values that follow each other in time, at least 2.
 
     Weeks that follow each other are wrong together: their autocovariances count (Newey and West,
-    1987).
+    1987). Of few weeks this estimate is too small and itself uncertain. With autocovariances over a
+    share b of the weeks it has the expectation 1 − b + b²/3 of what it estimates (Kiefer and
+    Vogelsang, 2005), by which it is divided, and varies like one of 1.5/b degrees of freedom: the
+    error is Student's that corresponds to one standard error (Abramowitz and Stegun, 26.7.5).
     """
     deviation = values - values.mean()
     number = len(values)
@@ -58,4 +61,8 @@ def squared_error_of_mean(values: Floats) -> float:
     for lag in range(1, min(_WEEKS_TOGETHER, number - 1) + 1):
         weight = 1.0 - lag / (_WEEKS_TOGETHER + 1)
         together += 2.0 * weight * float(deviation[lag:] @ deviation[:-lag]) / number
-    return max(together, variance) / (number - 1)
+    share = min((_WEEKS_TOGETHER + 1) / number, 1.0)
+    freedom = 1.5 / share
+    student = 1.0 + 1.0 / (2.0 * freedom) + 1.0 / (4.0 * freedom**2)
+    larger = student**2 / (1.0 - share + share**2 / 3.0)
+    return larger * max(together, variance) / (number - 1)
