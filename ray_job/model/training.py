@@ -50,7 +50,8 @@ _LEAVES_OF_MEANS = 4
 """The booster of means has one leaf where the other has so many: noisy sales need less detail."""
 _FEATURES_OF_MEANS = 0.5
 _FEW_ROWS = 300_000
-"""With fewer rows, boosters with an eighth and a quarter of the leaves are tried as well."""
+"""With fewer rows, boosters with an eighth and a quarter of the leaves are tried as well. Of the
+booster of lags they always are: it has few features, and is needed where sales are noisy."""
 _LEAST_LEAVES = 4
 
 
@@ -208,7 +209,10 @@ def _fit_early(
         _rows(examples, known, inputs),
         _rows(held, known, inputs),
         sample,
-        [tried if few else tried[:1] for tried in _budgets(settings, trees)],
+        [
+            tried if few or booster == LAGS else tried[:1]
+            for booster, tried in enumerate(_budgets(settings, trees))
+        ],
     )
     final = [
         replace(budget, trees=training.trees) if budget.trees >= _ALL * trees else budget
