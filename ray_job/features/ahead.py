@@ -10,7 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ray_job.data.context import Context, Ints
-from ray_job.data.context.calendar_days import days_in_christmas_season, days_in_easter_season
+from ray_job.data.context.calendar_days import (
+    days_around_christmas,
+    days_around_easter,
+    days_in_christmas_season,
+    days_in_easter_season,
+)
 from ray_job.data.panel import Floats, Floats32
 
 _REACH = 14
@@ -38,10 +43,16 @@ CALENDAR = (
     "day_of_year",
     "days_from_christmas",
     "days_from_easter",
+    "days_around_christmas",
+    "days_around_easter",
     "holiday_today",
     "days_since_holiday",
     "days_until_holiday",
 )
+OF_OLDER_MODELS = ("days_from_christmas", "days_from_easter")
+"""Features that models which were trained before still use, and new ones do not."""
+OF_SEASON = ("day_of_year", "month_of_quarter")
+"""Features that say which part of the year a day is in."""
 
 
 def ahead_names(columns: Sequence[str]) -> list[str]:
@@ -102,6 +113,8 @@ def calendar_features(
         "day_of_year": day.timetuple().tm_yday,
         "days_from_christmas": days_in_christmas_season(day),
         "days_from_easter": days_in_easter_season(day),
+        "days_around_christmas": days_around_christmas(day),
+        "days_around_easter": days_around_easter(day),
         "holiday_today": around[:, _HOLIDAY_REACH].astype(np.float64)[regions],
         "days_since_holiday": since[regions],
         "days_until_holiday": until[regions],

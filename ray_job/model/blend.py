@@ -174,7 +174,7 @@ def choose(held: HeldOut, examples: int = _ENOUGH_EXAMPLES) -> Blend:
     `examples`: how many the boosters learnt from whose forecasts these are.
     """
     weight = min(examples / _ENOUGH_EXAMPLES, 1.0)
-    sizes, factors = size_factors(held.actual, held.predicted[:, LOGS])
+    sizes, factors = size_factors(held.actual, held.predicted[:, LOGS], held.target)
     blend = Blend(small_sizes=sizes, small_factors=factors)
     of_all = _choose_kind(held, blend, weight, POWERS[:1])
     fewest_weeks = min(_FEW_WEEKS, weeks_of(held.target))

@@ -22,6 +22,10 @@ FEW_ROWS = 1_000
 _MOST = 1.25
 """A factor is at most this, and at least one over it."""
 _FEW_ROWS_OF_SIZE = 200
+_MOST_OF_SIZE = 2.0
+_PACE = 0.02
+"""By so much (one standard deviation, of a log) the held-out weeks may sell more than was forecast
+since the chain's pace changed: the final boosters learn it from these weeks. See 0133."""
 
 
 def sum_factors(
@@ -30,8 +34,8 @@ def sum_factors(
     """The factors by days ahead from 1, from m held-out rows; the arrays are (m,).
 
     Each log factor m makes a sum right. All of them are multiplied by 1 − s² / m², or by 0 where
-    that is negative, with the means of the squares over the days ahead; s is the standard error of
-    an m by the weeks (positive-part shrinkage: James and Stein, 1961).
+    that is negative, with the means of the squares over the days ahead (positive-part shrinkage:
+    James and Stein, 1961). s² is the squared standard error of an m by the weeks, and `_PACE`².
     """
     of_all = _log_factor(actual, predicted, target)
     logs = []
@@ -52,26 +56,31 @@ def by_days(values: Sequence[float], days: Floats) -> Floats:
     return np.asarray(values, dtype=np.float64)[places]
 
 
-def size_factors(actual: Floats, predicted: Floats) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The mean sizes of small forecasts, and the factors by which mean sales differ from them."""
+def size_factors(
+    actual: Floats, predicted: Floats, target: Ints
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The mean sizes of small forecasts, and the factors by which mean sales differ from them.
+
+    Arrays are (m,). Each log factor is drawn towards 0 as those of `sum_factors` are.
+    """
     sizes, factors = [], []
     edges = [0.0, *(2.0**power for power in range(-2, 7))]
     for low, high in itertools.pairwise(edges):
         inside = (predicted >= low) & (predicted < high)
         if inside.sum() >= _FEW_ROWS_OF_SIZE:
-            mean = float(predicted[inside].mean())
-            sizes.append(mean)
-            sold = float(actual[inside].mean())
-            factors.append(float(np.clip(sold / max(mean, 1e-9), 0.5, 2.0)))
+            sizes.append(float(predicted[inside].mean()))
+            mean, error = _log_factor(actual[inside], predicted[inside], target[inside])
+            most = np.log(_MOST_OF_SIZE)
+            factors.append(float(np.exp(np.clip(kept(mean**2, error) * mean, -most, most))))
     return tuple(sizes), tuple(factors)
 
 
 def _log_factor(actual: Floats, predicted: Floats, target: Ints) -> tuple[float, float]:
-    """The log factor that makes the sum right, and its squared standard error by the weeks."""
+    """The log factor that makes the sum right, and its squared standard error."""
     week = places_of_weeks(target)
     sold, forecast = np.bincount(week, weights=actual), np.bincount(week, weights=predicted)
     known = (sold > 0) & (forecast > 0)
     if known.sum() < 2:  # noqa: PLR2004 - a single week has no standard error
         return 0.0, 0.0
     mean = float(np.log(sold[known].sum() / forecast[known].sum()))
-    return mean, squared_error_of_mean(np.log(sold[known] / forecast[known]))
+    return mean, squared_error_of_mean(np.log(sold[known] / forecast[known])) + _PACE**2

@@ -13,6 +13,7 @@ from ray_job.data.context import Context, Ints
 from ray_job.data.panel import Floats, Floats32, Panel
 from ray_job.evaluation.metrics import measures
 from ray_job.features import Inputs
+from ray_job.features.ahead import OF_OLDER_MODELS, OF_SEASON
 from ray_job.features.kinds import KINDS, kinds_of
 from ray_job.features.trading import weekly_data
 from ray_job.model.blend import Blend, HeldOut, choose
@@ -48,11 +49,15 @@ it needs all of them, and of many its errors differ more.
 """
 _LEAVES_OF_MEANS = 4
 """The booster of means has one leaf where the other has so many: noisy sales need less detail."""
-_FEATURES_OF_MEANS = 0.5
+_FEATURES = 0.5
+"""The share of the features that each split tries. Reasons that came together only once, as the one
+Christmas of a short history and its weekday, are then tried in turn instead of one for all."""
 _FEW_ROWS = 300_000
 """With fewer rows, boosters with an eighth and a quarter of the leaves are tried as well. Of the
 booster of lags they always are: it has few features, and is needed where sales are noisy."""
 _LEAST_LEAVES = 4
+_FEWEST_DAYS_OF_SEASONS = 365
+"""Features of the season are learnt from examples of at least so many days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +111,11 @@ def fit(
             f"there is nothing to calibrate on: the {days} days up to {as_of}, or those before"
             " them, have no sales to learn from"
         )
+    left_out = _left_out(examples)
     thinned = evenly_spaced(before, _EARLY_ROWS)
     with progress.stage("fit the boosters that are judged", 1, "fits") as stage:
-        budgets, forecasts = _fit_early(examples.at(thinned), held, inputs, settings)
+        early = examples.at(thinned)
+        budgets, forecasts = _fit_early(early, held, inputs, settings, left_out)
         stage.advance()
     kinds = kinds_of(held.column("history_days"), held.column("share_without_sales"))
     blend = choose(
@@ -142,7 +149,7 @@ def fit(
     )
     with progress.stage("fit the boosters", 1, "fits") as stage:
         sample = _sample_of_means(len(examples.sales), settings)
-        known = _known(examples, sample)
+        known = _known(examples, sample, left_out)
         names = [examples.names[place] for place in known]
         ensemble = fit_ensemble(
             _rows(examples, known, inputs),
@@ -192,7 +199,7 @@ def served(
 
 
 def _fit_early(
-    examples: Examples, held: Examples, inputs: Inputs, settings: Settings
+    examples: Examples, held: Examples, inputs: Inputs, settings: Settings, left_out: frozenset[str]
 ) -> tuple[list[Budget], Floats]:
     """The budgets of the boosters, and the forecasts of the held-out rows (m, 3) with them.
 
@@ -204,7 +211,7 @@ def _fit_early(
     few = len(examples.sales) <= _FEW_ROWS
     trees = training.trees if few else max(1, round(training.trees * _EARLY_SHARE))
     sample = _sample_of_means(len(examples.sales), settings)
-    known = _known(examples, sample)
+    known = _known(examples, sample, left_out)
     best, forecasts = fit_judged(
         _rows(examples, known, inputs),
         _rows(held, known, inputs),
@@ -230,6 +237,7 @@ def _budgets(settings: Settings, trees: int) -> list[list[Budget]]:
             learning_rate=training.learning_rate,
             leaves=max(_LEAST_LEAVES, training.leaves // part),
             seed=training.seed,
+            features=_FEATURES,
         )
         for part in (1, 8)
     ]
@@ -240,7 +248,7 @@ def _budgets(settings: Settings, trees: int) -> list[list[Budget]]:
                 learning_rate=training.learning_rate,
                 leaves=max(_LEAST_LEAVES, training.leaves // (part * _LEAVES_OF_MEANS)),
                 seed=training.seed + place,
-                features=_FEATURES_OF_MEANS,
+                features=_FEATURES,
             )
             for part in (1, 4)
         ]
@@ -257,7 +265,16 @@ def _sample_of_means(rows: int, settings: Settings) -> Ints | None:
     return np.sort(order[: max(_ENOUGH_ROWS_OF_MEANS, rows // 2)])
 
 
-def _known(examples: Examples, sample: Ints | None) -> Ints:
+def _left_out(examples: Examples) -> frozenset[str]:
+    """The names of the features that no booster is fitted on.
+
+    In a single year a part of it is a few weeks, whose sales had other reasons as well.
+    """
+    days = int(np.ptp(examples.target)) + 1
+    return frozenset((*OF_OLDER_MODELS, *(OF_SEASON if days < _FEWEST_DAYS_OF_SEASONS else ())))
+
+
+def _known(examples: Examples, sample: Ints | None, left_out: frozenset[str]) -> Ints:
     """The columns that the boosters are fitted on.
 
     Columns without any known value are left out: HistGradientBoostingRegressor cannot bin them.
@@ -265,7 +282,8 @@ def _known(examples: Examples, sample: Ints | None) -> Ints:
     # Known in the rows of both boosters, and in the sample that is binned of very many rows.
     some = examples.features if sample is None else examples.features[sample]
     fewest = 1 if len(some) < _BINNED_ROWS else _FEWEST_KNOWN
-    return np.flatnonzero((~np.isnan(some)).sum(axis=0) >= fewest)
+    known = (~np.isnan(some)).sum(axis=0) >= fewest
+    return np.flatnonzero(known & [name not in left_out for name in examples.names])
 
 
 def _rows(examples: Examples, known: Ints, inputs: Inputs) -> BoosterRows:

@@ -6,6 +6,7 @@ import re
 from calendar import monthrange
 from collections.abc import Iterable
 from datetime import date
+from math import nan
 
 import holidays
 from dateutil.easter import easter
@@ -29,15 +30,29 @@ def days_from_easter(day: date) -> int:
 def days_in_christmas_season(day: date) -> int:
     """Days since the nearest Christmas Day, from -21 to 14; those of the season's edge beyond it.
 
-    A histogram of 255 bins tells these days apart; of all days of a year it would put neighbours
-    into one bin, the last days before Christmas among them.
+    Of older models: spring is before the season's edge, autumn after it, so that what one of them
+    had in a history of one year was taken for an effect of Christmas.
     """
     return max(-21, min(14, days_from_christmas(day)))
 
 
 def days_in_easter_season(day: date) -> int:
-    """Days since the nearest Easter Sunday, likewise from -14 to 14."""
+    """Days since the nearest Easter Sunday, likewise from -14 to 14. Of older models."""
     return max(-14, min(14, days_from_easter(day)))
+
+
+def days_around_christmas(day: date) -> float:
+    """Days since the nearest Christmas Day, from -21 to 14; NaN outside of this season.
+
+    A histogram of 255 bins tells these days apart; of all days of a year it would put neighbours
+    into one bin, the last days before Christmas among them.
+    """
+    return _within(days_from_christmas(day), -21, 14)
+
+
+def days_around_easter(day: date) -> float:
+    """Days since the nearest Easter Sunday, from -14 to 14; NaN outside of this season."""
+    return _within(days_from_easter(day), -14, 14)
 
 
 def same_season(day: date, years: int) -> date:
@@ -81,6 +96,10 @@ def public_holidays(country: str, region: str, years: Iterable[int]) -> dict[dat
     names = [region, *re.split(r"[^A-Za-z0-9-]+", region)]
     subdivision = next((name for name in names if name in known), None)
     return dict(holidays.country_holidays(country, subdiv=subdivision, years=list(years)))
+
+
+def _within(days: int, first: int, last: int) -> float:
+    return float(days) if first <= days <= last else nan
 
 
 def _least(distances: Iterable[int]) -> int:

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ray_job.data.context.calendar_days import (
+    days_around_christmas,
+    days_around_easter,
     days_in_christmas_season,
     days_in_easter_season,
     same_day_of_month,
@@ -269,6 +271,8 @@ def calendar(target: date, region: str, night: Night) -> dict[str, float]:
         "month_of_quarter": (target.month - 1) % 3,
         "days_from_christmas": days_in_christmas_season(target),
         "days_from_easter": days_in_easter_season(target),
+        "days_around_christmas": days_around_christmas(target),
+        "days_around_easter": days_around_easter(target),
         "holiday_today": float(target in holidays),
         "days_since_holiday": since[0] if since else np.nan,
         "days_until_holiday": until[0] if until else np.nan,

@@ -11,6 +11,8 @@ import pytest
 from ray_job.bucket.errors import InputError
 from ray_job.data.context import Context
 from ray_job.data.context.calendar_days import (
+    days_around_christmas,
+    days_around_easter,
     days_from_christmas,
     days_from_easter,
     days_in_christmas_season,
@@ -164,6 +166,29 @@ def test_days_from_christmas():
 @pytest.mark.parametrize(
     ("day", "christmas", "easter"),
     [
+        (date(2025, 12, 4), -21, None),
+        (date(2025, 12, 3), None, None),
+        (date(2025, 12, 23), -2, None),
+        (date(2026, 1, 8), 14, None),
+        (date(2026, 1, 9), None, None),
+        (date(2026, 3, 22), None, -14),
+        (date(2026, 4, 3), None, -2),
+        (date(2026, 4, 19), None, 14),
+        (date(2026, 4, 20), None, None),
+        (date(2026, 7, 1), None, None),
+    ],
+)
+def test_days_before_and_after_a_season_are_alike(day, christmas, easter):
+    def known(value):
+        return None if np.isnan(value) else value
+
+    assert known(days_around_christmas(day)) == christmas
+    assert known(days_around_easter(day)) == easter
+
+
+@pytest.mark.parametrize(
+    ("day", "christmas", "easter"),
+    [
         (date(2025, 12, 23), -2, -14),
         (date(2025, 11, 3), -21, -14),
         (date(2026, 1, 8), 14, -14),
@@ -172,7 +197,7 @@ def test_days_from_christmas():
         (date(2026, 7, 1), -21, 14),
     ],
 )
-def test_a_season_ends_where_its_days_are_like_any_other(day, christmas, easter):
+def test_older_models_have_a_seasons_edges_on_other_days(day, christmas, easter):
     assert days_in_christmas_season(day) == christmas
     assert days_in_easter_season(day) == easter
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from ray_job.features.kinds import INTERMITTENT, KINDS, SHORT, SMOOTH, kinds_of
 from ray_job.model.blend import Blend, HeldOut, KindBlend, choose
-from ray_job.model.sum_factors import sum_factors
+from ray_job.model.sum_factors import size_factors, sum_factors
 from ray_job.model.week_agreement import kept_of_gain
 
 ROWS = 28_000
@@ -169,12 +170,14 @@ def test_weeks_that_do_not_agree_move_the_sum_less():
 @pytest.mark.parametrize(
     ("weeks", "least", "most"),
     [
-        ([0.05] * 12, 1.05, 1.052),
-        ([0.06, 0.04] * 6, 1.045, 1.052),
+        ([0.05] * 12, 1.041, 1.045),
+        ([0.06, 0.04] * 6, 1.04, 1.045),
+        # The pace of a quarter, which the final boosters learn.
+        ([0.018] * 12, 1.0, 1.0),
         # 1 % above in the mean, of weeks that differ by more, and more of those that drift.
         ([0.05, -0.03] * 6, 1.0, 1.008),
         ([0.05] * 4 + [0.01] * 4 + [-0.03] * 4, 1.0, 1.0),
-        ([-0.2] * 12, 0.8, 0.83),
+        ([-0.2] * 12, 0.81, 0.83),
         ([2.0] * 12, 1.25, 1.25),
         ([0.5], 1.0, 1.0),
     ],
@@ -325,3 +328,20 @@ def test_a_blend_of_an_earlier_version_draws_nothing_down():
     blend = Blend(kinds={"intermittent": kind})
     predicted = np.array([[0.1, 0.3]])
     assert blend.blended(predicted, np.array([INTERMITTENT]), np.array([1.0])).tolist() == [0.2]
+
+
+@pytest.mark.parametrize(
+    ("above", "least", "most"),
+    [
+        (0.3, 0.28, 0.3),
+        # The pace of the weeks, in which the final boosters are fitted as well.
+        (0.018, 0.0, 0.0),
+        (2.0, math.log(2.0), math.log(2.0)),
+    ],
+)
+def test_factors_by_size_are_drawn_towards_1_like_those_of_sums(above, least, most):
+    target = np.repeat(np.arange(12) * 7, 50)
+    predicted = np.tile([3.0, 12.0], 300)
+    sizes, factors = size_factors(predicted * np.exp(above), predicted, target)
+    assert sizes == pytest.approx((3.0, 12.0))
+    assert all(least - 1e-9 <= math.log(factor) <= most + 1e-9 for factor in factors)

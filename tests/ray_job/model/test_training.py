@@ -10,6 +10,7 @@ import pytest
 
 from ray_job.bucket.errors import InputError
 from ray_job.features import features
+from ray_job.features.ahead import OF_OLDER_MODELS, OF_SEASON
 from ray_job.model.boosters import BOOSTERS, BoosterRows, Layout
 from ray_job.model.ensemble import Budget, Ensemble, fit_ensemble, fit_judged
 from ray_job.model.examples import (
@@ -119,6 +120,15 @@ def test_a_model_is_calibrated_described_and_made_again():
     examples = training_set(PANEL, AS_OF, CONTEXT, INPUTS, SETTINGS)
     matrix = np.stack([examples.column(name) for name in fitted.features], axis=1)
     assert (fitted.regressor.predict(matrix) == again.regressor.predict(matrix)).all()
+
+
+@pytest.mark.parametrize(("days", "known"), [(448, False), (449, True)])
+def test_the_season_is_learnt_from_examples_of_a_year(days, known):
+    panel = panels.panel(stores=4, days=days)
+    fitted = fit(panel, panel.last_day, CONTEXT, SETTINGS, categories=panels.CATEGORIES)
+    assert [name in fitted.features for name in OF_SEASON] == [known, known]
+    assert not set(OF_OLDER_MODELS) & set(fitted.features)
+    assert set(fitted.features) >= {"weekday", "day_of_month", "days_around_christmas"}
 
 
 def test_too_little_history_is_refused():
