@@ -76,11 +76,14 @@ def size_factors(
 
 
 def _log_factor(actual: Floats, predicted: Floats, target: Ints) -> tuple[float, float]:
-    """The log factor that makes the sum right, and its squared standard error."""
+    """The log factor that makes the sum right, and its squared standard error.
+
+    Weeks that sold nothing count in the sum. They have no logarithm, and none in the error.
+    """
     week = places_of_weeks(target)
     sold, forecast = np.bincount(week, weights=actual), np.bincount(week, weights=predicted)
     known = (sold > 0) & (forecast > 0)
     if known.sum() < 2:  # noqa: PLR2004 - a single week has no standard error
         return 0.0, 0.0
-    mean = float(np.log(sold[known].sum() / forecast[known].sum()))
+    mean = float(np.log(sold.sum() / forecast.sum()))
     return mean, squared_error_of_mean(np.log(sold[known] / forecast[known])) + _PACE**2

@@ -114,8 +114,7 @@ def fit(
     left_out = _left_out(examples)
     thinned = evenly_spaced(before, _EARLY_ROWS)
     with progress.stage("fit the boosters that are judged", 1, "fits") as stage:
-        early = examples.at(thinned)
-        budgets, forecasts = _fit_early(early, held, inputs, settings, left_out)
+        budgets, forecasts = _fit_early(examples.at(thinned), held, inputs, settings, left_out)
         stage.advance()
     kinds = kinds_of(held.column("history_days"), held.column("share_without_sales"))
     blend = choose(

@@ -30,14 +30,14 @@ def days_from_easter(day: date) -> int:
 def days_in_christmas_season(day: date) -> int:
     """Days since the nearest Christmas Day, from -21 to 14; those of the season's edge beyond it.
 
-    Of older models: spring is before the season's edge, autumn after it, so that what one of them
-    had in a history of one year was taken for an effect of Christmas.
+    For older models. Outside of the season it says which half of the year a day is in, and a model
+    of one year took that for an effect of Christmas.
     """
     return max(-21, min(14, days_from_christmas(day)))
 
 
 def days_in_easter_season(day: date) -> int:
-    """Days since the nearest Easter Sunday, likewise from -14 to 14. Of older models."""
+    """Days since the nearest Easter Sunday, likewise from -14 to 14. For older models."""
     return max(-14, min(14, days_from_easter(day)))
 
 

@@ -345,3 +345,10 @@ def test_factors_by_size_are_drawn_towards_1_like_those_of_sums(above, least, mo
     sizes, factors = size_factors(predicted * np.exp(above), predicted, target)
     assert sizes == pytest.approx((3.0, 12.0))
     assert all(least - 1e-9 <= math.log(factor) <= most + 1e-9 for factor in factors)
+
+
+def test_weeks_that_sold_nothing_count_in_the_factors_by_size():
+    target = np.repeat(np.arange(12) * 7, 50)
+    # Nothing in every other week: as much as was forecast in all of them.
+    actual = np.where(target // 7 % 2, 0.0, 0.4)
+    assert size_factors(actual, np.full(600, 0.2), target)[1] == pytest.approx((1.0,))
