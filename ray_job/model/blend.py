@@ -1,11 +1,11 @@
 """Blends: how the boosters' forecasts become one, for each kind of series, on held-out days.
 
-The weights minimise the error on held-out days that no booster was fitted on. The booster of lags
-has a weight as far as weeks agree that it is better. The factors make the sum of a kind's forecasts
-the sum of what was sold, since managers order by sums. Of intermittent series, small forecasts that
-are too high are drawn down, within the same sum. Where a naive rule has the smaller error, the rule
-is served instead. Rules are compared as they are served, with factors of their own: a rule that is
-far too low in sum is no alternative.
+The shares minimise the error on held-out days that no booster was fitted on, as far as weeks agree
+that they are better than the usual ones. The factors make the sum of a kind's forecasts the sum of
+what was sold, since managers order by sums. Of intermittent series, small forecasts that are too
+high are drawn down, within the same sum. Where a naive rule has the smaller error, the rule is
+served instead. Rules are compared as they are served, with factors of their own: a rule that is far
+too low in sum is no alternative.
 """
 
 from __future__ import annotations
@@ -22,20 +22,12 @@ from ray_job.bucket.records import Record
 from ray_job.data.panel import Flags, Floats
 from ray_job.features.kinds import INTERMITTENT, KINDS
 from ray_job.model.boosters import LAGS, LOGS, MEANS
+from ray_job.model.shares import EQUAL, TRIED, Shares, between, usual_shares, worth_their_time
 from ray_job.model.sum_factors import FEW_ROWS, by_days, size_factors, sum_factors
 from ray_job.model.week_agreement import kept_of_gain, weeks_of
 
 Ints = npt.NDArray[np.int64]
-Shares = tuple[float, float, float]
 
-_STEPS = 4
-SHARES = tuple(
-    (logs / _STEPS, (_STEPS - logs - lags) / _STEPS, lags / _STEPS)
-    for lags in range(_STEPS + 1)
-    for logs in range(_STEPS + 1 - lags)
-)
-"""The shares of the boosters of logs, of means and of lags that are tried."""
-_EQUAL = (1 / 3, 1 / 3, 1 / 3)
 _ENOUGH_EXAMPLES = 100_000
 """Boosters that learnt from fewer examples get shares nearer to equal ones: as far as their errors
 are chance, they differ on the days to come, and a mean of boosters has less of them. See 0129."""
@@ -231,13 +223,6 @@ class _Candidate:
     factors: tuple[float, ...]
 
 
-def _between(first: Shares, second: Shares, weight: float) -> Shares:
-    """The first shares for a weight of 0, the second ones for a weight of 1."""
-    pairs = zip(first, second, strict=True)
-    logs, means, lags = ((1.0 - weight) * low + weight * high for low, high in pairs)
-    return logs, means, lags
-
-
 def _choose_kind(held: HeldOut, blend: Blend, weight: float, powers: Sequence[float]) -> KindBlend:
     of_logs = blend.of_logs(held.predicted[:, LOGS])
     of_means = held.predicted[:, MEANS]
@@ -254,7 +239,7 @@ def _choose_kind(held: HeldOut, blend: Blend, weight: float, powers: Sequence[fl
             _least_of_sold(held.actual, made.predicted) >= _LEAST_OF_SOLD
         )
 
-    tried = itertools.starmap(candidate, itertools.product(SHARES, powers))
+    tried = itertools.starmap(candidate, itertools.product(TRIED, powers))
     candidates = [made for made in tried if leaves_enough(made)]
     rules = {}
     for name, values in held.rules.items():
@@ -279,9 +264,16 @@ def _choose_kind(held: HeldOut, blend: Blend, weight: float, powers: Sequence[fl
     best_rule = min(rules, key=lambda name: loss(rules[name][0]))
     others = [made for made in candidates if not made.blend.lag_share]
     without = min(others, key=lambda made: loss(made.predicted))
-    agreed = kept_of_gain(_gains(held, without.predicted, best.predicted, units), held.target)
-    shares = _between(without.blend.shares, best.blend.shares, agreed)
-    shares = _between(_EQUAL, shares, weight)
+    factor = float(of_logs.sum()) / max(float(held.predicted[:, LOGS].sum()), 1e-9)
+    usual = candidate(usual_shares(factor, without.blend.shares), without.blend.power)
+
+    def as_weeks_agree(now: Shares, worse: _Candidate, better: _Candidate) -> Shares:
+        gains = _gains(held, worse.predicted, better.predicted, units)
+        return between(now, better.blend.shares, kept_of_gain(gains, held.target))
+
+    shares = as_weeks_agree(usual.blend.shares, usual, without)
+    shares = as_weeks_agree(shares, without, best)
+    shares = worth_their_time(between(EQUAL, shares, weight))
     nearer = candidate(shares, best.blend.power)
     if not leaves_enough(nearer):  # the power was chosen with other shares
         nearer = candidate(shares, 0.0)

