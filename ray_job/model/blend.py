@@ -41,7 +41,6 @@ _FEW_WEEKS = 6
 """A kind with fewer held-out rows than FEW_ROWS gets the blend of all rows. So does a kind that
 exists in fewer weeks, while others exist in more: in a chain of eight months series are long enough
 to be smooth in the last weeks only, and what these share is no bias."""
-_LARGEST_CORRECTED = 64.0
 
 
 class KindBlend(Record):
@@ -77,7 +76,7 @@ class Blend(Record):
     """The blends by kind of series.
 
     `small_sizes`, `small_factors`: a booster of logs is too low for items with few sales. Its
-    forecasts of about these sizes are multiplied by these factors.
+    forecasts of about these sizes are multiplied by these factors, larger ones by the last.
     """
 
     small_sizes: tuple[float, ...] = ()
@@ -96,11 +95,7 @@ class Blend(Record):
         """The forecasts (n,) of the booster of logs as means."""
         if not self.small_sizes:
             return predicted
-        factors = np.interp(
-            np.log1p(predicted),
-            np.log1p([*self.small_sizes, _LARGEST_CORRECTED]),
-            [*self.small_factors, self.small_factors[-1]],
-        )
+        factors = np.interp(np.log1p(predicted), np.log1p(self.small_sizes), self.small_factors)
         return np.asarray(predicted * factors, dtype=np.float64)
 
     def blended(self, predicted: Floats, kinds: Ints, days: Floats) -> Floats:

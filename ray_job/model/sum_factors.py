@@ -7,6 +7,7 @@ and would be an error in the next ones.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,6 +24,9 @@ _MOST = 1.25
 """A factor is at most this, and at least one over it."""
 _FEW_ROWS_OF_SIZE = 200
 _MOST_OF_SIZE = 2.0
+_SIZES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, math.inf)
+"""The edges of the sizes that have factors of their own. Above 64 the noise of counts is small, and
+the largest forecasts are mostly too large ones. See 0135."""
 _PACE = 0.02
 """By so much (one standard deviation, of a log) the held-out weeks may sell more than was forecast
 since the chain's pace changed: the final boosters learn it from these weeks. See 0133."""
@@ -59,13 +63,12 @@ def by_days(values: Sequence[float], days: Floats) -> Floats:
 def size_factors(
     actual: Floats, predicted: Floats, target: Ints
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The mean sizes of small forecasts, and the factors by which mean sales differ from them.
+    """The mean sizes of forecasts, and the factors by which mean sales differ from them.
 
     Arrays are (m,). Each log factor is drawn towards 0 as those of `sum_factors` are.
     """
     sizes, factors = [], []
-    edges = [0.0, *(2.0**power for power in range(-2, 7))]
-    for low, high in itertools.pairwise(edges):
+    for low, high in itertools.pairwise(_SIZES):
         inside = (predicted >= low) & (predicted < high)
         if inside.sum() >= _FEW_ROWS_OF_SIZE:
             sizes.append(float(predicted[inside].mean()))
