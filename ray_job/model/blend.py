@@ -22,7 +22,15 @@ from ray_job.bucket.records import Record
 from ray_job.data.panel import Flags, Floats
 from ray_job.features.kinds import INTERMITTENT, KINDS
 from ray_job.model.boosters import LAGS, LOGS, MEANS
-from ray_job.model.shares import EQUAL, TRIED, Shares, between, usual_shares, worth_their_time
+from ray_job.model.shares import (
+    EQUAL,
+    TRIED,
+    Shares,
+    between,
+    noise_of,
+    usual_shares,
+    worth_their_time,
+)
 from ray_job.model.sum_factors import FEW_ROWS, by_days, size_factors, sum_factors
 from ray_job.model.week_agreement import kept_of_gain, weeks_of
 
@@ -75,8 +83,9 @@ class KindBlend(Record):
 class Blend(Record):
     """The blends by kind of series.
 
-    `small_sizes`, `small_factors`: a booster of logs is too low for items with few sales. Its
-    forecasts of about these sizes are multiplied by these factors, larger ones by the last.
+    `small_sizes` (sales a day), `small_factors`: a booster of logs is too low for items with few
+    sales. Its forecasts of these sizes are multiplied by these factors, those between two sizes by
+    factors between theirs, smaller and larger ones by the first and the last.
     """
 
     small_sizes: tuple[float, ...] = ()
@@ -259,8 +268,11 @@ def _choose_kind(held: HeldOut, blend: Blend, weight: float, powers: Sequence[fl
     best_rule = min(rules, key=lambda name: loss(rules[name][0]))
     others = [made for made in candidates if not made.blend.lag_share]
     without = min(others, key=lambda made: loss(made.predicted))
-    factor = float(of_logs.sum()) / max(float(held.predicted[:, LOGS].sum()), 1e-9)
-    usual = candidate(usual_shares(factor, without.blend.shares), without.blend.power)
+    one_week = weeks_of(held.target) == 1  # which agrees with itself
+    noise = noise_of(held.actual, held.predicted[:, LOGS])
+    chosen = without.blend.shares
+    from_here = chosen if one_week else usual_shares(noise, chosen)
+    usual = candidate(from_here, without.blend.power)
 
     def as_weeks_agree(now: Shares, worse: _Candidate, better: _Candidate) -> Shares:
         gains = _gains(held, worse.predicted, better.predicted, units)

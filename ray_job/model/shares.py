@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from ray_job.data.panel import Floats
+
 Shares = tuple[float, float, float]
-"""Of the boosters of logs, of means and of lags."""
+"""Of the boosters of logs, of means and of lags: each from 0 to 1, their sum is 1."""
 
 _STEPS = 4
 TRIED: tuple[Shares, ...] = tuple(
@@ -12,18 +16,32 @@ TRIED: tuple[Shares, ...] = tuple(
     for logs in range(_STEPS + 1 - lags)
 )
 EQUAL: Shares = (1 / 3, 1 / 3, 1 / 3)
-_OF_SMOOTH: Shares = (0.75, 0.25, 0.0)
-_NOISY = 0.05
+_USUAL: Shares = (0.75, 0.25, 0.0)
+_STEADY, _NOISY = 0.02, 0.05
+"""Sales are steady up to the first noise, and noisy from the second one on."""
 _LEAST = 0.05
 
 
-def usual_shares(factor: float, chosen: Shares) -> Shares:
-    """The shares that are served unless held-out weeks agree that `chosen` are better, see 0134.
+def usual_shares(noise: float, chosen: Shares) -> Shares:
+    """The shares from which held-out weeks have to agree to leave, see 0134.
 
-    `factor` is that which makes the sum of the forecasts of the booster of logs one of means. The
-    noisier sales are, the larger it is: from 5 % on, the chosen ones are the usual ones.
+    Of steady sales they are three quarters for logs and one for means. The more `noise` there is,
+    the nearer they are to those that the held-out days have `chosen`.
     """
-    return between(_OF_SMOOTH, chosen, min(abs(factor - 1.0) / _NOISY, 1.0))
+    weight = (noise - _STEADY) / (_NOISY - _STEADY)
+    return between(_USUAL, chosen, min(max(weight, 0.0), 1.0))
+
+
+def noise_of(actual: Floats, predicted: Floats) -> float:
+    """By how much means lie above means of logs: 0.05 is 5 %, about half the variance of a log.
+
+    `actual` and `predicted` are sales (m,), the latter by the booster of logs. It is Duan's
+    smearing estimate (1983) less 1, weighted by the forecasts. Neither a bias nor the pace of the
+    weeks counts as noise.
+    """
+    sold = 1.0 + np.maximum(predicted, 0.0)
+    errors = np.log((1.0 + np.maximum(actual, 0.0)) / sold)
+    return float(np.average(np.exp(errors - np.average(errors, weights=sold)), weights=sold)) - 1.0
 
 
 def between(first: Shares, second: Shares, weight: float) -> Shares:

@@ -25,8 +25,7 @@ _MOST = 1.25
 _FEW_ROWS_OF_SIZE = 200
 _MOST_OF_SIZE = 2.0
 _SIZES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, math.inf)
-"""The edges of the sizes that have factors of their own. Above 64 the noise of counts is small, and
-the largest forecasts are mostly too large ones. See 0135."""
+"""The edges of the sizes that have factors of their own. Above 64, counts have little noise."""
 _PACE = 0.02
 """By so much (one standard deviation, of a log) the held-out weeks may sell more than was forecast
 since the chain's pace changed: the final boosters learn it from these weeks. See 0133."""
@@ -65,13 +64,15 @@ def size_factors(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The mean sizes of forecasts, and the factors by which mean sales differ from them.
 
-    Arrays are (m,). Each log factor is drawn towards 0 as those of `sum_factors` are.
+    Arrays are (m,). A size is at most twice the least one of its forecasts: from 128 on, the last
+    factor is the whole one. Each log factor is drawn towards 0 as those of `sum_factors` are.
     """
     sizes, factors = [], []
     for low, high in itertools.pairwise(_SIZES):
         inside = (predicted >= low) & (predicted < high)
         if inside.sum() >= _FEW_ROWS_OF_SIZE:
-            sizes.append(float(predicted[inside].mean()))
+            mean_size = float(predicted[inside].mean())
+            sizes.append(min(mean_size, 2.0 * low) if low else mean_size)
             mean, error = _log_factor(actual[inside], predicted[inside], target[inside])
             most = np.log(_MOST_OF_SIZE)
             factors.append(float(np.exp(np.clip(kept(mean**2, error) * mean, -most, most))))

@@ -56,6 +56,8 @@ _FEW_ROWS = 300_000
 """With fewer rows, boosters with an eighth and a quarter of the leaves are tried as well. Of the
 booster of lags they always are: it has few features, and is needed where sales are noisy."""
 _LEAST_LEAVES = 4
+_ROUNDING = 1e-9
+"""A share that is not above it is 0, but for the rounding of 1 less the other two."""
 _FEWEST_DAYS_OF_SEASONS = 365
 """Features of the season are learnt from examples of at least so many days."""
 
@@ -156,7 +158,7 @@ def fit(
             budgets,
             kind=(names.index("history_days"), names.index("share_without_sales")),
             used=[
-                [share > 0.0 for share in blend.of_kind(place).shares]
+                [share > _ROUNDING for share in blend.of_kind(place).shares]
                 for place in range(len(KINDS))
             ],
         )

@@ -354,10 +354,11 @@ def test_a_factor_of_items_is_not_that_of_whole_stores():
     target = np.repeat(np.arange(12) * 7, 500)
     predicted = np.tile([3.0, 50.0, 5_000.0, 9_000.0], 1_500)
     sizes, factors = size_factors(np.where(predicted < 64, 1.3, 1.0) * predicted, predicted, target)
-    assert sizes == pytest.approx((3.0, 50.0, 7_000.0))
+    assert sizes == pytest.approx((3.0, 50.0, 128.0))
     assert factors == pytest.approx((1.3, 1.3, 1.0), abs=0.01)
-    corrected = Blend(small_sizes=sizes, small_factors=factors).of_logs(predicted[:4])
-    assert corrected == pytest.approx(predicted[:4] * [1.3, 1.3, 1.02, 1.0], rel=0.02)
+    of_size = np.array([1.0, 3.0, 50.0, 128.0, 700.0, 9_000.0])
+    corrected = Blend(small_sizes=sizes, small_factors=factors).of_logs(of_size)
+    assert corrected == pytest.approx(of_size * [1.3, 1.3, 1.3, 1.0, 1.0, 1.0], rel=0.01)
 
 
 def test_weeks_that_sold_nothing_count_in_the_factors_by_size():
