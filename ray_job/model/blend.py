@@ -271,8 +271,8 @@ def _choose_kind(held: HeldOut, blend: Blend, weight: float, powers: Sequence[fl
     one_week = weeks_of(held.target) == 1  # which agrees with itself
     noise = noise_of(held.actual, held.predicted[:, LOGS])
     chosen = without.blend.shares
-    from_here = chosen if one_week else usual_shares(noise, chosen)
-    usual = candidate(from_here, without.blend.power)
+    start = chosen if one_week else usual_shares(noise, chosen)
+    usual = candidate(start, without.blend.power)
 
     def as_weeks_agree(now: Shares, worse: _Candidate, better: _Candidate) -> Shares:
         gains = _gains(held, worse.predicted, better.predicted, units)

@@ -20,13 +20,14 @@ _USUAL: Shares = (0.75, 0.25, 0.0)
 _STEADY, _NOISY = 0.02, 0.05
 """Sales are steady up to the first noise, and noisy from the second one on."""
 _LEAST = 0.05
+"""A booster with a smaller share is not computed."""
 
 
 def usual_shares(noise: float, chosen: Shares) -> Shares:
     """The shares from which held-out weeks have to agree to leave, see 0134.
 
-    Of steady sales they are three quarters for logs and one for means. The more `noise` there is,
-    the nearer they are to those that the held-out days have `chosen`.
+    Of steady sales they are three quarters for logs and a quarter for means. The more `noise` there
+    is, the nearer they are to those that the held-out days have `chosen`.
     """
     weight = (noise - _STEADY) / (_NOISY - _STEADY)
     return between(_USUAL, chosen, min(max(weight, 0.0), 1.0))
@@ -35,7 +36,7 @@ def usual_shares(noise: float, chosen: Shares) -> Shares:
 def noise_of(actual: Floats, predicted: Floats) -> float:
     """By how much means lie above means of logs: 0.05 is 5 %, about half the variance of a log.
 
-    `actual` and `predicted` are sales (m,), the latter by the booster of logs. It is Duan's
+    `actual` and `predicted` are sales (m,), the latter by the booster of logs. The result is Duan's
     smearing estimate (1983) less 1, weighted by the forecasts. Neither a bias nor the pace of the
     weeks counts as noise.
     """

@@ -13,7 +13,10 @@ one of the next. In Python 3.11 the first one is 700."""
 
 
 class _Thresholds:
-    """Those of the process: rare from the first run that begins to the last one that ends."""
+    """The collector belongs to the process: collections are rare while any run of it is made.
+
+    The last run that ends gives back the thresholds of before the first one.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
